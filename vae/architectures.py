@@ -4,6 +4,7 @@ codes (B, d) to raw outputs (B, C, H, W). Three kinds: convolutional, fully conn
 Weights start Glorot-uniform (Glorot and Bengio 2010) and biases at 0. With torch's own initialisation mu starts
 so near 0 that even an autoencoder sits at the mean image for a thousand steps."""
 
+import itertools
 import math
 
 import torch
@@ -41,9 +42,7 @@ class LinearHeads(nn.Module):
         return mu, self.log_sigma.expand_as(mu)
 
 
-def build(
-    config: conf.Model, shape: tuple[int, int, int], chance: torch.Generator
-) -> tuple[nn.Module, nn.Module]:
+def build(config: conf.Model, shape: tuple[int, int, int], chance: torch.Generator) -> tuple[nn.Module, nn.Module]:
     """The encoder and decoder that `config` describes for images of `shape` (C, H, W), freshly initialised."""
     match config:
         case conf.ConvModel():
@@ -95,16 +94,14 @@ def _conv(config: conf.ConvModel, shape: tuple[int, int, int]) -> tuple[nn.Modul
 
 def _mlp(config: conf.MLPModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
     def hidden(widths: list[int]) -> list[nn.Module]:
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = itertools.pairwise(widths)
         return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())]
 
     pixels = math.prod(shape)
     encoder_widths = [pixels, *config.encoder_widths]
     decoder_widths = [config.latent_dim, *config.decoder_widths]
     encoder = nn.Sequential(nn.Flatten(), *hidden(encoder_widths))
-    decoder = nn.Sequential(
-        *hidden(decoder_widths), nn.Linear(decoder_widths[-1], pixels), nn.Unflatten(1, shape)
-    )
+    decoder = nn.Sequential(*hidden(decoder_widths), nn.Linear(decoder_widths[-1], pixels), nn.Unflatten(1, shape))
     return GaussianHeads(encoder, encoder_widths[-1], config.latent_dim), decoder
 
 

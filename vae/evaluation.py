@@ -39,9 +39,7 @@ def encode_split(model: VAE, split: Split, batch_size: int) -> Posterior:
 
 
 @torch.no_grad()
-def evaluate(
-    model: VAE, likelihood: Likelihood, split: Split, batch_size: int, seed: int
-) -> tuple[Figures, Posterior]:
+def evaluate(model: VAE, likelihood: Likelihood, split: Split, batch_size: int, seed: int) -> tuple[Figures, Posterior]:
     """Figures over the whole split, and the posterior of each of its images."""
     was_training = model.training, likelihood.training
     model.eval(), likelihood.eval()

@@ -27,9 +27,7 @@ GIF = "training.gif"
 
 
 class Recorder:
-    def __init__(
-        self, config: RunConfig, directory: Path, model: VAE, likelihood: Likelihood, test: Split
-    ) -> None:
+    def __init__(self, config: RunConfig, directory: Path, model: VAE, likelihood: Likelihood, test: Split) -> None:
         self.config, self.directory = config, directory
         self.model, self.likelihood, self.test = model, likelihood, test
         self.album = Album(config.pictures, test, model.latent_dim, config.seed)
@@ -72,9 +70,7 @@ class Recorder:
 
     def _evaluation(self, step: int, weight: float) -> None:
         settings = self.config.evaluation
-        figures, posterior = evaluate(
-            self.model, self.likelihood, self.test, settings.batch_size, self.config.seed
-        )
+        figures, posterior = evaluate(self.model, self.likelihood, self.test, settings.batch_size, self.config.seed)
         self.figures = figures
         values = dataclasses.asdict(figures)
         values["negative_elbo"] = -figures.elbo
@@ -117,7 +113,9 @@ class Recorder:
             gif = self.film.gif()
             files.replace(self.directory / GIF, gif)
             self.tracker.gif("training", gif, step)
-        self.tracker.hyperparameters(_flat(dataclasses.asdict(config)), [f"test/{key}" for key in ("mse", "kld", "elbo")])
+        self.tracker.hyperparameters(
+            _flat(dataclasses.asdict(config)), [f"test/{key}" for key in ("mse", "kld", "elbo")]
+        )
         result.write(self.directory, record)
         return record
 

@@ -22,7 +22,10 @@ LAYOUT = {
     },
     "Bounds over the test images": {
         "mu: least, mean, greatest": ["Margin", ["latent/mu_mean", "latent/mu_min", "latent/mu_max"]],
-        "sigma: least, mean, greatest": ["Margin", ["latent/sigma_mean", "latent/sigma_min", "latent/sigma_max"]],
+        "sigma: least, mean, greatest": [
+            "Margin",
+            ["latent/sigma_mean", "latent/sigma_min", "latent/sigma_max"],
+        ],
     },
 }
 
@@ -56,7 +59,9 @@ class Tracker:
     def hyperparameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
         """A row of the HParams tab; `metrics` are the scalar tags whose last values it shows. It goes into the
         run's own directory: SummaryWriter.add_hparams would make a second run of it."""
-        plain = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()}
+        plain = {
+            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()
+        }
         writer = self.writer._get_file_writer()
         for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
             writer.add_summary(summary)
