@@ -18,7 +18,7 @@ from vae import config as conf
 conf.register()
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent.resolve() / "conf"), config_name="config")
 def main(cfg: DictConfig) -> float:
     config = conf.load(cfg)
     directory = Path(HydraConfig.get().runtime.output_dir)
@@ -56,14 +56,18 @@ def summary(record: dict[str, object], directory: Path) -> str:
 
 
 def discard(directory: Path) -> None:
-    """Remove the directory of a run that never began, and its date's if nothing else is in it."""
+    """Remove the directory of a run that never began, and those above it, below this one, that it leaves empty."""
     shutil.rmtree(directory, ignore_errors=True)
     with contextlib.suppress(OSError):
-        directory.parent.rmdir()
+        for parent in directory.parents:
+            if not parent.is_relative_to(Path.cwd()) or parent == Path.cwd():
+                break
+            parent.rmdir()
 
 
-if __name__ == "__main__":
-    # Hydra prints several lines for a mistake in a config; told to raise instead, it leaves the one line to us.
+def cli() -> None:
+    """Run the program; whatever a user can mend ends it with one line on stderr and an exit status that is not 0."""
+    # Hydra prints several lines for a mistake in a config; told to raise it instead, it leaves the one line to us.
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -74,3 +78,7 @@ if __name__ == "__main__":
         sys.exit(conf.one_line(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    cli()

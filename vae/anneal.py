@@ -5,7 +5,7 @@ its memory in `state_dict`, so that a run can be taken up again in the middle.""
 
 import math
 
-from vae import config as conf
+from vae import schema
 
 
 class Schedule:
@@ -35,7 +35,7 @@ class Schedule:
 class Linear(Schedule):
     """min(1, step / steps) (Sonderby et al. 2016, arXiv 1602.02282, "warm-up")."""
 
-    def __init__(self, config: conf.LinearKL) -> None:
+    def __init__(self, config: schema.LinearKL) -> None:
         super().__init__(config.weight)
         self.steps = config.steps
 
@@ -46,7 +46,7 @@ class Linear(Schedule):
 class Sigmoid(Schedule):
     """1 / (1 + exp(-steepness (step - midpoint))) (Bowman et al. 2016, arXiv 1511.06349, figure 2)."""
 
-    def __init__(self, config: conf.SigmoidKL) -> None:
+    def __init__(self, config: schema.SigmoidKL) -> None:
         super().__init__(config.weight)
         self.midpoint, self.steepness = config.midpoint, config.steepness
 
@@ -59,7 +59,7 @@ class Cyclical(Schedule):
     """M cycles over T steps; in each the weight rises for a part R, then holds (Fu et al. 2019, arXiv 1903.10145,
     eq. 6 and 7). After T steps it stays at its end."""
 
-    def __init__(self, config: conf.CyclicalKL) -> None:
+    def __init__(self, config: schema.CyclicalKL) -> None:
         super().__init__(config.weight)
         self.steps, self.cycles, self.rising = config.steps, config.cycles, config.rising
 
@@ -75,7 +75,7 @@ class Delayed(Schedule):
     """Weight 0 until the smoothed training MSE has once been at most `threshold`; from the step after, `rate`
     more a step, up to the final weight. The latch, the smoothed MSE and where the rise began are its state."""
 
-    def __init__(self, config: conf.DelayedKL) -> None:
+    def __init__(self, config: schema.DelayedKL) -> None:
         super().__init__(config.weight)
         self.threshold, self.rate, self.smoothing = config.threshold, config.rate, config.smoothing
         self.observe_every = config.observe_every
@@ -103,18 +103,18 @@ class Delayed(Schedule):
         self.latched_at = None if latched_at is None else int(latched_at)
 
 
-def build(config: conf.Anneal) -> Schedule:
+def build(config: schema.Anneal) -> Schedule:
     match config:
-        case conf.NoKL():
+        case schema.NoKL():
             return Schedule(0.0)
-        case conf.ConstantKL():
+        case schema.ConstantKL():
             return Schedule(config.weight)
-        case conf.LinearKL():
+        case schema.LinearKL():
             return Linear(config)
-        case conf.SigmoidKL():
+        case schema.SigmoidKL():
             return Sigmoid(config)
-        case conf.CyclicalKL():
+        case schema.CyclicalKL():
             return Cyclical(config)
-        case conf.DelayedKL():
+        case schema.DelayedKL():
             return Delayed(config)
     raise AssertionError(config)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vae import config as conf
+from vae import schema
 from vae.config import InputError
 
 
@@ -42,14 +42,14 @@ class LinearHeads(nn.Module):
         return mu, self.log_sigma.expand_as(mu)
 
 
-def build(config: conf.Model, shape: tuple[int, int, int], chance: torch.Generator) -> tuple[nn.Module, nn.Module]:
+def build(config: schema.Model, shape: tuple[int, int, int], chance: torch.Generator) -> tuple[nn.Module, nn.Module]:
     """The encoder and decoder that `config` describes for images of `shape` (C, H, W), freshly initialised."""
     match config:
-        case conf.ConvModel():
+        case schema.ConvModel():
             pair = _conv(config, shape)
-        case conf.MLPModel():
+        case schema.MLPModel():
             pair = _mlp(config, shape)
-        case conf.LinearModel():
+        case schema.LinearModel():
             pair = _linear(config, shape)
         case _:
             raise AssertionError(config)
@@ -61,7 +61,7 @@ def build(config: conf.Model, shape: tuple[int, int, int], chance: torch.Generat
     return pair
 
 
-def _conv(config: conf.ConvModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+def _conv(config: schema.ConvModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
     channels, height, width = shape
     if height % 4 or width % 4:
         raise InputError(
@@ -92,7 +92,7 @@ def _conv(config: conf.ConvModel, shape: tuple[int, int, int]) -> tuple[nn.Modul
     return GaussianHeads(encoder, config.hidden, config.latent_dim), decoder
 
 
-def _mlp(config: conf.MLPModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+def _mlp(config: schema.MLPModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
     def hidden(widths: list[int]) -> list[nn.Module]:
         pairs = itertools.pairwise(widths)
         return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())]
@@ -105,7 +105,7 @@ def _mlp(config: conf.MLPModel, shape: tuple[int, int, int]) -> tuple[nn.Module,
     return GaussianHeads(encoder, encoder_widths[-1], config.latent_dim), decoder
 
 
-def _linear(config: conf.LinearModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+def _linear(config: schema.LinearModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
     pixels = math.prod(shape)
     decoder = nn.Sequential(nn.Linear(config.latent_dim, pixels), nn.Unflatten(1, shape))
     return LinearHeads(pixels, config.latent_dim), decoder

@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 from vae import config as conf
 from vae import files, objective
 from vae.anneal import Schedule
-from vae.config import InputError, RunConfig
+from vae.config import InputError
 from vae.model import VAE
+from vae.schema import RunConfig
 
 FILE = "checkpoint.pt"
 FORMAT = 1

@@ -1,18 +1,15 @@
-"""The shape of a run's configuration: every name that conf/ may set, its type, its range and its unit.
-
-The values live in conf/*.yaml; here stand the dataclasses that those files must fit. `load` turns a composed
-Hydra config into one checked `RunConfig`; nothing behind it sees a DictConfig. No torch is imported here, so
-that `--help` and `--cfg job` answer at once.
-"""
+"""From what Hydra composes to one checked `RunConfig`, behind which no component sees a DictConfig. No torch, so
+that `--help` and `--cfg job` answer at once."""
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from vae import schema
 
 
 class InputError(Exception):
@@ -20,243 +17,38 @@ class InputError(Exception):
     what was given, what is allowed, what to do."""
 
 
-def within(
-    *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None
-) -> Any:
-    """A field without a default whose value (or each value of a list) must lie within these bounds."""
-    bounds = [("at least", ge), ("above", gt), ("at most", le), ("below", lt)]
-    allowed = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
-
-    def accepts(value: float) -> bool:
-        return not (
-            (ge is not None and value < ge)
-            or (gt is not None and value <= gt)
-            or (le is not None and value > le)
-            or (lt is not None and value >= lt)
-        )
-
-    return dataclasses.field(default=MISSING, metadata={"accepts": accepts, "allowed": allowed})
-
-
-def one_of(*options: str) -> Any:
-    """A field without a default that takes one of these strings."""
-    metadata = {"accepts": options.__contains__, "allowed": "one of " + ", ".join(options)}
-    return dataclasses.field(default=MISSING, metadata=metadata)
-
-
-def name() -> Any:
-    """A short name that is part of a path: letters, digits and ._-=,+ only."""
-
-    def accepts(value: str) -> bool:
-        return 0 < len(value) <= 120 and value[0] not in ".-" and all(c.isalnum() or c in "._-=,+" for c in value)
-
-    allowed = "up to 120 letters, digits and ._-=,+ that do not start with a dot or dash"
-    return dataclasses.field(default=MISSING, metadata={"accepts": accepts, "allowed": allowed})
-
-
-@dataclass
-class Model:
-    name: str = MISSING
-    latent_dim: int = within(ge=1)  # d, dimensions of z
-    posterior: str = one_of("gaussian", "dirac")  # dirac: z = mu, the deterministic autoencoder
-    output: str | None = None  # linear or sigmoid: from the decoder's last layer to pixels; null: the objective's
-
-
-@dataclass
-class ConvModel(Model):
-    channels: list[int] = within(ge=1)  # feature maps of the two stride-2 convolutions
-    hidden: int = within(ge=1)  # units of the fully connected layer on each side of the code
-
-
-@dataclass
-class MLPModel(Model):
-    encoder_widths: list[int] = within(ge=1)  # units of each hidden layer; the list's length is the depth
-    decoder_widths: list[int] = within(ge=1)
-
-
-@dataclass
-class LinearModel(Model):
-    pass
-
-
-@dataclass
-class Objective:
-    name: str = MISSING
-
-
-@dataclass
-class Gaussian(Objective):
-    sigma2: float = within(gt=0)  # variance of a pixel around the decoder's mean
-
-
-@dataclass
-class OptimalGaussian(Objective):
-    smoothing: float = within(ge=0, lt=1)  # a step's share in the fitted variance is 1 - smoothing
-
-
-@dataclass
-class Anneal:
-    name: str = MISSING
-
-
-@dataclass
-class NoKL(Anneal):
-    pass
-
-
-@dataclass
-class ConstantKL(Anneal):
-    weight: float = within(ge=0)  # KL weight (beta) at every step
-
-
-@dataclass
-class RisingKL(Anneal):
-    """What every schedule that rises has: the weight at which it stops."""
-
-    weight: float = within(gt=0)  # KL weight (beta) at the end of the rise
-
-
-@dataclass
-class DelayedKL(RisingKL):
-    threshold: float = within(gt=0)  # waits until the smoothed training MSE (per pixel) is at most this
-    rate: float = within(gt=0)  # then the weight rises by this much a step
-    smoothing: float = within(ge=0, lt=1)  # memory of the exponential mean over steps
-    observe_every: int = within(ge=1)  # steps between two looks at the MSE (each waits for the device)
-
-
-@dataclass
-class LinearKL(RisingKL):
-    steps: int = within(ge=1)  # the weight reaches its end here
-
-
-@dataclass
-class SigmoidKL(RisingKL):
-    midpoint: float = within(ge=0)  # step at which half of the weight is reached
-    steepness: float = within(gt=0)  # per step
-
-
-@dataclass
-class CyclicalKL(RisingKL):
-    steps: int = within(ge=1)  # T, length of the whole schedule
-    cycles: int = within(ge=1)  # M
-    rising: float = within(gt=0, le=1)  # R, the part of a cycle in which the weight rises
-
-
-@dataclass
-class Dataset:
-    name: str = MISSING
-
-
-@dataclass
-class Torchvision(Dataset):
-    root: str = MISSING  # directory that holds the files, or that they are downloaded to
-    download: bool = MISSING
-
-
-@dataclass
-class HoldOut(Dataset):
-    """What a dataset needs that brings no test split of its own."""
-
-    test_fraction: float = within(gt=0, lt=1)
-    split_seed: int = within(ge=0)  # the split stays the same when `seed` changes
-
-
-@dataclass
-class Embedded(HoldOut):
-    pass
-
-
-@dataclass
-class Folder(HoldOut):
-    root: str = MISSING  # directory of images, or of train/ and test/
-    size: int | None = within(ge=4, le=4096)  # pixels a side, scaled and cropped to it; null: the files' own size
-    grayscale: bool = MISSING
-
-
-@dataclass
-class Arrays(HoldOut):
-    train: str = MISSING  # .npy of images, or .npz with `images` and, if there are any, `labels`
-    test: str | None = None  # the same for the test split; null: a part of `train`
-
-
-@dataclass
-class Synthetic(Dataset):
-    spectrum: list[float] = within(gt=0)  # variance of each pixel; the image is 1 x 1 x len(spectrum)
-    train_size: int = within(ge=2)
-    test_size: int = within(ge=2)
-    data_seed: int = within(ge=0)
-
-
-@dataclass
-class Train:
-    steps: int = within(ge=1)
-    batch_size: int = within(ge=1)  # images a step
-    optimizer: str = one_of("adam", "adamw", "sgd")
-    lr: float = within(gt=0)
-    lr_schedule: str = one_of("constant", "cosine")  # cosine: from lr to 0 over the run
-    max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
-    log_every: int = within(ge=1)  # steps between two rows of train/ scalars
-    eval_every: int = within(ge=1)  # steps between two passes over the test split
-    device: str = MISSING  # auto, cpu, cuda, cuda:1, mps
-    precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32
-    threads: int = within(ge=0, le=1024)  # CPU threads; 0: torch's own choice
-
-
-@dataclass
-class Evaluation:
-    batch_size: int = within(ge=1)  # images a forward pass
-
-
-@dataclass
-class Pictures:
-    columns: int = within(ge=1, le=64)  # images a row in the grids
-    traversal_dims: int = within(ge=1)  # how many of the most active dimensions are traversed
-    gamma: float = within(gt=0)  # pixels are shown as x ** (1 / gamma); above 1 lifts small values
-    gif_every: int = within(ge=0)  # steps between two frames of training.gif; 0: no GIF
-
-
-@dataclass
-class RunConfig:
-    run_name: str = name()
-    seed: int = within(ge=0, lt=2**63)
-    model: Model = MISSING
-    objective: Objective = MISSING
-    anneal: Anneal = MISSING
-    dataset: Dataset = MISSING
-    train: Train = MISSING
-    evaluation: Evaluation = MISSING
-    pictures: Pictures = MISSING
-    experiment: Any = None  # groups that set the others and hold nothing themselves
-    sweep: Any = None
-
-
 GROUPS: dict[str, dict[str, type]] = {
-    "model": {"ae": ConvModel, "conv_vae": ConvModel, "mlp_vae": MLPModel, "linear_vae": LinearModel},
+    "model": {
+        "ae": schema.ConvModel,
+        "conv_vae": schema.ConvModel,
+        "mlp_vae": schema.MLPModel,
+        "linear_vae": schema.LinearModel,
+    },
     "objective": {
-        "sse": Objective,
-        "gaussian": Gaussian,
-        "optimal_gaussian": OptimalGaussian,
-        "bernoulli": Objective,
-        "continuous_bernoulli": Objective,
-        "pixel_mse": Objective,
+        "sse": schema.Objective,
+        "gaussian": schema.Gaussian,
+        "optimal_gaussian": schema.OptimalGaussian,
+        "bernoulli": schema.Objective,
+        "continuous_bernoulli": schema.Objective,
+        "pixel_mse": schema.Objective,
     },
     "anneal": {
-        "no_kl": NoKL,
-        "constant": ConstantKL,
-        "delayed": DelayedKL,
-        "linear": LinearKL,
-        "sigmoid": SigmoidKL,
-        "cyclical": CyclicalKL,
+        "no_kl": schema.NoKL,
+        "constant": schema.ConstantKL,
+        "delayed": schema.DelayedKL,
+        "linear": schema.LinearKL,
+        "sigmoid": schema.SigmoidKL,
+        "cyclical": schema.CyclicalKL,
     },
     "dataset": {
-        "mnist5k": Embedded,
-        "mnist": Torchvision,
-        "fashion_mnist": Torchvision,
-        "kmnist": Torchvision,
-        "cifar10": Torchvision,
-        "folder": Folder,
-        "arrays": Arrays,
-        "gaussian": Synthetic,
+        "mnist5k": schema.Embedded,
+        "mnist": schema.Torchvision,
+        "fashion_mnist": schema.Torchvision,
+        "kmnist": schema.Torchvision,
+        "cifar10": schema.Torchvision,
+        "folder": schema.Folder,
+        "arrays": schema.Arrays,
+        "gaussian": schema.Synthetic,
     },
 }
 
@@ -267,11 +59,11 @@ def register() -> None:
     for group, kinds in GROUPS.items():
         for kind, node in kinds.items():
             store.store(group=f"schema/{group}", name=kind, node=node)
-    store.store(group="schema", name="train", node=Train)
-    store.store(group="schema", name="run", node=RunConfig)
+    store.store(group="schema", name="train", node=schema.Train)
+    store.store(group="schema", name="run", node=schema.RunConfig)
 
 
-def load(values: DictConfig | dict[str, Any]) -> RunConfig:
+def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     """The checked configuration of one run, from what Hydra composed or from a checkpoint's plain copy.
 
     Raises InputError that names the key, the value and what is allowed; also for a key that was added
@@ -279,28 +71,28 @@ def load(values: DictConfig | dict[str, Any]) -> RunConfig:
     try:
         given = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
         assert isinstance(given, dict)
-        schema = OmegaConf.structured(RunConfig)
+        shape = OmegaConf.structured(schema.RunConfig)
         for group, kinds in GROUPS.items():
             kind = given.get(group, {}).get("name")
             if kind not in kinds:
                 raise InputError(f"{group}.name={kind}: must be one of {', '.join(kinds)}")
-            schema[group] = OmegaConf.structured(kinds[kind])
-        config = OmegaConf.to_object(OmegaConf.merge(schema, given))
+            shape[group] = OmegaConf.structured(kinds[kind])
+        config = OmegaConf.to_object(OmegaConf.merge(shape, given))
     except OmegaConfBaseException as error:
         raise InputError(one_line(error)) from error
-    assert isinstance(config, RunConfig)
+    assert isinstance(config, schema.RunConfig)
     _check_fields(config, "")
     _check_together(config)
     return config
 
 
 def one_line(error: BaseException) -> str:
-    """What Hydra or OmegaConf say of a config in several lines, as one: the message and the key's full name."""
-    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
+    """What Hydra, OmegaConf or the system say in several lines, as one; with the full name of the key, if any."""
+    text = f"{error}\n{error.__cause__ or ''}".split("Config search path")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
-    skip = ("full_key:", "object_type=", "reference_type=", "Set the environment")
-    said = " ".join(line for line in lines if line and not line.startswith(skip))
-    return f"{keys[0]}: {said}" if keys and keys[0] and keys[0] not in said else said
+    said = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
+    return f"{keys[0]}: {said}" if keys and keys[0] not in said else said
 
 
 def _check_fields(node: Any, path: str) -> None:
@@ -316,16 +108,16 @@ def _check_fields(node: Any, path: str) -> None:
                 raise InputError(f"{key}={item}: must be {field.metadata['allowed']}")
 
 
-def _check_together(config: RunConfig) -> None:
+def _check_together(config: schema.RunConfig) -> None:
     """Parts that are fine alone and do not fit each other."""
     model, objective, anneal = config.model, config.objective, config.anneal
     bernoulli = objective.name in ("bernoulli", "continuous_bernoulli")
-    if model.name == "ae" and not isinstance(anneal, NoKL):
+    if model.name == "ae" and not isinstance(anneal, schema.NoKL):
         raise InputError(
             f"anneal={anneal.name} with model=ae: the autoencoder has no KL term to weigh; leave anneal out, "
             "or take model=conv_vae"
         )
-    if model.posterior == "dirac" and not isinstance(anneal, NoKL):
+    if model.posterior == "dirac" and not isinstance(anneal, schema.NoKL):
         raise InputError(
             f"model.posterior=dirac with anneal={anneal.name}: the KL term of a point is infinite; "
             "take anneal=no_kl or model.posterior=gaussian"
@@ -336,9 +128,9 @@ def _check_together(config: RunConfig) -> None:
         raise InputError(
             f"model.output=linear with objective={objective.name}: its outputs are logits; leave model.output out"
         )
-    if isinstance(config.dataset, Synthetic) and (bernoulli or model.output == "sigmoid"):
+    if isinstance(config.dataset, schema.Synthetic) and (bernoulli or model.output == "sigmoid"):
         raise InputError(
             "dataset=gaussian has pixels outside [0, 1]: take a Gaussian objective and model.output=linear"
         )
-    if isinstance(model, ConvModel) and len(model.channels) != 2:
+    if isinstance(model, schema.ConvModel) and len(model.channels) != 2:
         raise InputError(f"model.channels={model.channels}: must be two numbers, one a convolution")

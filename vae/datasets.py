@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae import config as conf
+from vae import schema
 from vae.config import InputError
 from vae.data import Data, Split, hold_out
 from vae.streams import generator
@@ -20,17 +20,17 @@ from vae.streams import generator
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
-def load(config: conf.Dataset) -> Data:
+def load(config: schema.Dataset) -> Data:
     match config:
-        case conf.Embedded():
+        case schema.Embedded():
             return hold_out(embedded_digits(), config.test_fraction, config.split_seed)
-        case conf.Torchvision():
+        case schema.Torchvision():
             return Data(*(torchvision_split(config, train) for train in (True, False)))
-        case conf.Folder():
+        case schema.Folder():
             return folder(config)
-        case conf.Arrays():
+        case schema.Arrays():
             return arrays(config)
-        case conf.Synthetic():
+        case schema.Synthetic():
             return synthetic(config)
     raise AssertionError(config)
 
@@ -53,7 +53,7 @@ def embedded_digits() -> Split:
     )
 
 
-def torchvision_split(config: conf.Torchvision, train: bool) -> Split:
+def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     from torchvision import datasets
 
     reader = {
@@ -79,7 +79,7 @@ def torchvision_split(config: conf.Torchvision, train: bool) -> Split:
     return Split(images, torch.as_tensor(files.targets))
 
 
-def folder(config: conf.Folder) -> Data:
+def folder(config: schema.Folder) -> Data:
     root = Path(config.root)
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
@@ -89,7 +89,7 @@ def folder(config: conf.Folder) -> Data:
     return _hold_out(read_images(root, config), config, config.root)
 
 
-def read_images(root: Path, config: conf.Folder) -> Split:
+def read_images(root: Path, config: schema.Folder) -> Split:
     """All images below `root` in the order of their paths; labelled by first-level subfolder if all are in one."""
     from PIL import Image, ImageOps
     from tqdm import tqdm
@@ -128,7 +128,7 @@ def read_images(root: Path, config: conf.Folder) -> Split:
     return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
 
 
-def arrays(config: conf.Arrays) -> Data:
+def arrays(config: schema.Arrays) -> Data:
     train = read_arrays(Path(config.train))
     if config.test is None:
         return _hold_out(train, config, config.train)
@@ -137,15 +137,17 @@ def arrays(config: conf.Arrays) -> Data:
 
 def read_arrays(path: Path) -> Split:
     """One .npy or .npz file. Pickled objects in it are refused, never loaded."""
+    labels = None
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return Split(_images(loaded, path))
-        with loaded:
-            if "images" not in loaded.files:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                images = _images(loaded, path)
+            elif "images" not in loaded.files:
                 raise InputError(f"{path}: has {', '.join(loaded.files) or 'nothing'} in it; name the array `images`")
-            images = _images(loaded["images"], path)
-            labels = loaded["labels"] if "labels" in loaded.files else None
+            else:
+                images = _images(loaded["images"], path)
+                labels = loaded["labels"] if "labels" in loaded.files else None
     except InputError:
         raise
     except Exception as error:  # numpy, zipfile and zlib each have their own
@@ -182,7 +184,7 @@ def _images(array: np.ndarray[Any, Any], path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def synthetic(config: conf.Synthetic) -> Data:
+def synthetic(config: schema.Synthetic) -> Data:
     """N(0, diag(spectrum)), as images of 1 x 1 x len(spectrum)."""
     scale = torch.tensor(config.spectrum).sqrt()
     chance = generator(config.data_seed, "gaussian")
@@ -193,7 +195,7 @@ def synthetic(config: conf.Synthetic) -> Data:
     return Data(draw(config.train_size), draw(config.test_size))
 
 
-def _hold_out(split: Split, config: conf.HoldOut, source: str) -> Data:
+def _hold_out(split: Split, config: schema.HoldOut, source: str) -> Data:
     if len(split) < 2:
         raise InputError(f"{source}: {len(split)} image; at least 2 are needed, one to train and one to test")
     return hold_out(split, config.test_fraction, config.split_seed)

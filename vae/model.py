@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vae import architectures
-from vae import config as conf
+from vae import architectures, schema
 from vae.streams import generator
 
 LOG_SIGMA_RANGE = (-10.0, 2.0)
@@ -56,7 +55,7 @@ LINKS: dict[str, Callable[[Tensor], Tensor]] = {
 class VAE(nn.Module):
     """An encoder, a decoder and the link from the decoder's raw output to pixels."""
 
-    def __init__(self, config: conf.Model, link: str, shape: tuple[int, int, int], seed: int = 0) -> None:
+    def __init__(self, config: schema.Model, link: str, shape: tuple[int, int, int], seed: int = 0) -> None:
         super().__init__()
         self.latent_dim = config.latent_dim
         self.shape = shape

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vae import config as conf
+from vae import schema
 from vae.model import LINKS
 
 
@@ -133,14 +133,14 @@ def continuous_bernoulli_log_constant(logits: Tensor) -> Tensor:
     return torch.where(small, math.log(2) + size.square() / 12 - 7 * size.pow(4) / 1440, exact)
 
 
-def build(config: conf.Objective, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+def build(config: schema.Objective, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
     """The likelihood of `config` for images of `shape` (C, H, W); `output` is model.output."""
     pixels = math.prod(shape)
     link = output or "linear"
     match config:
-        case conf.Gaussian():
+        case schema.Gaussian():
             return FixedGaussian(link, pixels, config.sigma2)
-        case conf.OptimalGaussian():
+        case schema.OptimalGaussian():
             return OptimalGaussian(link, pixels, config.smoothing)
     match config.name:
         case "sse":

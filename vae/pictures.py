@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from vae import config as conf
+from vae import schema
 from vae.data import Split
 from vae.model import VAE, Posterior
 from vae.streams import generator
@@ -35,7 +35,7 @@ def grid(rows: Tensor, gamma: float = 1.0) -> Picture:
 class Album:
     """The same test images and the same prior codes, drawn again and again while the model changes."""
 
-    def __init__(self, config: conf.Pictures, test: Split, latent_dim: int, seed: int) -> None:
+    def __init__(self, config: schema.Pictures, test: Split, latent_dim: int, seed: int) -> None:
         device = test.images.device
         self.gamma = config.gamma
         self.columns = min(config.columns, len(test))

@@ -14,12 +14,12 @@ import torch
 from omegaconf import OmegaConf
 
 from vae import files, result
-from vae.config import RunConfig
 from vae.data import Split
 from vae.evaluation import Figures, evaluate
 from vae.model import VAE
 from vae.objective import Likelihood
 from vae.pictures import Album, Film
+from vae.schema import RunConfig
 from vae.terminal import Progress
 from vae.tracking import Tracker
 

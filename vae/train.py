@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vae import anneal, checkpoint, datasets, objective
-from vae import config as conf
-from vae.config import InputError, RunConfig
+from vae import anneal, checkpoint, datasets, objective, schema
+from vae.config import InputError
 from vae.data import training_batches
 from vae.model import VAE
 from vae.recorder import Recorder
+from vae.schema import RunConfig
 from vae.streams import generator
 
 
@@ -89,11 +89,12 @@ def due(step: int, every: int, last: int | None = None) -> bool:
     return every > 0 and (step % every == 0 or step == last)
 
 
-def learning_rate(settings: conf.Train, step: int) -> float:
-    """The learning rate at `step` (1, 2, ...): constant, or half a cosine from lr down to 0."""
-    if settings.lr_schedule == "constant":
-        return settings.lr
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - 1) / settings.steps))
+def learning_rate(settings: schema.Train, step: int) -> float:
+    """The learning rate at `step` (1, 2, ...): constant, or half a cosine from lr down to 0; either times the line
+    of the warm-up."""
+    warmup = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
+    cosine = 0.5 * (1 + math.cos(math.pi * (step - 1) / settings.steps))
+    return settings.lr * warmup * (cosine if settings.lr_schedule == "cosine" else 1.0)
 
 
 class Recent:
@@ -119,7 +120,7 @@ class Recent:
         means = self.last(steps).double().mean(0).tolist()
         return dict(zip(self.NAMES, means, strict=True))
 
-    def check(self, step: int, settings: conf.Train) -> None:
+    def check(self, step: int, settings: schema.Train) -> None:
         """Raise NotFinite if the loss of a step since the last check was not a number."""
         rows = self.last(settings.log_every)
         broken = (~rows[:, 0].isfinite()).nonzero()
@@ -128,19 +129,19 @@ class Recent:
         first = int(broken[0])
         term = "KL" if rows[first, 1].isfinite() else "reconstruction"
         raise NotFinite(
-            f"step {step - len(rows) + 1 + first}: the {term} term is {'infinite' if rows[first].isinf().any() else 'NaN'}; "
+            f"step {step - len(rows) + 1 + first}: the {term} term is not finite any more; "
             f"lower train.lr={settings.lr:g}, or clip gradients with train.max_grad_norm=10"
         )
 
 
-def build_optimizer(settings: conf.Train, model: nn.Module, device: torch.device) -> Optimizer:
+def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.device) -> Optimizer:
     """Fused where torch has a fused kernel: one pass over the weights a step."""
     fused = device.type in ("cpu", "cuda", "mps")
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     return kinds[settings.optimizer](model.parameters(), lr=settings.lr, fused=fused)
 
 
-def use_device(settings: conf.Train) -> torch.device:
+def use_device(settings: schema.Train) -> torch.device:
     """The device of train.device, with torch's threads and determinism set as the run needs them."""
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -1,0 +1,34 @@
+# Everything here uses the virtual environment .venv, which the first target that needs it makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run board test test-slow check clean-venv
+.DEFAULT_GOAL := run
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable ".[dev,joblib]"
+	touch $@
+
+run: $(VENV)/installed          ## train the default on the embedded digits
+	$(BIN)/python run.py
+	@echo "See it in TensorBoard with: make board"
+
+board: $(VENV)/installed        ## TensorBoard over every run, on this machine only
+	$(BIN)/tensorboard --host 127.0.0.1 --logdir_spec runs:outputs,sweeps:multirun_sweeps
+
+test: $(VENV)/installed-dev     ## the test suite, under four minutes on two cores
+	$(BIN)/pytest
+
+test-slow: $(VENV)/installed-dev ## the tests that train for minutes
+	$(BIN)/pytest -m slow
+
+check: $(VENV)/installed-dev    ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

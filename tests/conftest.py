@@ -1,0 +1,91 @@
+"""Shared by all tests: composing a configuration, calling the program, a small dataset on disk."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from vae import config as conf
+from vae import schema
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+# A few steps of a small network on small images: what most tests train.
+QUICK = [
+    "train.steps=4",
+    "train.batch_size=8",
+    "train.log_every=2",
+    "train.eval_every=2",
+    "train.device=cpu",
+    "train.threads=1",
+    "pictures.gif_every=2",
+    "pictures.columns=4",
+]
+
+conf.register()
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+
+def composed(*overrides: str) -> schema.RunConfig:
+    """The checked configuration that these overrides give."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return conf.load(compose("config", list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides for 96 images of 16x16 with labels: blobs whose place depends on the label."""
+    chance = np.random.default_rng(0)
+    labels = np.arange(96) % 4
+    images = chance.integers(0, 40, (96, 16, 16), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = 8 * (label // 2), 8 * (label % 2)
+        image[row : row + 8, column : column + 8] += 200
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    np.savez(path, images=images, labels=labels)
+    return ["dataset=arrays", f"dataset.train={path}", "dataset.test_fraction=0.25", "model.latent_dim=4"]
+
+
+@pytest.fixture
+def program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Call run.py in this process, from an empty directory: (exit status, stdout, stderr)."""
+    import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py"), *arguments])
+        os.environ["HYDRA_FULL_ERROR"] = "0"
+        capsys.readouterr()
+        try:
+            run.cli()
+            status: object = 0
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        if isinstance(status, str):  # python prints it and exits with 1
+            return 1, captured.out, captured.err + status + "\n"
+        return int(status or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def weights() -> Callable[[Path], dict[str, torch.Tensor]]:
+    def read(directory: Path) -> dict[str, torch.Tensor]:
+        content: dict[str, torch.Tensor] = torch.load(directory / "checkpoint.pt", weights_only=True)["model"]
+        return content
+
+    return read

@@ -1,0 +1,58 @@
+import itertools
+
+import pytest
+import torch
+
+from vae.data import Split, hold_out, training_batches
+from vae.datasets import embedded_digits
+
+
+def counted(total: int, labels: torch.Tensor | None = None) -> Split:
+    """Images that carry their own number, so that each can be told apart."""
+    return Split(torch.arange(total, dtype=torch.float32).view(-1, 1, 1, 1), labels)
+
+
+def test_embedded_digits_split_is_stratified() -> None:
+    digits = embedded_digits()
+    assert digits.images.shape == (5000, 1, 28, 28)
+    data = hold_out(digits, 0.2, seed=0)
+    assert data.train.labels is not None
+    assert data.test.labels is not None
+    assert data.train.labels.bincount().tolist() == [400] * 10
+    assert data.test.labels.bincount().tolist() == [100] * 10
+
+
+@pytest.mark.parametrize(("total", "fraction"), [(2, 0.01), (3, 0.9), (10, 0.25), (97, 0.3)])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_hold_out_is_a_partition(total: int, fraction: float, labelled: bool) -> None:
+    labels = torch.arange(total) % 3 if labelled else None
+    data = hold_out(counted(total, labels), fraction, seed=1)
+    train, test = data.train.images.flatten().tolist(), data.test.images.flatten().tolist()
+    assert sorted(train + test) == list(range(total))
+    assert len(test) == min(max(round(fraction * total), 1), total - 1)
+
+
+def test_hold_out_depends_on_its_seed_alone() -> None:
+    first, again, other = (hold_out(counted(50), 0.2, seed).test.images for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_an_epoch_shows_every_image_once() -> None:
+    batches = itertools.islice(training_batches(counted(30), 10, seed=0), 6)
+    epochs = torch.cat(list(batches)).flatten().view(2, 30)
+    assert epochs.sort().values.tolist() == [list(range(30))] * 2
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_batches_can_start_anywhere() -> None:
+    split = counted(35)  # 3 batches of 10 an epoch
+    through = list(itertools.islice(training_batches(split, 10, seed=4), 9))
+    for start in range(9):
+        later = list(itertools.islice(training_batches(split, 10, seed=4, start=start), 9 - start))
+        assert all(torch.equal(a, b) for a, b in zip(through[start:], later, strict=True))
+
+
+def test_uint8_becomes_unit_interval() -> None:
+    split = Split(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1))
+    assert split.batch(slice(None)).flatten().tolist() == pytest.approx([0, 0.2, 1])

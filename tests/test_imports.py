@@ -1,0 +1,63 @@
+"""The package's imports point one way, and what needs no torch imports none."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "vae"
+
+# Each module may import those above it.
+ORDER = [
+    "schema",
+    "config",
+    "files",
+    "result",
+    "streams",
+    "data",
+    "datasets",
+    "architectures",
+    "model",
+    "objective",
+    "anneal",
+    "evaluation",
+    "pictures",
+    "tracking",
+    "terminal",
+    "checkpoint",
+    "recorder",
+    "train",
+    "callbacks",
+]
+WITHOUT_TORCH = ["vae", "vae.config", "vae.anneal", "vae.result", "vae.files", "vae.callbacks", "vae.terminal"]
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "vae":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("vae."):
+            names.add(node.module.split(".")[1])
+    return names
+
+
+def test_every_module_has_its_place() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_point_one_way(module: str) -> None:
+    assert imported(PACKAGE / f"{module}.py") <= set(ORDER[: ORDER.index(module)])
+
+
+def test_light_modules_import_no_torch() -> None:
+    script = f"import sys, {', '.join(WITHOUT_TORCH)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_modules_fit_one_reading() -> None:
+    lines = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")}
+    assert {name: count for name, count in lines.items() if count > 250} == {}
