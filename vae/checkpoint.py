@@ -62,7 +62,8 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def load_run(directory: str | Path) -> VAE:
-    """The trained model of a run directory, on the CPU and in eval mode, ready to encode, decode and sample."""
+    """The trained model of a run directory, on the CPU, in eval mode and without gradients: ready to encode,
+    decode and sample."""
     content = read(Path(directory))
     config = conf.load(content["config"])
     channels, height, width = content["shape"]
@@ -70,4 +71,4 @@ def load_run(directory: str | Path) -> VAE:
     link = objective.build(config.objective, config.model.output, shape).link_name
     model = VAE(config.model, link, shape)
     model.load_state_dict(content["model"])
-    return model.eval()
+    return model.eval().requires_grad_(False)

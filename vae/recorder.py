@@ -58,17 +58,17 @@ class Recorder:
             self.tracker.scalars({f"train/{key}": value for key, value in values.items()}, step)
             self.progress.update(step, shown)
 
-    def evaluation(self, step: int, weight: float) -> None:
+    def evaluation(self, step: int, weight: float) -> Figures:
         """Measure the whole test split, draw the grids."""
         with self.pause():
-            self._evaluation(step, weight)
+            return self._evaluation(step, weight)
 
     def frame(self, step: int, weight: float) -> None:
         """One more frame of the film."""
         with self.pause():
             self.film.add(self.album, self.model, step, weight)
 
-    def _evaluation(self, step: int, weight: float) -> None:
+    def _evaluation(self, step: int, weight: float) -> Figures:
         settings = self.config.evaluation
         figures, posterior = evaluate(self.model, self.likelihood, self.test, settings.batch_size, self.config.seed)
         self.figures = figures
@@ -81,6 +81,7 @@ class Recorder:
         self.tracker.picture("traversal", self.album.traversal(self.model, posterior), step)
         self.tracker.flush()
         self.progress.milestone(step, {"mse": figures.mse, "kld": figures.kld, "kl_weight": weight})
+        return figures
 
     def finish(self, step: int, weight: float, failure: str | None = None) -> dict[str, Any]:
         """Write the GIF, the HParams row and result.json, and give the record back. A run that failed has the

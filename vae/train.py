@@ -73,7 +73,9 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
             if due(step, config.pictures.gif_every, settings.steps):
                 recorder.frame(step, weight)
             if evaluate:
-                recorder.evaluation(step, weight)
+                figures = recorder.evaluation(step, weight)
+                if not math.isfinite(figures.mse):
+                    raise not_finite(step, "reconstruction", settings)
                 with recorder.pause():
                     checkpoint.save(directory, config, step, model, likelihood, optimizer, schedule)
         return recorder.finish(settings.steps, weight)
@@ -82,6 +84,13 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
         raise
     finally:
         recorder.close()
+
+
+def not_finite(step: int, term: str, settings: schema.Train) -> NotFinite:
+    return NotFinite(
+        f"step {step}: the {term} term is not finite any more; lower train.lr={settings.lr:g}, "
+        "or clip gradients with train.max_grad_norm=10"
+    )
 
 
 def due(step: int, every: int, last: int | None = None) -> bool:
@@ -128,10 +137,7 @@ class Recent:
             return
         first = int(broken[0])
         term = "KL" if rows[first, 1].isfinite() else "reconstruction"
-        raise NotFinite(
-            f"step {step - len(rows) + 1 + first}: the {term} term is not finite any more; "
-            f"lower train.lr={settings.lr:g}, or clip gradients with train.max_grad_norm=10"
-        )
+        raise not_finite(step - len(rows) + 1 + first, term, settings)
 
 
 def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.device) -> Optimizer:

@@ -1,0 +1,88 @@
+"""The commands of the README, as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, ROOT
+
+Program = Callable[..., tuple[int, str, str]]
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_help_is_readable_and_complete(tmp_path: Path) -> None:
+    done = python("-X", "importtime", str(ROOT / "run.py"), "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
+        line = next(line for line in done.stdout.splitlines() if line.strip().startswith(f"{group.name} "))
+        words = set(line.replace(",", " ").split())
+        assert {path.stem for path in group.glob("*.yaml")} <= words, group.name
+    examples = [line for line in done.stdout.splitlines() if line.strip().startswith("python run.py")]
+    assert len(examples) >= 5
+    assert " torch\n" not in done.stderr, "torch takes longer to import than help may take in all"
+
+
+def test_the_config_is_shown_without_torch(tmp_path: Path) -> None:
+    done = python("-X", "importtime", str(ROOT / "run.py"), "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "latent_dim: 32" in done.stdout
+    assert " torch\n" not in done.stderr
+
+
+def test_one_run_in_its_own_process(digits: list[str], tmp_path: Path) -> None:
+    done = python(str(ROOT / "run.py"), *QUICK, *digits, "model=mlp_vae", "anneal=delayed", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "outputs").glob("*/*")
+    assert directory.name.endswith("_mlp_vae_delayed")
+    assert "test MSE" in done.stdout
+    assert f"tensorboard --logdir {directory.relative_to(tmp_path)}" in done.stdout
+    assert (directory / ".hydra" / "config.yaml").exists()
+    assert done.stderr.count("\n") == 2  # plain lines, one an evaluation
+
+
+def test_multirun(digits: list[str], program: Program, tmp_path: Path) -> None:
+    status, _, err = program("-m", *QUICK, *digits, "model=ae,conv_vae,mlp_vae")
+    assert status == 0, err
+    (sweep,) = (tmp_path / "multirun_sweeps").glob("*/*")
+    results = [json.loads(path.read_text()) for path in sorted(sweep.glob("*/result.json"))]
+    assert [result["run_name"] for result in results] == ["ae_no_kl", "conv_vae_constant", "mlp_vae_constant"]
+
+
+def test_other_jobs_go_on_when_one_fails(digits: list[str], program: Program, tmp_path: Path) -> None:
+    status, _, err = program("-m", *QUICK, *digits, "train.batch_size=9999,8")
+    assert status == 1
+    assert "9999" in err
+    (result,) = (tmp_path / "multirun_sweeps").glob("*/*/*/result.json")
+    assert result.parent.name == "1_conv_vae_constant"
+
+
+def test_tab_completion_is_offered(tmp_path: Path) -> None:
+    done = python(str(ROOT / "run.py"), "-sc", "install=bash", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "complete" in done.stdout
+    query = python(
+        str(ROOT / "run.py"), "-sc", "query=bash", cwd=tmp_path, COMP_LINE="python run.py anneal=", COMP_POINT="21"
+    )
+    assert "anneal=delayed" in query.stdout
+
+
+@pytest.mark.parametrize("wanted", ["0", "1"])
+def test_a_traceback_is_there_for_those_who_want_it(wanted: str, tmp_path: Path) -> None:
+    done = python(str(ROOT / "run.py"), "train.lr=x", cwd=tmp_path, HYDRA_FULL_ERROR=wanted)
+    assert done.returncode == 1
+    assert ("Traceback" in done.stderr) is (wanted == "1")
