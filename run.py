@@ -4,7 +4,9 @@ import contextlib
 import os
 import shutil
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vae import config as conf
+from vae.verdict import explain
 
 conf.register()
 
@@ -36,7 +39,7 @@ def main(cfg: DictConfig) -> float:
     return float(record["mse"])
 
 
-def summary(record: dict[str, object], directory: Path) -> str:
+def summary(record: dict[str, Any], directory: Path) -> str:
     """The figures of a finished run and where it is, for the terminal."""
     shown = {
         "test MSE per pixel": "mse",
@@ -52,7 +55,14 @@ def summary(record: dict[str, object], directory: Path) -> str:
         f"{'results':<20}{os.path.relpath(directory)}",
         f"{'browse':<20}tensorboard --logdir {os.path.relpath(directory)}",
     ]
-    return "\n".join([f"{record['run_name']} finished after {record['steps']} steps", *lines])
+    if "linear_kld" in record:
+        found, optimum = (
+            [record[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo")] for kind in ("linear", "optimum")
+        )
+        lines.append(f"{'closed form':<20}" + "kept {}, KL {:.4f}, SSE {:.4f}, ELBO {:.3f}".format(*optimum))
+        lines.append(f"{'this model':<20}" + "kept {}, KL {:.4f}, SSE {:.4f}, ELBO {:.3f}".format(*found))
+    answer = textwrap.wrap(f"{record['verdict']}: {explain(record)}", 100)
+    return "\n".join([f"{record['run_name']} finished after {record['steps']} steps", *lines, "", *answer])
 
 
 def discard(directory: Path) -> None:

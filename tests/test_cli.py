@@ -52,7 +52,9 @@ def test_one_run_in_its_own_process(digits: list[str], tmp_path: Path) -> None:
     assert "test MSE" in done.stdout
     assert f"tensorboard --logdir {directory.relative_to(tmp_path)}" in done.stdout
     assert (directory / ".hydra" / "config.yaml").exists()
-    assert done.stderr.count("\n") == 2  # plain lines, one an evaluation
+    lines = done.stderr.splitlines()  # plain ones: the prediction, events, one an evaluation
+    assert lines[0].startswith("Prediction: t = ")
+    assert sum("mlp_vae_delayed  step" in line and "mse" in line for line in lines) == 2
 
 
 def test_multirun(digits: list[str], program: Program, tmp_path: Path) -> None:

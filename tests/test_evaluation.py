@@ -6,9 +6,15 @@ from conftest import composed
 from torch.distributions import Independent, Normal
 
 from vae import objective
-from vae.data import Split
-from vae.evaluation import evaluate
+from vae.data import Data, Split
+from vae.evaluation import Figures, Posterior, evaluate, examine, scalars
 from vae.model import VAE
+
+
+def measured(vae: VAE, likelihood: objective.Likelihood, split: Split, batch_size: int) -> tuple[Figures, Posterior]:
+    settings = composed(f"evaluation.batch_size={batch_size}").evaluation
+    done = evaluate(vae, likelihood, split, settings, seed=0)
+    return done.figures, done.posterior
 
 
 @pytest.fixture
@@ -23,16 +29,16 @@ def setting() -> tuple[VAE, objective.Likelihood, Split]:
 def test_the_whole_split_is_measured(setting: tuple[VAE, objective.Likelihood, Split]) -> None:
     """Not the first batch only, and images in the last, smaller batch count as much as any other."""
     vae, likelihood, split = setting
-    whole, posterior = evaluate(vae, likelihood, split, 50, seed=0)
+    whole, posterior = measured(vae, likelihood, split, 50)
     assert posterior.mu.shape == (50, 3)
     for batch_size in (1, 7, 49, 500):
-        parts, _ = evaluate(vae, likelihood, split, batch_size, seed=0)
+        parts, _ = measured(vae, likelihood, split, batch_size)
         assert dataclasses.asdict(parts) == pytest.approx(dataclasses.asdict(whole), rel=1e-5)
 
 
 def test_figures_against_torch_distributions(setting: tuple[VAE, objective.Likelihood, Split]) -> None:
     vae, likelihood, split = setting
-    figures, posterior = evaluate(vae, likelihood, split, 16, seed=0)
+    figures, posterior = measured(vae, likelihood, split, 16)
     q = Independent(Normal(posterior.mu, posterior.log_sigma.exp()), 1)
     prior = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
     kld = torch.distributions.kl_divergence(q, prior).mean()
@@ -53,7 +59,7 @@ def test_figures_against_torch_distributions(setting: tuple[VAE, objective.Likel
 
 def test_bounds_are_over_all_images_and_dimensions(setting: tuple[VAE, objective.Likelihood, Split]) -> None:
     vae, likelihood, split = setting
-    figures, _ = evaluate(vae, likelihood, split, 16, seed=0)
+    figures, _ = measured(vae, likelihood, split, 16)
     posterior = vae.encode(split.images)
     sigma = posterior.log_sigma.exp()
     assert (figures.mu_min, figures.mu_max) == (float(posterior.mu.min()), float(posterior.mu.max()))
@@ -65,8 +71,51 @@ def test_evaluation_leaves_modes_and_torch_s_stream_alone(setting: tuple[VAE, ob
     vae, likelihood, split = setting
     vae.train(), likelihood.eval()
     before = torch.get_rng_state()
-    first, _ = evaluate(vae, likelihood, split, 16, seed=0)
-    again, _ = evaluate(vae, likelihood, split, 16, seed=0)
+    first, _ = measured(vae, likelihood, split, 16)
+    again, _ = measured(vae, likelihood, split, 16)
     assert first == again
     assert torch.equal(torch.get_rng_state(), before)
     assert (vae.training, likelihood.training) == (True, False)
+
+
+def test_another_image_s_code_is_never_one_s_own(setting: tuple[VAE, objective.Likelihood, Split]) -> None:
+    """With two images the shuffled codes are the other's, so the gap can be computed by hand."""
+    vae, likelihood, split = setting
+    pair = Split(split.images[:2])
+    settings = composed().evaluation
+    done = evaluate(vae, likelihood, pair, settings, seed=0)
+    own = (vae.decode(done.z) - pair.images).square().flatten(1).sum(1).mean()
+    swapped = (vae.decode(done.z.flip(0)) - pair.images).square().flatten(1).sum(1).mean()
+    assert done.figures.reconstruction_gap == pytest.approx(float(swapped - own), rel=1e-4)
+
+
+def test_a_collapsed_encoder_has_nothing_to_swap(setting: tuple[VAE, objective.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    for parameter in vae.encoder.parameters():
+        parameter.zero_()
+    for parameter in vae.decoder[0].parameters():  # type: ignore[index]
+        parameter.zero_()
+    figures, _ = measured(vae, likelihood, split, 16)
+    assert (figures.kld, figures.active_units, figures.collapsed_fraction) == (0, 0, 1)
+    assert figures.mutual_information == pytest.approx(0, abs=1e-6)
+    assert figures.reconstruction_gap == pytest.approx(0, abs=1e-6)
+    assert figures.reconstruction_gap_prior == pytest.approx(0, abs=1e-6)
+
+
+def test_examination(setting: tuple[VAE, objective.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    labels = torch.arange(50) % 2
+    data = Data(Split(split.images, labels), Split(split.images, labels))
+    settings = composed("evaluation.probe_images=20", "evaluation.iw_samples=50").evaluation
+    done = evaluate(vae, likelihood, split, settings, seed=0)
+    found = examine(vae, likelihood, data, done, settings, seed=0)
+    again = examine(vae, likelihood, data, done, settings, seed=0)
+    assert scalars(found) == scalars(again)  # nothing is left to chance
+    assert found.dimension_gaps.shape == found.sensitivities.shape == (3,)
+    assert found.iwae_bound is not None
+    assert found.iwae_bound > done.figures.elbo  # tighter
+    assert 0 <= (found.probe_accuracy or 0) <= 1
+    unlabelled = examine(vae, likelihood, Data(split, split), done, settings, seed=0)
+    assert unlabelled.probe_accuracy is None
+    bernoulli = objective.build(composed("objective=bernoulli").objective, None, (1, 4, 4))
+    assert examine(vae, bernoulli, data, done, settings, seed=0).iwae_bound is None

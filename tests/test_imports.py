@@ -22,16 +22,24 @@ ORDER = [
     "model",
     "objective",
     "anneal",
+    "spectrum",
+    "prediction",
+    "diagnostics",
     "evaluation",
+    "linear",
+    "verdict",
     "pictures",
+    "figures",
     "tracking",
     "terminal",
+    "machine",
     "checkpoint",
     "recorder",
     "train",
     "callbacks",
 ]
-WITHOUT_TORCH = ["vae", "vae.config", "vae.anneal", "vae.result", "vae.files", "vae.callbacks", "vae.terminal"]
+LIGHT = "schema config anneal result files verdict callbacks terminal"
+WITHOUT_TORCH = ["vae", *(f"vae.{name}" for name in LIGHT.split())]
 
 
 def imported(path: Path) -> set[str]:

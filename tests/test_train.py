@@ -23,8 +23,11 @@ def run(directory: Path, *overrides: str) -> dict[str, Any]:
     return train(composed(*QUICK, *overrides), directory)
 
 
-KEYS = """run_name model objective anneal dataset seed steps parameters mse sse kld kl_weight elbo mu_min mu_mean mu_max
-sigma_min sigma_mean sigma_max latent_dim effective_t seconds images_per_second peak_memory_mib versions"""
+KEYS = """run_name model objective anneal dataset seed steps parameters latent_dim mse sse kld kl_weight elbo
+mu_min mu_mean mu_max sigma_min sigma_mean sigma_max effective_t active_units mutual_information
+mutual_information_ceiling marginal_kl reconstruction_gap predicted_active_units largest_eigenvalue verdict cause reason
+collapsed_at_step recovered_at_step total_correlation probe_accuracy iwae_bound used_dimensions decoder_sensitivity
+seconds images_per_second peak_memory_mib versions"""
 
 OPTIONS = [
     *(f"model={name}" for name in ("ae", "conv_vae", "mlp_vae", "linear_vae")),
@@ -108,7 +111,11 @@ def test_what_is_logged(digits: list[str], tmp_path: Path) -> None:
     loss = scalars["train/loss"][0].value
     assert loss > 0
     images = events.Tags()["images"]
-    assert {"reconstructions", "prior_samples", "traversal", "training"} <= set(images)
+    drawn = {"reconstructions", "prior_samples", "traversal", "training"}
+    assert drawn | {"spectrum", "kl_per_dimension", "aggregate_posterior"} <= set(images)
+    assert {"collapse/active_units", "collapse/mutual_information", "collapse/reconstruction_gap"} <= set(scalars)
+    assert {"prediction/predicted_active_units", "prediction/largest_eigenvalue"} <= set(scalars)
+    assert {"collapse/kl_per_dimension", "collapse/mu_variance"} <= set(events.Tags()["histograms"])
     assert events.Images("training")[0].encoded_image_string == (tmp_path / "training.gif").read_bytes()
     assert "config/text_summary" in events.Tags()["tensors"]
     assert "custom_scalars__config__" in events.Tags()["tensors"]
@@ -122,7 +129,8 @@ def test_what_is_left_on_disk(digits: list[str], tmp_path: Path) -> None:
     run(tmp_path, *digits)
     names = {path.name for path in tmp_path.iterdir()}
     events = {name for name in names if name.startswith("events.out.tfevents")}
-    assert names - events == {"checkpoint.pt", "result.json", "training.gif"}
+    projector = {"projector_config.pbtxt", "00004"}
+    assert names - events == {"checkpoint.pt", "result.json", "training.gif", "history.npz"} | projector
     assert len(events) == 1
     record = json.loads((tmp_path / "result.json").read_text())
     for key in KEYS.split():

@@ -43,6 +43,9 @@ class Data:
     train: Split
     test: Split
 
+    def to(self, device: torch.device) -> "Data":
+        return Data(self.train.to(device), self.test.to(device))
+
 
 def hold_out(split: Split, fraction: float, seed: int) -> Data:
     """Cut a test split of round(fraction * N) images out of `split`, each label in proportion (to within one

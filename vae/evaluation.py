@@ -1,22 +1,27 @@
-"""One pass over a whole split: the latents of every image, and the figures that every evaluation logs.
+"""Measuring a model on a whole split: `evaluate` at every evaluation of a run, `examine` what is costly at its end.
 
 The noise is the same at every evaluation of a run, so that curves move because the model did."""
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vae.data import Split
+from vae import diagnostics, schema
+from vae.data import Data, Split
 from vae.model import VAE, Posterior
 from vae.objective import Likelihood
 from vae.streams import generator
 
+PROBE_TRAIN_IMAGES = 10_000  # the linear probe is fitted on at most so many
+
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over all images of a split. Nats per image unless the name says otherwise."""
+    """Figures of a whole split. Nats per image unless the name says otherwise; vae.diagnostics has definitions."""
 
     mse: float  # per pixel, z sampled from q(z|x)
     mse_mu: float  # per pixel, z = mu
@@ -29,6 +34,36 @@ class Figures:
     sigma_min: float
     sigma_mean: float
     sigma_max: float
+    active_units: int
+    active_sigma: float  # mean sigma over images and active dimensions; over all dimensions where none is active
+    mutual_information: float
+    mutual_information_ceiling: float  # log N
+    marginal_kl: float
+    reconstruction_gap: float  # SSE per image that is lost with another image's code
+    reconstruction_gap_prior: float  # and with a code from the prior
+    collapsed_fraction: float  # (epsilon, delta)-collapse at epsilon = delta = 0.01, part of the dimensions
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    figures: Figures
+    posterior: Posterior  # of every image, (N, d)
+    z: Tensor  # (N, d), one draw for each image
+    kl: Tensor  # (d,), mean over the images
+    mu_variance: Tensor  # (d,)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The costly measures. None where a measure does not apply."""
+
+    total_correlation: float
+    probe_accuracy: float | None  # None: no labels
+    iwae_bound: float | None  # nats per image, mean over the probe images; None: the likelihood is no density
+    used_dimensions: int  # whose replacement by noise alone raises the squared error by at least the part `used_gap`
+    decoder_sensitivity: float  # mean over dimensions of |d image / d z_j|
+    dimension_gaps: Tensor  # (d,)
+    sensitivities: Tensor  # (d,)
 
 
 @torch.no_grad()
@@ -39,40 +74,126 @@ def encode_split(model: VAE, split: Split, batch_size: int) -> Posterior:
 
 
 @torch.no_grad()
-def evaluate(model: VAE, likelihood: Likelihood, split: Split, batch_size: int, seed: int) -> tuple[Figures, Posterior]:
-    """Figures over the whole split, and the posterior of each of its images."""
+def evaluate(
+    model: VAE,
+    likelihood: Likelihood,
+    split: Split,
+    settings: schema.Evaluation,
+    seed: int,
+    marginal_samples: int | None = None,
+) -> Evaluation:
+    """Measure the whole split. The aggregate posterior is always made of all images; `marginal_samples` codes are
+    drawn from it (None: one for each image)."""
     was_training = model.training, likelihood.training
     model.eval(), likelihood.eval()
-    posterior = encode_split(model, split, batch_size)
-    device = posterior.mu.device
-    noise = torch.randn(posterior.mu.shape, generator=generator(seed, "evaluation")).to(device)
-    z = posterior.sample(noise)
-    columns: dict[str, list[Tensor]] = {"nll": [], "sse": [], "sse_mu": []}
-    for start, images in enumerate(_batches(split, batch_size)):
-        rows = slice(start * batch_size, (start + 1) * batch_size)
+    posterior = encode_split(model, split, settings.batch_size)
+    total = len(split)
+    chance = generator(seed, "evaluation")
+
+    def normal() -> Tensor:
+        return torch.randn(posterior.mu.shape, generator=chance).to(posterior.mu.device)
+
+    z, from_prior = posterior.sample(normal()), normal()
+    order = torch.randperm(total, generator=chance).to(z.device)
+    shuffled = torch.empty_like(z)
+    shuffled[order] = z[order.roll(1)]  # each image gets another one's code
+    nll: list[Tensor] = []
+    sse: dict[str, list[Tensor]] = {"sampled": [], "mu": [], "prior": [], "shuffled": []}
+    replaced = {"mu": posterior.mu, "prior": from_prior, "shuffled": shuffled}
+    for i, images in enumerate(_batches(split, settings.batch_size)):
+        rows = slice(i * settings.batch_size, (i + 1) * settings.batch_size)
         raw = model.raw(z[rows])
-        columns["nll"].append(likelihood.nll(images, raw))
-        columns["sse"].append(likelihood.squared_error(images, raw))
-        columns["sse_mu"].append(likelihood.squared_error(images, model.raw(posterior.mu[rows])))
-    # Summed on the CPU in double precision: float32 sums over many images lose digits.
-    nll, sse, sse_mu = (float(torch.cat(parts).cpu().double().mean()) for parts in columns.values())
-    mu, sigma = posterior.mu.cpu().double(), posterior.log_sigma.exp().cpu().double()
-    kld = float(posterior.kl().cpu().double().sum(1).mean())
+        nll.append(likelihood.nll(images, raw))
+        sse["sampled"].append(likelihood.squared_error(images, raw))
+        for name, codes in replaced.items():
+            sse[name].append(likelihood.squared_error(images, model.raw(codes[rows])))
     model.train(was_training[0]), likelihood.train(was_training[1])
+
+    # Summed on the CPU in double precision: float32 sums over many images lose digits.
+    errors = {name: torch.cat(parts).cpu().double() for name, parts in sse.items()}
+    gap = diagnostics.reconstruction_gap(errors["sampled"], errors["prior"], errors["shuffled"])
+    mean_sse, kl = float(errors["sampled"].mean()), posterior.kl()
+    kld = float(kl.cpu().double().sum(1).mean())
+    index = torch.randperm(total, generator=chance)[:marginal_samples].to(z.device)
+    aggregate = diagnostics.aggregate_posterior(posterior, z[index], index)
+    variance = diagnostics.mu_variance(posterior)
+    active = variance > settings.thresholds.active_variance
+    mu, sigma = posterior.mu.cpu().double(), posterior.log_sigma.exp().cpu().double()
     figures = Figures(
-        mse=sse / likelihood.pixels,
-        mse_mu=sse_mu / likelihood.pixels,
-        sse=sse,
+        mse=mean_sse / likelihood.pixels,
+        mse_mu=float(errors["mu"].mean()) / likelihood.pixels,
+        sse=mean_sse,
         kld=kld,
-        elbo=-nll - kld,
+        elbo=-float(torch.cat(nll).cpu().double().mean()) - kld,
         mu_min=float(mu.min()),
         mu_mean=float(mu.mean()),
         mu_max=float(mu.max()),
         sigma_min=float(sigma.min()),
         sigma_mean=float(sigma.mean()),
         sigma_max=float(sigma.max()),
+        active_units=int(active.sum()),
+        active_sigma=float((sigma[:, active.cpu()] if active.any() else sigma).mean()),
+        mutual_information=aggregate.mutual_information,
+        mutual_information_ceiling=math.log(total),
+        marginal_kl=aggregate.marginal_kl,
+        reconstruction_gap=gap.shuffled,
+        reconstruction_gap_prior=gap.prior,
+        collapsed_fraction=float(diagnostics.collapsed_fraction(kl, torch.tensor([0.01], device=kl.device))),
     )
-    return figures, posterior
+    return Evaluation(figures, posterior, z, kl.double().mean(0), variance)
+
+
+def examine(
+    model: VAE, likelihood: Likelihood, data: Data, evaluation: Evaluation, settings: schema.Evaluation, seed: int
+) -> Examination:
+    """The costly measures of an evaluated model, those that decode many codes on `probe_images` images of the test
+    split, chosen by chance."""
+    model.eval(), likelihood.eval()
+    posterior, z = evaluation.posterior, evaluation.z
+    chance = generator(seed, "examination")
+    order = torch.randperm(len(data.test), generator=chance).to(z.device)
+    codes = order[: settings.marginal_samples]
+    some = order[: settings.probe_images]
+    images = data.test.batch(some)
+    noise = torch.randn(len(some), z.shape[1], generator=chance).to(z.device)
+    with torch.no_grad():
+        gaps = diagnostics.dimension_gaps(model.decode, images, z[some], noise)
+        sensitivities = diagnostics.decoder_sensitivity(model.decode, posterior.mu[some])
+        iwae = None
+        if likelihood.is_density and not model.is_dirac:
+            chosen = Posterior(posterior.mu[some], posterior.log_sigma[some])
+            bound = diagnostics.iwae_bound(
+                lambda codes: likelihood.nll(images, model.raw(codes)), chosen, settings.iw_samples, chance
+            )
+            iwae = float(bound.mean())
+    return Examination(
+        total_correlation=diagnostics.total_correlation(posterior, z[codes]),
+        probe_accuracy=_probe(model, data, posterior, settings, chance),
+        iwae_bound=iwae,
+        used_dimensions=int((gaps > settings.thresholds.used_gap * evaluation.figures.sse).sum()),
+        decoder_sensitivity=float(sensitivities.mean()),
+        dimension_gaps=gaps,
+        sensitivities=sensitivities,
+    )
+
+
+def scalars(record: Figures | Examination) -> dict[str, float | int | None]:
+    """The numbers of a record by name, without its tensors."""
+    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+
+
+def _probe(
+    model: VAE, data: Data, posterior: Posterior, settings: schema.Evaluation, chance: torch.Generator
+) -> float | None:
+    labels = data.train.labels, data.test.labels
+    if labels[0] is None or labels[1] is None or len(labels[0].unique()) < 2:
+        return None
+    chosen = torch.randperm(len(data.train), generator=chance)[:PROBE_TRAIN_IMAGES]
+    train = Split(data.train.images[chosen.to(data.train.images.device)], labels[0][chosen])
+    assert train.labels is not None
+    mu = encode_split(model, train, settings.batch_size).mu
+    return diagnostics.probe_accuracy(mu, train.labels, posterior.mu, labels[1])
 
 
 def _batches(split: Split, batch_size: int) -> Iterator[Tensor]:

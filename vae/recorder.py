@@ -1,42 +1,68 @@
-"""What a run leaves behind: training figures, evaluations, pictures, the film, the final record. The training
-loop says when; here stands what."""
+"""What a run leaves behind: the prediction, training figures, evaluations, pictures, the film, the final record. The
+training loop says when; here stands what."""
 
 import dataclasses
-import sys
+import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 from omegaconf import OmegaConf
 
-from vae import files, result
-from vae.data import Split
-from vae.evaluation import Figures, evaluate
+from vae import figures, files, linear, prediction, result, spectrum
+from vae.data import Data
+from vae.evaluation import Evaluation, Figures, evaluate, examine, scalars
+from vae.machine import peak_memory_mib, versions
 from vae.model import VAE
 from vae.objective import Likelihood
 from vae.pictures import Album, Film
 from vae.schema import RunConfig
+from vae.spectrum import LinearOptimum
 from vae.terminal import Progress
 from vae.tracking import Tracker
+from vae.verdict import Evidence, Verdict, Watch, judge
 
 GIF = "training.gif"
+HISTORY = "history.npz"
+
+
+class TrainingFigures(NamedTuple):
+    """Means over a few training batches, in nats per image but for the MSE."""
+
+    loss: float
+    mse: float  # per pixel
+    kl: list[float]  # of each latent dimension
 
 
 class Recorder:
-    def __init__(self, config: RunConfig, directory: Path, model: VAE, likelihood: Likelihood, test: Split) -> None:
-        self.config, self.directory = config, directory
-        self.model, self.likelihood, self.test = model, likelihood, test
-        self.album = Album(config.pictures, test, model.latent_dim, config.seed)
+    def __init__(
+        self,
+        config: RunConfig,
+        directory: Path,
+        model: VAE,
+        likelihood: Likelihood,
+        data: Data,
+        final_weight: float,
+    ) -> None:
+        self.config, self.directory, self.data = config, directory, data
+        self.model, self.likelihood = model, likelihood
+        self.started = time.perf_counter()
+        self.album = Album(config.pictures, data.test, model.latent_dim, config.seed)
         self.film = Film()
-        self.figures: Figures | None = None
+        self.watch = Watch(config.evaluation.thresholds)
+        self.evaluated: Evaluation | None = None
+        self.verdict: Verdict | None = None
+        self.history: dict[str, list[Any]] = {"step": [], "kl_weight": [], "kl": []}
         self.tracker = Tracker(directory)
         self.tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
         self.progress = Progress(config.run_name, config.train.steps)
-        self.started = self.resumed = time.perf_counter()
+        self.spectrum = spectrum.measure(data.train, max(64, 2 * model.latent_dim))
+        self.optimum = prediction.predict(self.spectrum, likelihood, model.latent_dim, final_weight)
+        self._predict(final_weight)
+        self.resumed = time.perf_counter()
         self.training_seconds = 0.0
         self.logged = (0, 0.0)  # step and training seconds at the last call of `training`
 
@@ -47,49 +73,69 @@ class Recorder:
         yield
         self.resumed = time.perf_counter()
 
-    def training(self, step: int, weight: float, figures: dict[str, float]) -> None:
+    def _predict(self, weight: float) -> None:
+        """Say and log what the closed form expects, before the first step."""
+        values: dict[str, float | None] = {"largest_eigenvalue": self.spectrum.largest}
+        if self.optimum is not None:
+            values |= {
+                "predicted_active_units": self.optimum.kept,
+                "predicted_kld": self.optimum.kld,
+                "predicted_collapse_weight": self.optimum.collapse_weight,
+                "predicted_t": self.optimum.t,
+            }
+        self.tracker.scalars({f"prediction/{key}": value for key, value in values.items()}, 0)
+        rises = self.config.anneal.name not in ("constant", "no_kl")
+        objective, latent_dim = self.config.objective.name, self.model.latent_dim
+        self.progress.say(prediction.sentence(self.optimum, self.spectrum, objective, latent_dim, weight, rises))
+
+    def training(self, step: int, weight: float, means: TrainingFigures) -> None:
         """Log figures of the training batches, means over the last few steps."""
         with self.pause():
             steps, seconds = step - self.logged[0], self.training_seconds - self.logged[1]
             self.logged = step, self.training_seconds
-            speed = steps * self.config.train.batch_size / seconds
-            shown = {"mse": figures["mse"], "kld": figures["kld"], "kl_weight": weight}
-            values = shown | {"loss": figures["loss"], "images_per_second": speed}
+            shown = {"mse": means.mse, "kld": sum(means.kl), "kl_weight": weight}
+            values = shown | {"loss": means.loss, "images_per_second": steps * self.config.train.batch_size / seconds}
             self.tracker.scalars({f"train/{key}": value for key, value in values.items()}, step)
+            for name, value in (("step", step), ("kl_weight", weight), ("kl", means.kl)):
+                self.history[name].append(value)
+            self._tell(self.watch.training(step, shown["kld"], weight), step)
             self.progress.update(step, shown)
 
-    def evaluation(self, step: int, weight: float) -> Figures:
+    def evaluation(self, step: int, weight: float, last: bool = False) -> Figures:
         """Measure the whole test split, draw the grids."""
         with self.pause():
-            return self._evaluation(step, weight)
+            settings = self.config.evaluation
+            samples = None if last else settings.marginal_samples
+            done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, samples)
+            self.evaluated, found = done, done.figures
+            self.verdict = self._judge(found)
+            values = scalars(found) | {"negative_elbo": -found.elbo}
+            self.tracker.scalars({f"{_group(name)}/{name}": value for name, value in values.items()}, step)
+            self.tracker.histogram("collapse/kl_per_dimension", done.kl, step)
+            self.tracker.histogram("collapse/mu_variance", done.mu_variance, step)
+            self.tracker.picture("reconstructions", self.album.reconstructions(self.model), step)
+            self.tracker.picture("prior_samples", self.album.prior_samples(self.model), step)
+            self.tracker.picture("traversal", self.album.traversal(self.model, done.posterior), step)
+            if step <= self.config.train.eval_every:
+                self.tracker.picture(
+                    "spectrum", figures.spectrum_figure(self.spectrum, self.optimum, self.model.latent_dim), 0
+                )
+            self._tell(self.watch.evaluation(step, self.verdict), step)
+            self.tracker.flush()
+            self.progress.milestone(step, {"mse": found.mse, "kld": found.kld, "kl_weight": weight})
+            return found
 
     def frame(self, step: int, weight: float) -> None:
         """One more frame of the film."""
         with self.pause():
             self.film.add(self.album, self.model, step, weight)
 
-    def _evaluation(self, step: int, weight: float) -> Figures:
-        settings = self.config.evaluation
-        figures, posterior = evaluate(self.model, self.likelihood, self.test, settings.batch_size, self.config.seed)
-        self.figures = figures
-        values = dataclasses.asdict(figures)
-        values["negative_elbo"] = -figures.elbo
-        groups = {key: "latent" if key.startswith(("mu_", "sigma_")) else "test" for key in values}
-        self.tracker.scalars({f"{groups[key]}/{key}": value for key, value in values.items()}, step)
-        self.tracker.picture("reconstructions", self.album.reconstructions(self.model), step)
-        self.tracker.picture("prior_samples", self.album.prior_samples(self.model), step)
-        self.tracker.picture("traversal", self.album.traversal(self.model, posterior), step)
-        self.tracker.flush()
-        self.progress.milestone(step, {"mse": figures.mse, "kld": figures.kld, "kl_weight": weight})
-        return figures
-
     def finish(self, step: int, weight: float, failure: str | None = None) -> dict[str, Any]:
-        """Write the GIF, the HParams row and result.json, and give the record back. A run that failed has the
+        """The costly measures, the last pictures, and result.json, which is given back. A run that failed has the
         figures of its last evaluation in it, and why it failed."""
-        config = self.config
+        config, done = self.config, self.evaluated
         with self.pause():
             training_seconds = self.training_seconds
-        figures = {} if self.figures is None else dataclasses.asdict(self.figures)
         record: dict[str, Any] = {
             "run_name": config.run_name,
             "model": config.model.name,
@@ -100,23 +146,38 @@ class Recorder:
             "steps": step,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "latent_dim": config.model.latent_dim,
-            **figures,
             "kl_weight": weight,
             "effective_t": self.likelihood.effective_t(weight),
+            "largest_eigenvalue": self.spectrum.largest,
+            "predicted_active_units": None if self.optimum is None else self.optimum.kept,
+            "predicted_kld": None if self.optimum is None else self.optimum.kld,
+            "predicted_collapse_weight": None if self.optimum is None else self.optimum.collapse_weight,
+        }
+        if done is not None and self.verdict is not None:
+            record |= scalars(done.figures)
+            record |= {"verdict": self.verdict.name, "cause": self.verdict.cause, "reason": self.verdict.reason}
+        if failure is not None:
+            record["failure"] = failure
+        elif done is not None:
+            examination = examine(self.model, self.likelihood, self.data, done, config.evaluation, config.seed)
+            record |= scalars(examination)
+            self.tracker.scalars({f"collapse/{name}": value for name, value in scalars(examination).items()}, step)
+            if self.config.model.name == "linear_vae" and self.optimum is not None:
+                record |= self._against_closed_form(self.optimum)
+            self._last_pictures(done, step)
+        record |= {
+            "collapsed_at_step": self.watch.collapsed_at,
+            "recovered_at_step": self.watch.recovered_at,
             "seconds": time.perf_counter() - self.started,
             "images_per_second": step * config.train.batch_size / training_seconds,
             "peak_memory_mib": peak_memory_mib(),
             "versions": versions(),
         }
-        if failure is not None:
-            record["failure"] = failure
         if self.film.frames:
             gif = self.film.gif()
             files.replace(self.directory / GIF, gif)
             self.tracker.gif("training", gif, step)
-        self.tracker.hyperparameters(
-            _flat(dataclasses.asdict(config)), [f"test/{key}" for key in ("mse", "kld", "elbo")]
-        )
+        self.tracker.hyperparameters(_flat(dataclasses.asdict(config)), ["test/mse", "test/kld", "test/elbo"])
         result.write(self.directory, record)
         return record
 
@@ -124,24 +185,49 @@ class Recorder:
         self.progress.close()
         self.tracker.close()
 
+    def _judge(self, found: Figures) -> Verdict:
+        names = ("kld", "sse", "reconstruction_gap", "active_units", "active_sigma")
+        evidence = Evidence(
+            **{name: getattr(found, name) for name in names},
+            latent_dim=self.model.latent_dim,
+            predicted=None if self.optimum is None else self.optimum.kept,
+        )
+        return judge(evidence, self.config.evaluation.thresholds)
 
-def peak_memory_mib() -> float | None:
-    """The most memory that the process has held: of the GPU where it used one, else of the host. None where the
-    system does not say."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    def _against_closed_form(self, optimum: LinearOptimum) -> dict[str, Any]:
+        """The linear VAE beside its own optimum, both on the training split and without chance."""
+        found = linear.analytic(self.model, self.likelihood, self.data.train, self.config.evaluation.batch_size)
+        names = ("kept", "kld", "sse", "elbo")
+        return {f"linear_{name}": getattr(found, name) for name in names} | {
+            f"optimum_{name}": getattr(optimum, name) for name in names
+        }
+
+    def _last_pictures(self, done: Evaluation, step: int) -> None:
+        kl = np.asarray(self.history["kl"], np.float32)
+        content = io.BytesIO()
+        np.savez(content, step=self.history["step"], kl_weight=self.history["kl_weight"], kl=kl)
+        files.replace(self.directory / HISTORY, content.getvalue())
+        heatmap = figures.kl_heatmap(self.history["step"], self.history["kl_weight"], kl)
+        self.tracker.picture("kl_per_dimension", heatmap, step)
+        if self.model.latent_dim > 1:
+            dims = done.mu_variance.argsort(descending=True)[:2].tolist()
+            self.tracker.picture(
+                "aggregate_posterior", figures.aggregate_figure(done.z, dims, self.data.test.labels), step
+            )
+        some = slice(0, 1000)
+        self.tracker.projector(done.posterior.mu[some], self.data.test.batch(some), self.data.test.labels, step)
+
+    def _tell(self, event: str | None, step: int) -> None:
+        if event is not None:
+            self.progress.say(f"{self.config.run_name}  {event}")
+            self.tracker.text("events", event, step)
 
 
-def versions() -> str:
-    packages = ("torch", "torchvision", "hydra-core", "tensorboard")
-    python = ".".join(map(str, sys.version_info[:3]))
-    return ", ".join([f"python {python}", *(f"{package} {metadata.version(package)}" for package in packages)])
+def _group(name: str) -> str:
+    if name.startswith(("mu_", "sigma_")):
+        return "latent"
+    of_test = ("mse", "mse_mu", "sse", "kld", "elbo", "negative_elbo")
+    return "test" if name in of_test else "collapse"
 
 
 def _flat(values: dict[str, Any], path: str = "") -> dict[str, Any]:

@@ -193,8 +193,24 @@ class Train:
 
 
 @dataclass
+class Thresholds:
+    """Where one verdict ends and the next begins. Each is printed with the verdict that it decided."""
+
+    active_variance: float = within(ge=0)  # a dimension is active when mu varies by more than this over the images
+    used_gap: float = within(ge=0)  # the code is used when swapping codes raises the squared error by this part
+    collapsed_kld: float = within(ge=0)  # nats; with an unused code and less KL than this: collapsed
+    deterministic_sigma: float = within(ge=0)  # mean sigma of the active dimensions below which a code is a point
+    partly_fraction: float = within(ge=0, le=1)  # of the dimensions expected; with fewer: partly collapsed
+    dip_fraction: float = within(ge=0, lt=1)  # a fall of the KL below this part of its peak is a collapse on its way
+
+
+@dataclass
 class Evaluation:
     batch_size: int = within(ge=1)  # images a forward pass
+    marginal_samples: int = within(ge=1)  # codes drawn for q(z) at each evaluation (at the end: one an image)
+    probe_images: int = within(ge=2)  # images for what is costly: single dimensions, sensitivity, the IWAE bound
+    iw_samples: int = within(ge=1)  # K of the IWAE bound
+    thresholds: Thresholds = MISSING
 
 
 @dataclass

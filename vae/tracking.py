@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -53,8 +55,22 @@ class Tracker:
             width, height = image.size
         self._encoded(tag, content, height, width, step)
 
-    def text(self, tag: str, markdown: str) -> None:
-        self.writer.add_text(tag, markdown)
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        self.writer.add_text(tag, markdown, step)
+
+    def histogram(self, tag: str, values: Tensor, step: int) -> None:
+        finite = values[values.isfinite()]
+        if len(finite):
+            self.writer.add_histogram(tag, finite.cpu().numpy(), step)
+
+    def projector(self, codes: Tensor, images: Tensor, labels: Tensor | None, step: int) -> None:
+        """Codes (N, d) for the Projector tab, with the images (N, C, H, W) as thumbnails and their labels."""
+        metadata = None if labels is None else labels[: len(codes)].tolist()
+        # The sprite sheet is square and wants at least as many places as images, each of at most 8192 / side pixels.
+        thumbnails = (
+            torch.nn.functional.adaptive_avg_pool2d(images.clamp(0, 1), 28) if images.shape[-1] > 28 else images
+        )
+        self.writer.add_embedding(codes, metadata, thumbnails.clamp(0, 1), step, "latents")
 
     def hyperparameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
         """A row of the HParams tab; `metrics` are the scalar tags whose last values it shows. It goes into the

@@ -13,7 +13,7 @@ from vae import anneal, checkpoint, datasets, objective, schema
 from vae.config import InputError
 from vae.data import training_batches
 from vae.model import VAE
-from vae.recorder import Recorder
+from vae.recorder import Recorder, TrainingFigures
 from vae.schema import RunConfig
 from vae.streams import generator
 
@@ -29,23 +29,22 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
     NotFinite when the loss stops being a number, after saving what there is."""
     settings, seed = config.train, config.seed
     device = use_device(settings)
-    data = datasets.load(config.dataset)
-    train_split, test_split = data.train.to(device), data.test.to(device)
-    if settings.batch_size > len(train_split):
+    data = datasets.load(config.dataset).to(device)
+    if settings.batch_size > len(data.train):
         raise InputError(
-            f"train.batch_size={settings.batch_size}: the training split has {len(train_split)} images; lower it"
+            f"train.batch_size={settings.batch_size}: the training split has {len(data.train)} images; lower it"
         )
-    likelihood = objective.build(config.objective, config.model.output, train_split.shape).to(device)
-    model = VAE(config.model, likelihood.link_name, train_split.shape, seed).to(device)
+    likelihood = objective.build(config.objective, config.model.output, data.train.shape).to(device)
+    model = VAE(config.model, likelihood.link_name, data.train.shape, seed).to(device)
     optimizer = build_optimizer(settings, model, device)
     schedule = anneal.build(config.anneal)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-    recent = Recent(max(settings.log_every, schedule.observe_every), device)
-    recorder = Recorder(config, directory, model, likelihood, test_split)
+    recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
+    recorder = Recorder(config, directory, model, likelihood, data, schedule.final)
     try:
         if config.pictures.gif_every:
             recorder.frame(0, schedule.weight(1))
-        batches = training_batches(train_split, settings.batch_size, seed)
+        batches = training_batches(data.train, settings.batch_size, seed)
         for step, images in zip(range(1, settings.steps + 1), batches, strict=False):
             weight = schedule.weight(step)
             optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
@@ -55,8 +54,8 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
                 posterior = model.encode(images)
                 raw = model.raw(posterior.sample(noise))
             reconstruction = likelihood(images, raw)
-            kl = posterior.kl().sum(1).mean()
-            loss = reconstruction.loss + weight * kl if weight else reconstruction.loss
+            kl = posterior.kl().mean(0)
+            loss = reconstruction.loss + weight * kl.sum() if weight else reconstruction.loss
             optimizer.zero_grad()
             loss.backward()
             if settings.max_grad_norm is not None:
@@ -66,14 +65,14 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
 
             evaluate = due(step, settings.eval_every, settings.steps)
             if due(step, schedule.observe_every):
-                schedule.observe(step, recent.means(schedule.observe_every)["mse"])
+                schedule.observe(step, recent.means(schedule.observe_every).mse)
             if evaluate or due(step, settings.log_every):
                 recent.check(step, settings)
                 recorder.training(step, weight, recent.means(settings.log_every))
             if due(step, config.pictures.gif_every, settings.steps):
                 recorder.frame(step, weight)
             if evaluate:
-                figures = recorder.evaluation(step, weight)
+                figures = recorder.evaluation(step, weight, last=step == settings.steps)
                 if not math.isfinite(figures.mse):
                     raise not_finite(step, "reconstruction", settings)
                 with recorder.pause():
@@ -110,24 +109,24 @@ class Recent:
     """The figures of the last `capacity` training steps, kept on the device: the host waits for it only when it
     reads."""
 
-    NAMES = ("loss", "reconstruction", "mse", "kld")
-
-    def __init__(self, capacity: int, device: torch.device) -> None:
-        self.rows = torch.zeros(capacity, len(self.NAMES), device=device)
+    def __init__(self, capacity: int, latent_dim: int, device: torch.device) -> None:
+        self.rows = torch.zeros(capacity, 3 + latent_dim, device=device)
         self.count = 0
 
-    def add(self, *figures: Tensor) -> None:
-        self.rows[self.count % len(self.rows)] = torch.stack(figures).detach()
+    def add(self, loss: Tensor, reconstruction: Tensor, mse: Tensor, kl: Tensor) -> None:
+        """Of one step: three numbers, and the KL of each latent dimension (d,)."""
+        row = torch.cat([torch.stack([loss, reconstruction, mse]), kl])
+        self.rows[self.count % len(self.rows)] = row.detach()
         self.count += 1
 
     def last(self, steps: int) -> Tensor:
-        """The figures of the last `steps` steps, or of as many as there are: (steps, 4), oldest first."""
+        """The figures of the last `steps` steps, or of as many as there are: (steps, 3 + d), oldest first."""
         steps = min(steps, self.count)
         return self.rows.roll(-self.count, 0)[-steps:].cpu()
 
-    def means(self, steps: int) -> dict[str, float]:
-        means = self.last(steps).double().mean(0).tolist()
-        return dict(zip(self.NAMES, means, strict=True))
+    def means(self, steps: int) -> TrainingFigures:
+        loss, _, mse, *kl = self.last(steps).double().mean(0).tolist()
+        return TrainingFigures(loss, mse, kl)
 
     def check(self, step: int, settings: schema.Train) -> None:
         """Raise NotFinite if the loss of a step since the last check was not a number."""

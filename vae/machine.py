@@ -1,0 +1,25 @@
+"""What a run ran on: the memory it took, the versions it used."""
+
+import sys
+from importlib import metadata
+
+import torch
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory that the process has held: of the GPU where it used one, else of the host. None where the
+    system does not say."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def versions() -> str:
+    packages = ("torch", "torchvision", "hydra-core", "tensorboard")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return ", ".join([f"python {python}", *(f"{package} {metadata.version(package)}" for package in packages)])
