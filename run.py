@@ -10,12 +10,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vae import config as conf
+from vae.schema import RunConfig
 from vae.verdict import explain
 
 conf.register()
@@ -25,18 +27,36 @@ conf.register()
 def main(cfg: DictConfig) -> float:
     config = conf.load(cfg)
     directory = Path(HydraConfig.get().runtime.output_dir)
-    from vae.train import NotFinite, train  # torch is imported only when something is trained
-
     try:
-        record = train(config, directory)
-    except (conf.InputError, NotFinite) as error:
+        record = measure_again(cfg, directory) if config.evaluate else train_new(config, directory)
+    except conf.InputError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the other jobs go on
-        if isinstance(error, conf.InputError):
-            discard(directory)
         sys.exit(str(error))
     print(summary(record, directory))
     return float(record["mse"])
+
+
+def train_new(config: RunConfig, directory: Path) -> dict[str, Any]:
+    """Train; a run that cannot begin leaves nothing behind."""
+    from vae.train import train  # torch is imported only where something is computed
+
+    try:
+        return train(config, directory)
+    except conf.InputError as error:
+        if not isinstance(error, conf.RunFailed):
+            discard(directory)
+        raise
+
+
+def measure_again(cfg: DictConfig, directory: Path) -> dict[str, Any]:
+    from vae import checkpoint
+    from vae.remeasure import remeasure
+
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    keys = [override.key_or_group for override in overrides if override.key_or_group != "evaluate"]
+    saved = checkpoint.read(directory)["config"]
+    return remeasure(conf.revise(saved, cfg, keys, ("evaluation", "dataset", "train.threads")), directory)
 
 
 def summary(record: dict[str, Any], directory: Path) -> str:

@@ -88,3 +88,40 @@ def test_a_traceback_is_there_for_those_who_want_it(wanted: str, tmp_path: Path)
     done = python(str(ROOT / "run.py"), "train.lr=x", cwd=tmp_path, HYDRA_FULL_ERROR=wanted)
     assert done.returncode == 1
     assert ("Traceback" in done.stderr) is (wanted == "1")
+
+
+def test_a_finished_run_is_measured_again(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    status, out, err = program("evaluate=mine", "evaluation.iw_samples=3", "evaluation.thresholds.used_gap=0.9")
+    assert status == 0, err
+    assert "used from 90.0%" in out
+    after = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    new = tmp_path / "mine" / "evaluation.json"
+    measured = json.loads(after.pop(new))
+    assert after == before  # nothing else was touched, nothing else was made
+    assert not (tmp_path / "outputs").exists()
+    result = json.loads((tmp_path / "mine" / "result.json").read_text())
+    assert measured["mse"] == pytest.approx(result["mse"], rel=1e-6)
+    assert measured["run_name"] == result["run_name"] == "mlp_vae_constant"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["evaluate=absent"], "absent"),
+        (["evaluate=empty"], "checkpoint.pt"),
+        (["evaluate=mine", "model.latent_dim=3"], "model.latent_dim: cannot be changed"),
+        (["evaluate=mine", "dataset=mnist5k"], "trained on images of shape"),
+    ],
+)
+def test_measuring_again_refuses(
+    arguments: list[str], says: str, digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+    status, _, err = program(*arguments)
+    assert status == 1
+    assert says in err
+    assert err.count("\n") == 1
+    assert not list((tmp_path / "empty").iterdir())

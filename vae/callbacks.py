@@ -22,7 +22,10 @@ class Guard(Callback):
         try:
             values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
             conf.load(OmegaConf.create(values))
-            check_directory(Path(str(config.hydra.run.dir)))
+            if config.evaluate is None:
+                check_directory(Path(str(config.hydra.run.dir)))
+            elif not Path(config.evaluate).is_dir():
+                raise conf.InputError(f"evaluate={config.evaluate}: no such directory")
         except conf.InputError as error:
             sys.exit(str(error))
         except OmegaConfBaseException as error:

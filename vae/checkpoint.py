@@ -16,6 +16,7 @@ from vae import files, objective
 from vae.anneal import Schedule
 from vae.config import InputError
 from vae.model import VAE
+from vae.objective import Likelihood
 from vae.schema import RunConfig
 
 FILE = "checkpoint.pt"
@@ -30,6 +31,7 @@ def save(
     likelihood: nn.Module,
     optimizer: Optimizer,
     schedule: Schedule,
+    kl_weight: float,
 ) -> None:
     content = {
         "format": FORMAT,
@@ -40,6 +42,7 @@ def save(
         "likelihood": likelihood.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
+        "kl_weight": kl_weight,
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -61,14 +64,18 @@ def read(directory: Path) -> dict[str, Any]:
     return content
 
 
-def load_run(directory: str | Path) -> VAE:
-    """The trained model of a run directory, on the CPU, in eval mode and without gradients: ready to encode,
-    decode and sample."""
-    content = read(Path(directory))
+def restore(content: dict[str, Any]) -> tuple[VAE, Likelihood]:
+    """The trained model and its likelihood, on the CPU, in eval mode and without gradients."""
     config = conf.load(content["config"])
     channels, height, width = content["shape"]
     shape = (channels, height, width)
-    link = objective.build(config.objective, config.model.output, shape).link_name
-    model = VAE(config.model, link, shape)
+    likelihood = objective.build(config.objective, config.model.output, shape)
+    likelihood.load_state_dict(content["likelihood"])
+    model = VAE(config.model, likelihood.link_name, shape)
     model.load_state_dict(content["model"])
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False), likelihood.eval()
+
+
+def load_run(directory: str | Path) -> VAE:
+    """The trained model of a run directory, ready to encode, decode and sample on the CPU."""
+    return restore(read(Path(directory)))[0]

@@ -3,6 +3,7 @@ that `--help` and `--cfg job` answer at once."""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -15,6 +16,10 @@ from vae import schema
 class InputError(Exception):
     """Something given to the program cannot be used. The message is the one line that its user reads:
     what was given, what is allowed, what to do."""
+
+
+class RunFailed(InputError):
+    """A run began and could not end well. What it had reached is saved."""
 
 
 GROUPS: dict[str, dict[str, type]] = {
@@ -55,6 +60,8 @@ GROUPS: dict[str, dict[str, type]] = {
 
 def register() -> None:
     """Make the dataclasses known to Hydra: conf/GROUP/OPTION.yaml builds on schema/GROUP/KIND."""
+    OmegaConf.register_new_resolver("or", lambda first, second: first or second, replace=True)
+    OmegaConf.register_new_resolver("unless", lambda given, value: None if given else value, replace=True)
     store = ConfigStore.instance()
     for group, kinds in GROUPS.items():
         for kind, node in kinds.items():
@@ -84,6 +91,19 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     _check_fields(config, "")
     _check_together(config)
     return config
+
+
+def revise(
+    saved: dict[str, Any], composed: DictConfig, keys: Sequence[str], allowed: Sequence[str]
+) -> schema.RunConfig:
+    """A run's saved configuration with the `keys` of this call (groups or values) put in from `composed`. Raises
+    InputError for a key that is none of `allowed` and below none of them."""
+    config = OmegaConf.create(saved)
+    for key in keys:
+        if not any(key == name or key.startswith(name + ".") for name in allowed):
+            raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
+        OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False)
+    return load(config)
 
 
 def one_line(error: BaseException) -> str:

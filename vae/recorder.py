@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import OmegaConf
 
-from vae import figures, files, linear, prediction, result, spectrum
+from vae import figures, files, prediction, record, result, spectrum
 from vae.data import Data
-from vae.evaluation import Evaluation, Figures, evaluate, examine, scalars
+from vae.evaluation import Evaluation, Figures, evaluate, scalars
 from vae.machine import peak_memory_mib, versions
 from vae.model import VAE
 from vae.objective import Likelihood
 from vae.pictures import Album, Film
 from vae.schema import RunConfig
-from vae.spectrum import LinearOptimum
 from vae.terminal import Progress
 from vae.tracking import Tracker
-from vae.verdict import Evidence, Verdict, Watch, judge
+from vae.verdict import Verdict, Watch
 
 GIF = "training.gif"
 HISTORY = "history.npz"
@@ -108,7 +107,7 @@ class Recorder:
             samples = None if last else settings.marginal_samples
             done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, samples)
             self.evaluated, found = done, done.figures
-            self.verdict = self._judge(found)
+            self.verdict = record.verdict_on(found, self.model.latent_dim, self.optimum, settings.thresholds)
             values = scalars(found) | {"negative_elbo": -found.elbo}
             self.tracker.scalars({f"{_group(name)}/{name}": value for name, value in values.items()}, step)
             self.tracker.histogram("collapse/kl_per_dimension", done.kl, step)
@@ -136,36 +135,17 @@ class Recorder:
         config, done = self.config, self.evaluated
         with self.pause():
             training_seconds = self.training_seconds
-        record: dict[str, Any] = {
-            "run_name": config.run_name,
-            "model": config.model.name,
-            "objective": config.objective.name,
-            "anneal": config.anneal.name,
-            "dataset": config.dataset.name,
-            "seed": config.seed,
-            "steps": step,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "latent_dim": config.model.latent_dim,
-            "kl_weight": weight,
-            "effective_t": self.likelihood.effective_t(weight),
-            "largest_eigenvalue": self.spectrum.largest,
-            "predicted_active_units": None if self.optimum is None else self.optimum.kept,
-            "predicted_kld": None if self.optimum is None else self.optimum.kld,
-            "predicted_collapse_weight": None if self.optimum is None else self.optimum.collapse_weight,
-        }
+        found = record.description(config, self.model, self.likelihood, self.spectrum, self.optimum, step, weight)
         if done is not None and self.verdict is not None:
-            record |= scalars(done.figures)
-            record |= {"verdict": self.verdict.name, "cause": self.verdict.cause, "reason": self.verdict.reason}
+            found |= record.findings(done, self.verdict)
         if failure is not None:
-            record["failure"] = failure
+            found["failure"] = failure
         elif done is not None:
-            examination = examine(self.model, self.likelihood, self.data, done, config.evaluation, config.seed)
-            record |= scalars(examination)
-            self.tracker.scalars({f"collapse/{name}": value for name, value in scalars(examination).items()}, step)
-            if self.config.model.name == "linear_vae" and self.optimum is not None:
-                record |= self._against_closed_form(self.optimum)
+            costly = record.costly_findings(config, self.model, self.likelihood, self.data, self.optimum, done)
+            self.tracker.scalars({f"collapse/{name}": value for name, value in costly.items()}, step)
+            found |= costly
             self._last_pictures(done, step)
-        record |= {
+        found |= {
             "collapsed_at_step": self.watch.collapsed_at,
             "recovered_at_step": self.watch.recovered_at,
             "seconds": time.perf_counter() - self.started,
@@ -178,29 +158,12 @@ class Recorder:
             files.replace(self.directory / GIF, gif)
             self.tracker.gif("training", gif, step)
         self.tracker.hyperparameters(_flat(dataclasses.asdict(config)), ["test/mse", "test/kld", "test/elbo"])
-        result.write(self.directory, record)
-        return record
+        result.write(self.directory, found)
+        return found
 
     def close(self) -> None:
         self.progress.close()
         self.tracker.close()
-
-    def _judge(self, found: Figures) -> Verdict:
-        names = ("kld", "sse", "reconstruction_gap", "active_units", "active_sigma")
-        evidence = Evidence(
-            **{name: getattr(found, name) for name in names},
-            latent_dim=self.model.latent_dim,
-            predicted=None if self.optimum is None else self.optimum.kept,
-        )
-        return judge(evidence, self.config.evaluation.thresholds)
-
-    def _against_closed_form(self, optimum: LinearOptimum) -> dict[str, Any]:
-        """The linear VAE beside its own optimum, both on the training split and without chance."""
-        found = linear.analytic(self.model, self.likelihood, self.data.train, self.config.evaluation.batch_size)
-        names = ("kept", "kld", "sse", "elbo")
-        return {f"linear_{name}": getattr(found, name) for name in names} | {
-            f"optimum_{name}": getattr(optimum, name) for name in names
-        }
 
     def _last_pictures(self, done: Evaluation, step: int) -> None:
         kl = np.asarray(self.history["kl"], np.float32)

@@ -11,7 +11,7 @@ from vae import files
 FILE = "result.json"
 
 
-def write(directory: Path, record: Mapping[str, Any]) -> None:
+def write(directory: Path, record: Mapping[str, Any], file: str = FILE) -> None:
     """A number that is not finite becomes null, and `null_reasons` says what it was."""
     clean: dict[str, Any] = {}
     reasons = []
@@ -22,4 +22,4 @@ def write(directory: Path, record: Mapping[str, Any]) -> None:
         clean[key] = value
     if reasons:
         clean["null_reasons"] = "; ".join(reasons)
-    files.replace(directory / FILE, json.dumps(clean, indent=2, allow_nan=False).encode() + b"\n")
+    files.replace(directory / file, json.dumps(clean, indent=2, allow_nan=False).encode() + b"\n")

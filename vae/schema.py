@@ -182,6 +182,7 @@ class Train:
     batch_size: int = within(ge=1)  # images a step
     optimizer: str = one_of("adam", "adamw", "sgd")
     lr: float = within(gt=0)
+    momentum: float = within(ge=0, lt=1)  # of the gradient: Adam's beta1
     lr_schedule: str = one_of("constant", "cosine")  # cosine: from lr to 0 over the run
     warmup_steps: int = within(ge=0)  # the learning rate rises to lr in a line over this many steps; 0: at once
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
@@ -232,5 +233,6 @@ class RunConfig:
     train: Train = MISSING
     evaluation: Evaluation = MISSING
     pictures: Pictures = MISSING
+    evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
     experiment: Any = None  # groups that set the others and hold nothing themselves
     sweep: Any = None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vae import anneal, checkpoint, datasets, objective, schema
-from vae.config import InputError
+from vae.config import InputError, RunFailed
 from vae.data import training_batches
 from vae.model import VAE
 from vae.recorder import Recorder, TrainingFigures
@@ -18,7 +18,7 @@ from vae.schema import RunConfig
 from vae.streams import generator
 
 
-class NotFinite(Exception):
+class NotFinite(RunFailed):
     """Training produced NaN or infinity. The message is one line: the step, the term, a hint."""
 
 
@@ -76,7 +76,7 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
                 if not math.isfinite(figures.mse):
                     raise not_finite(step, "reconstruction", settings)
                 with recorder.pause():
-                    checkpoint.save(directory, config, step, model, likelihood, optimizer, schedule)
+                    checkpoint.save(directory, config, step, model, likelihood, optimizer, schedule, weight)
         return recorder.finish(settings.steps, weight)
     except NotFinite as failure:
         recorder.finish(step, weight, str(failure))
@@ -142,8 +142,13 @@ class Recent:
 def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.device) -> Optimizer:
     """Fused where torch has a fused kernel: one pass over the weights a step."""
     fused = device.type in ("cpu", "cuda", "mps")
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return kinds[settings.optimizer](model.parameters(), lr=settings.lr, fused=fused)
+    parameters, lr, momentum = model.parameters(), settings.lr, settings.momentum
+    match settings.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, lr, momentum, fused=fused)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr, betas=(momentum, 0.999), fused=fused)
+    return torch.optim.Adam(parameters, lr, betas=(momentum, 0.999), fused=fused)
 
 
 def use_device(settings: schema.Train) -> torch.device:
