@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import textwrap
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,14 @@ def main(cfg: DictConfig) -> float:
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         record = measure_again(cfg, directory) if config.evaluate else train_new(config, directory)
-    except conf.InputError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # the other jobs go on
-        sys.exit(str(error))
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on, the report names this one
+            said = str(error) if isinstance(error, conf.InputError) else traceback.format_exc()
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "error.txt").write_text(said + "\n")
+        elif isinstance(error, conf.InputError):
+            sys.exit(str(error))
+        raise
     print(summary(record, directory))
     return float(record["mse"])
 
@@ -44,7 +49,7 @@ def train_new(config: RunConfig, directory: Path) -> dict[str, Any]:
     try:
         return train(config, directory)
     except conf.InputError as error:
-        if not isinstance(error, conf.RunFailed):
+        if not isinstance(error, conf.RunFailed) and HydraConfig.get().mode == RunMode.RUN:
             discard(directory)
         raise
 

@@ -60,7 +60,7 @@ def test_one_run_in_its_own_process(digits: list[str], tmp_path: Path) -> None:
 def test_multirun(digits: list[str], program: Program, tmp_path: Path) -> None:
     status, _, err = program("-m", *QUICK, *digits, "model=ae,conv_vae,mlp_vae")
     assert status == 0, err
-    (sweep,) = (tmp_path / "multirun_sweeps").glob("*/*")
+    (sweep,) = (tmp_path / "multirun_sweeps").iterdir()
     results = [json.loads(path.read_text()) for path in sorted(sweep.glob("*/result.json"))]
     assert [result["run_name"] for result in results] == ["ae_no_kl", "conv_vae_constant", "mlp_vae_constant"]
 
@@ -69,8 +69,8 @@ def test_other_jobs_go_on_when_one_fails(digits: list[str], program: Program, tm
     status, _, err = program("-m", *QUICK, *digits, "train.batch_size=9999,8")
     assert status == 1
     assert "9999" in err
-    (result,) = (tmp_path / "multirun_sweeps").glob("*/*/*/result.json")
-    assert result.parent.name == "1_conv_vae_constant"
+    (result,) = (tmp_path / "multirun_sweeps").glob("*/*/result.json")
+    assert result.parent.name == "1_conv_vae_constant_seed0"
 
 
 def test_tab_completion_is_offered(tmp_path: Path) -> None:

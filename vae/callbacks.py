@@ -1,16 +1,21 @@
-"""What Hydra calls around a run: `Guard` looks at the configuration and at the directory before Hydra writes
-anything."""
+"""What Hydra calls around runs: `Guard` looks before Hydra writes anything, `SweepReport` sums up a multirun."""
 
+import atexit
+import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae import config as conf
+from vae import result
 
 
 class Guard(Callback):
@@ -41,3 +46,62 @@ def check_directory(directory: Path) -> None:
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise conf.InputError(f"hydra.run.dir={directory}: {parent} is no directory that can be written to")
+
+
+class SweepReport(Callback):
+    """Says how far a multirun is, and writes its report at the end, also when jobs failed.
+
+    Hydra does not call on_multirun_end when a job has failed, hence atexit. Launchers send a copy of this object to
+    their workers: what belongs to the main process stays behind. Finished jobs are counted on the disk, where every
+    launcher's workers leave them."""
+
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        self.total = 0
+        self.started = 0.0
+        self.owner = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"owner": False}
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.directory = Path(str(config.hydra.sweep.dir)).resolve()
+        self.total = count_jobs(config)
+        self.started = time.time()
+        self.owner = True
+        atexit.register(self.report)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if self.directory is None:  # a single run
+            return
+        done = len({path.parent for file in (result.FILE, "error.txt") for path in self.directory.glob(f"*/{file}")})
+        spent = time.time() - self.started
+        left = spent / max(done, 1) * (self.total - done)
+        print(f"sweep: {done} of {self.total} runs done in {spent:.0f} s, about {left:.0f} s left", file=sys.stderr)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        self.report()
+
+    def report(self) -> None:
+        """Once, and only where there are runs."""
+        if not self.owner or self.directory is None or not self.directory.is_dir():
+            return
+        self.owner = False
+        try:
+            from vae.report import page, runs
+
+            found = runs.find([self.directory])
+            print(f"report: {os.path.relpath(page.write(found, self.directory, page.heading(found)))}")
+        except Exception as error:  # the runs are there, whatever became of their report
+            print(f"report: not written ({type(error).__name__}: {error})", file=sys.stderr)
+
+
+def count_jobs(config: DictConfig) -> int:
+    """How many jobs the basic sweeper makes of the overrides on the command line and in hydra.sweeper.params."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    given = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    sizes: dict[str, int] = {}
+    for override in OverridesParser.create().parse_overrides(given):
+        size = len(list(override.sweep_string_iterator())) if override.is_sweep_override() else 1
+        sizes[override.key_or_group] = size  # of two that set the same, the later one counts
+    return math.prod(sizes.values())

@@ -36,6 +36,7 @@ def description(
         "effective_t": likelihood.effective_t(weight),
         "largest_eigenvalue": spectrum.largest,
         "predicted_active_units": None if optimum is None else optimum.kept,
+        "predicted_mse": None if optimum is None else optimum.sse / spectrum.pixels,
         "predicted_kld": None if optimum is None else optimum.kld,
         "predicted_collapse_weight": None if optimum is None else optimum.collapse_weight,
     }

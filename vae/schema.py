@@ -190,7 +190,7 @@ class Train:
     eval_every: int = within(ge=1)  # steps between two passes over the test split
     device: str = MISSING  # auto, cpu, cuda, cuda:1, mps
     precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32
-    threads: int = within(ge=0, le=1024)  # CPU threads; 0: torch's own choice
+    threads: int = within(ge=0, le=1024)  # CPU threads; 0: one a core
 
 
 @dataclass

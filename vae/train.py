@@ -153,8 +153,8 @@ def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.devi
 
 def use_device(settings: schema.Train) -> torch.device:
     """The device of train.device, with torch's threads and determinism set as the run needs them."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    # Set even when it is the default: launchers set OMP_NUM_THREADS as they like, and results depend on it.
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,165 @@
+"""From runs to files: report.html, which needs nothing beside it, summary.csv, and the figures as PNG and SVG."""
+
+import base64
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from vae import files
+from vae.report.charts import CHARTS
+from vae.report.runs import Run
+from vae.verdict import explain
+
+COLUMNS = {
+    "mse": "MSE per pixel",
+    "kld": "KLD, nats",
+    "kl_weight": "KL weight",
+    "active_units": "active units",
+    "mutual_information": "mutual information, nats",
+    "reconstruction_gap": "SSE lost with another's code",
+    "predicted_active_units": "predicted by the closed form",
+    "elbo": "ELBO, nats",
+    "seconds": "seconds",
+}
+DEAD = ("collapsed", "decoder_ignores_code")
+PATHS = ("run_name", "evaluate")  # in the config, but no setting of the training
+
+
+@dataclass
+class Row:
+    """The runs that differ in their seed alone."""
+
+    name: str
+    runs: list[Run]
+    cells: list[str]
+    verdicts: list[str]
+    collapsed: str
+
+
+@dataclass
+class Picture:
+    key: str
+    title: str
+    caption: str
+    source: str  # data: URL
+
+
+def write(runs: Sequence[Run], output: Path, title: str) -> Path:
+    """Write the report on `runs` into the directory `output`; the path of report.html."""
+    output.mkdir(parents=True, exist_ok=True)
+    table = summary(runs)
+    files.replace(output / "summary.csv", table.to_csv(index=False).encode())
+    pictures = []
+    for key, (heading, caption, draw) in CHARTS.items():
+        figure = draw(runs)
+        if figure is not None:
+            png = rendered(figure, "png")
+            files.replace(output / f"{key}.png", png)
+            files.replace(output / f"{key}.svg", rendered(figure, "svg"))
+            pictures.append(Picture(key, heading, caption, data_url(png, "image/png")))
+    loader = PackageLoader("vae.report", ".")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("template.html").render(
+        title=title,
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        runs=runs,
+        rows=rows(runs),
+        columns=list(COLUMNS.values()),
+        pictures=pictures,
+        explained={run.name: explained(run) for run in runs},
+        shown=[run for run in runs if run.images],
+        images={run.name: {tag: data_url(png, "image/png") for tag, png in run.images.items()} for run in runs},
+        films={run.name: data_url(run.gif, "image/gif") for run in runs if run.gif},
+        differences=differences(runs),
+        commands={run.name: command(run) for run in runs},
+        versions=sorted({str(run.record["versions"]) for run in runs if "versions" in run.record}),
+        datasets=sorted({str(run.record["dataset"]) for run in runs if "dataset" in run.record}),
+        problems=[run for run in runs if run.problem],
+    )
+    report = output / "report.html"
+    files.replace(report, page.encode())
+    return report
+
+
+def heading(runs: Sequence[Run]) -> str:
+    names = ", ".join(dict.fromkeys(run.group for run in runs))
+    return f"Posterior collapse: {names if len(names) < 100 else f'{len(runs)} runs'}"
+
+
+def summary(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row a run, in the order of the runs: its name and directory, the keys of result.json, what was wrong."""
+    rows = [{"run": run.name, "directory": str(run.directory), **run.record, "problem": run.problem} for run in runs]
+    return pd.DataFrame(rows)
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+    """Runs that share all but their seed in one row: mean and standard deviation of each figure over the seeds."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        setting = {key: value for key, value in run.config.items() if key not in ("seed", *PATHS)}
+        groups.setdefault(repr((run.group, sorted(setting.items(), key=str))), []).append(run)
+    table = []
+    for members in groups.values():
+        done = [run for run in members if "verdict" in run.record]
+        dead = sum(run.record["verdict"] in DEAD for run in done)
+        table.append(
+            Row(
+                name=members[0].name if len(members) == 1 else members[0].group,
+                runs=members,
+                cells=[cell([run.number(key) for run in members]) for key in COLUMNS],
+                verdicts=sorted({str(run.record["verdict"]) for run in done}),
+                collapsed=f"{dead} of {len(done)}" if done else "",
+            )
+        )
+    return table
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean, and with more than one value the standard deviation (1 / (n - 1)), to four digits."""
+    series = pd.Series(values, dtype=float).dropna()
+    if series.empty:
+        return ""
+    mean = f"{series.mean():.4g}"
+    return mean if len(series) == 1 else f"{mean} ± {series.std():.2g}"
+
+
+def differences(runs: Sequence[Run]) -> pd.DataFrame:
+    """The settings in which the runs differ, a column a run."""
+    columns = {run.name: {key: str(value) for key, value in run.config.items()} for run in runs}
+    table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    table = table.drop(index=[key for key in PATHS if key in table.index]).fillna("")
+    return table[table.nunique(axis=1) > 1]
+
+
+def explained(run: Run) -> str:
+    """The verdict in words, or why there is none."""
+    if "verdict" not in run.record:
+        return run.problem or "no verdict"
+    try:
+        return explain(run.record)
+    except (KeyError, TypeError, ValueError):
+        return str(run.record.get("reason", run.record["verdict"]))
+
+
+def command(run: Run) -> str:
+    """What makes the run again."""
+    return shlex.join(["python", "run.py", *run.overrides])
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
+def data_url(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
