@@ -12,7 +12,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --editable ".[dev,joblib]"
+	$(BIN)/pip install --quiet --editable ".[dev,joblib,slurm]"
 	touch $@
 
 run: $(VENV)/installed          ## train the default on the embedded digits

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from vae import callbacks
 from vae import config as conf
 from vae.schema import RunConfig
 from vae.verdict import explain
@@ -39,7 +40,7 @@ def main(cfg: DictConfig) -> float:
             sys.exit(str(error))
         raise
     print(summary(record, directory))
-    return float(record["mse"])
+    return float(record[cfg.metric])
 
 
 def train_new(config: RunConfig, directory: Path) -> dict[str, Any]:
@@ -113,6 +114,9 @@ def cli() -> None:
         sys.exit(conf.one_line(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        for sweep in callbacks.PENDING:
+            sweep.report()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What Hydra calls around runs: `Guard` looks before Hydra writes anything, `SweepReport` sums up a multirun."""
 
-import atexit
 import math
 import os
 import sys
@@ -48,12 +47,15 @@ def check_directory(directory: Path) -> None:
         raise conf.InputError(f"hydra.run.dir={directory}: {parent} is no directory that can be written to")
 
 
+PENDING: list["SweepReport"] = []  # multiruns of this process
+
+
 class SweepReport(Callback):
     """Says how far a multirun is, and writes its report at the end, also when jobs failed.
 
-    Hydra does not call on_multirun_end when a job has failed, hence atexit. Launchers send a copy of this object to
-    their workers: what belongs to the main process stays behind. Finished jobs are counted on the disk, where every
-    launcher's workers leave them."""
+    Hydra does not call on_multirun_end when a job has failed, so run.py asks PENDING at its end. Launchers send a
+    copy of this object to their workers: what belongs to the main process stays behind. Finished jobs are counted on
+    the disk, where every launcher's workers leave them."""
 
     def __init__(self) -> None:
         self.directory: Path | None = None
@@ -69,7 +71,7 @@ class SweepReport(Callback):
         self.total = count_jobs(config)
         self.started = time.time()
         self.owner = True
-        atexit.register(self.report)
+        PENDING.append(self)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.directory is None:  # a single run
@@ -97,7 +99,11 @@ class SweepReport(Callback):
 
 
 def count_jobs(config: DictConfig) -> int:
-    """How many jobs the basic sweeper makes of the overrides on the command line and in hydra.sweeper.params."""
+    """How many jobs the sweeper makes: a search says it, a grid has one for each combination of the overrides in
+    hydra.sweeper.params and on the command line."""
+    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    if trials is not None:
+        return int(trials)
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     given = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
     sizes: dict[str, int] = {}

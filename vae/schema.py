@@ -233,6 +233,7 @@ class RunConfig:
     train: Train = MISSING
     evaluation: Evaluation = MISSING
     pictures: Pictures = MISSING
+    metric: str = one_of("mse", "sse", "kld", "elbo", "active_units", "mutual_information")  # for sweepers that search
     evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
     experiment: Any = None  # groups that set the others and hold nothing themselves
     sweep: Any = None

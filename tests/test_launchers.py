@@ -1,0 +1,68 @@
+"""Sweeps on several workers give what they give one after the other."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import QUICK, ROOT
+
+Weights = Callable[[Path], dict[str, torch.Tensor]]
+
+
+def sweep(directory: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "-m", *overrides, f"hydra.sweep.dir={directory}"],
+        cwd=directory.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def launched(launcher: str, digits: list[str], tmp_path: Path, weights: Weights) -> None:
+    settings = [*QUICK, *digits, "train.threads=2", "train.steps=12", "model=mlp_vae,conv_vae"]
+    basic = sweep(tmp_path / "basic", *settings)
+    other = sweep(tmp_path / "other", *settings, f"hydra/launcher={launcher}")
+    assert basic.returncode == other.returncode == 0, other.stderr
+    runs = sorted(path.name for path in (tmp_path / "basic").iterdir() if path.is_dir())
+    assert len(runs) == 2
+    for name in runs:
+        first, second = weights(tmp_path / "basic" / name), weights(tmp_path / "other" / name)
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+    assert (tmp_path / "other" / "report.html").exists()
+    assert other.stdout.count("report:") == 1
+
+
+def test_joblib(digits: list[str], tmp_path: Path, weights: Weights) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")
+    launched("joblib", digits, tmp_path, weights)
+
+
+def test_submitit_on_this_machine(digits: list[str], tmp_path: Path, weights: Weights) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra slurm")
+    launched("submitit_local", digits, tmp_path, weights)
+
+
+def test_a_failing_worker_does_not_take_the_others_along(digits: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")
+    settings = [*QUICK, *digits, "model=mlp_vae", "hydra/launcher=joblib"]
+    done = sweep(tmp_path / "sweep", *settings, "train.batch_size=9999,8")
+    assert done.returncode == 1
+    assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 1
+    assert "the training split has" in (tmp_path / "sweep" / "report.html").read_text()
+
+
+def test_optuna_is_given_the_metric_that_it_asks_for(digits: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.direction=maximize", "metric=elbo"]
+    done = sweep(tmp_path / "sweep", *QUICK, *digits, "model=mlp_vae", *search, "train.lr=interval(1e-4,1e-2)")
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 runs done" in done.stderr
+    results = [json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/result.json")]
+    best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    assert best["best_value"] == pytest.approx(max(result["elbo"] for result in results))
