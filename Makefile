@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run board test test-slow check clean-venv
+.PHONY: run board test test-slow test-browser check
 .DEFAULT_GOAL := run
 
 $(VENV)/installed: pyproject.toml
@@ -23,10 +23,14 @@ board: $(VENV)/installed        ## TensorBoard over every run, on this machine o
 	$(BIN)/tensorboard --host 127.0.0.1 --logdir_spec runs:outputs,sweeps:multirun_sweeps
 
 test: $(VENV)/installed-dev     ## the test suite, under four minutes on two cores
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 test-slow: $(VENV)/installed-dev ## the tests that train for minutes
 	$(BIN)/pytest -m slow
+
+test-browser: $(VENV)/installed-dev ## the report and TensorBoard in a headless Chromium from the system
+	$(BIN)/pip install --quiet selenium
+	$(BIN)/pytest -rs -m browser tests/test_browser.py
 
 check: $(VENV)/installed-dev    ## lint, format, types
 	$(BIN)/ruff check .
