@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import cpu_count
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -154,7 +155,7 @@ def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.devi
 def use_device(settings: schema.Train) -> torch.device:
     """The device of train.device, with torch's threads and determinism set as the run needs them."""
     # Set even when it is the default: launchers set OMP_NUM_THREADS as they like, and results depend on it.
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    torch.set_num_threads(settings.threads or cpu_count(only_physical_cores=True))
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
