@@ -78,29 +78,33 @@ class Album:
 
 
 class Film:
-    """An animated GIF: in each frame the test images, their reconstructions and the prior samples at a step."""
+    """An animated GIF: in each frame the test images, their reconstructions and the prior samples at a step. Frames
+    wait as PNG, small enough to be part of a checkpoint."""
 
     MAX_SIDE = 1200  # a frame is scaled down to it
 
     def __init__(self) -> None:
-        self.frames: list[Picture] = []
+        self.frames: list[bytes] = []
 
     def add(self, album: Album, model: VAE, step: int, weight: float) -> None:
         parts = [album.reconstructions(model), album.prior_samples(model)]
-        strip = np.zeros((18, parts[0].shape[1], 3), np.uint8)
-        caption = Image.fromarray(strip)
+        width = parts[0].shape[1]
+        caption = Image.new("RGB", (width, 18))
         ImageDraw.Draw(caption).text((4, 3), f"step {step}   KL weight {weight:.3g}", fill=(255, 255, 255))
-        line = np.full((4, parts[0].shape[1], 3), 255, np.uint8)
-        self.frames.append(np.concatenate([np.asarray(caption), parts[0], line, parts[1]]))
+        line = np.full((4, width, 3), 255, np.uint8)
+        frame = Image.fromarray(np.concatenate([np.asarray(caption), parts[0], line, parts[1]]))
+        frame.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
+        self.frames.append(encoded(frame, "PNG"))
 
     def gif(self) -> bytes:
         """The frames as a looping GIF of about eight seconds, the last one held for two."""
-        images = [Image.fromarray(frame) for frame in self.frames]
-        for image in images:
-            image.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
-        images = [image.quantize(64, dither=Image.Dither.NONE) for image in images]
+        images = [Image.open(io.BytesIO(frame)).quantize(64, dither=Image.Dither.NONE) for frame in self.frames]
         duration = max(40, min(400, 8000 // len(images)))
         durations = [duration] * (len(images) - 1) + [2000]
-        file = io.BytesIO()
-        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
-        return file.getvalue()
+        return encoded(images[0], "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from vae.pictures import Picture
+from vae.pictures import Picture, encoded
 
 LAYOUT = {
     "Reconstruction and KL": {
@@ -44,10 +44,8 @@ class Tracker:
         self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in finite.items()]), step)
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "PNG")
         height, width = picture.shape[:2]
-        self._encoded(tag, file.getvalue(), height, width, step)
+        self._encoded(tag, encoded(Image.fromarray(picture), "PNG"), height, width, step)
 
     def gif(self, tag: str, content: bytes, step: int) -> None:
         """The Images tab animates a GIF that is handed to it as it is."""
