@@ -22,20 +22,23 @@ from vae import config as conf
 from vae.schema import RunConfig
 from vae.verdict import explain
 
+ERROR = "error.txt"  # in the directory of a multirun's job that failed
+
 conf.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent.resolve() / "conf"), config_name="config")
 def main(cfg: DictConfig) -> float:
-    config = conf.load(cfg)
     directory = Path(HydraConfig.get().runtime.output_dir)
+    (directory / ERROR).unlink(missing_ok=True)
     try:
+        config = conf.load(cfg)
         record = measure_again(cfg, directory) if config.evaluate else train_new(config, directory)
     except Exception as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on, the report names this one
             said = str(error) if isinstance(error, conf.InputError) else traceback.format_exc()
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / "error.txt").write_text(said + "\n")
+            (directory / ERROR).write_text(said + "\n")
         elif isinstance(error, conf.InputError):
             sys.exit(str(error))
         raise
@@ -49,8 +52,8 @@ def train_new(config: RunConfig, directory: Path) -> dict[str, Any]:
 
     try:
         return train(config, directory)
-    except conf.InputError as error:
-        if not isinstance(error, conf.RunFailed) and HydraConfig.get().mode == RunMode.RUN:
+    except Exception:
+        if HydraConfig.get().mode == RunMode.RUN and not list(directory.glob("events.out.tfevents.*")):
             discard(directory)
         raise
 
@@ -62,7 +65,9 @@ def measure_again(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     keys = [override.key_or_group for override in overrides if override.key_or_group != "evaluate"]
     saved = checkpoint.read(directory)["config"]
-    return remeasure(conf.revise(saved, cfg, keys, ("evaluation", "dataset", "train.threads")), directory)
+    return remeasure(
+        conf.revise(saved, cfg, keys, ("evaluation", "dataset", "train.threads", "train.device")), directory
+    )
 
 
 def summary(record: dict[str, Any], directory: Path) -> str:
@@ -77,10 +82,11 @@ def summary(record: dict[str, Any], directory: Path) -> str:
     lines += [
         f"{'mu':<20}{record['mu_min']:.3g} to {record['mu_max']:.3g}, mean {record['mu_mean']:.3g}",
         f"{'sigma':<20}{record['sigma_min']:.3g} to {record['sigma_max']:.3g}, mean {record['sigma_mean']:.3g}",
-        f"{'time':<20}{record['seconds']:.0f} s, {record['images_per_second']:.0f} images/s",
         f"{'results':<20}{os.path.relpath(directory)}",
         f"{'browse':<20}tensorboard --logdir {os.path.relpath(directory)}",
     ]
+    if "seconds" in record:  # not where an interrupted run is measured again
+        lines.append(f"{'time':<20}{record['seconds']:.0f} s, {record['images_per_second']:.0f} images/s")
     if "linear_kld" in record:
         found, optimum = (
             [record[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo")] for kind in ("linear", "optimum")

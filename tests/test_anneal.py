@@ -56,7 +56,7 @@ def run_delayed(schedule: Schedule, mses: list[float], start: int = 0) -> list[f
     seen = []
     for step, mse in enumerate(mses, start=start + 1):
         seen.append(schedule.weight(step))
-        if step % schedule.observe_every == 0:
+        if schedule.observe_every and step % schedule.observe_every == 0:
             schedule.observe(step, mse)
     return seen
 

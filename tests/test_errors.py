@@ -89,6 +89,7 @@ def test_dataset_mistakes(program: Program, tmp_path: Path) -> None:
         "channels.npy": np.zeros((20, 8, 8, 5), np.uint8),
         "none.npy": np.zeros((0, 8, 8), np.uint8),
         "one.npy": good[:1],
+        "three.npy": good[:3],
         "good.npy": good,
         "other.npy": np.zeros((20, 12, 12), np.uint8),
     }
@@ -109,6 +110,7 @@ def test_dataset_mistakes(program: Program, tmp_path: Path) -> None:
         "channels.npy": "1 or 3 channels",
         "none.npy": "at least 2",
         "one.npy": "at least 2",
+        "three.npy": "at least 4",
         "pickled.npy": "pickled.npy",
         "labels.npz": "labels",
         "float_labels.npz": "labels",
@@ -131,7 +133,7 @@ def test_folder_mistakes(program: Program, tmp_path: Path) -> None:
     (tmp_path / "broken" / "1.png").write_bytes((tmp_path / "broken" / "0.png").read_bytes()[:40])
     save_images(tmp_path / "halves" / "train", (8, 8), (8, 8))
     save_images(tmp_path / "halves" / "test", (12, 12), (12, 12))
-    cases = {"empty": "no images", "mixed": "dataset.size", "single": "at least 2", "broken": "1.png", "halves": "same"}
+    cases = {"empty": "no images", "mixed": "dataset.size", "single": "at least 4", "broken": "1.png", "halves": "same"}
     for name, says in cases.items():
         assert_refused(program("dataset=folder", f"dataset.root={name}"), says, tmp_path)
 
@@ -174,7 +176,7 @@ def test_embedded_digits_damaged(program: Program, tmp_path: Path, monkeypatch: 
 def test_directory_that_holds_a_run(program: Program, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "result.json").write_text("{}")
-    assert_refused(program("hydra.run.dir=mine"), "holds a run", tmp_path)
+    assert_refused(program("hydra.run.dir=mine"), "holds something", tmp_path)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["result.json"]
 
 

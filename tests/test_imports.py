@@ -35,13 +35,13 @@ ORDER = [
     "record",
     "machine",
     "checkpoint",
-    "remeasure",
     "recorder",
     "train",
+    "remeasure",
     "report",
     "callbacks",
 ]
-LIGHT = "schema config anneal result files verdict callbacks terminal report report.page report.charts"
+LIGHT = "schema config anneal result files verdict callbacks terminal report report.page report.points report.over_time"
 WITHOUT_TORCH = ["vae", *(f"vae.{name}" for name in LIGHT.split())]
 
 

@@ -120,3 +120,7 @@ def test_continuous_bernoulli_mean_against_torch_distributions() -> None:
     continuous_bernoulli_mean(at_zero).sum().backward()
     assert at_zero.grad is not None
     assert float(at_zero.grad) == pytest.approx(1 / 12)
+    far = torch.tensor([-1000.0, 1000.0], requires_grad=True)
+    continuous_bernoulli_mean(far).sum().backward()
+    assert far.grad is not None
+    assert far.grad.isfinite().all()

@@ -103,6 +103,7 @@ def test_the_same_files_give_the_same_figures(sweep: Path, tmp_path: Path) -> No
 def test_incomplete_and_damaged_runs_are_named(sweep: Path, tmp_path: Path) -> None:
     directory = copied(sweep, tmp_path)
     killed, damaged, failed, whole = sorted(path for path in directory.iterdir() if path.is_dir())
+    (whole / ".hydra" / "overrides.yaml").write_text("")
     (killed / "result.json").unlink()
     (damaged / "result.json").write_text('{"mse": 0.1')
     (damaged / "history.npz").write_bytes(b"PK\x03\x04 nothing")
@@ -134,6 +135,27 @@ def test_names_and_values_are_escaped(sweep: Path, tmp_path: Path) -> None:
     assert "<img src=x" not in text
     assert "<i>adam" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_files_that_are_empty_or_something_else(sweep: Path, tmp_path: Path) -> None:
+    directory = copied(sweep, tmp_path)
+    first, second, third, fourth = sorted(path for path in directory.iterdir() if path.is_dir())
+    (first / "history.npz").write_bytes(b"")
+    (second / ".hydra" / "config.yaml").write_text("[1, 2]")
+    record = json.loads((third / "result.json").read_text())
+    (third / "result.json").write_text(json.dumps(record | {"reason": "", "kl_weight": 0, "cause": "objective"}))
+    (fourth / "result.json").write_text("[]")
+    text = written(directory)
+    assert "history unreadable" in text
+    assert "config unreadable" in text
+    assert "record unreadable" in text
+
+
+def test_runs_of_two_sweeps_are_not_mixed_up(sweep: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(sweep, tmp_path / "other"))
+    found = runs.find([sweep, other])
+    assert len({run.name for run in found}) == len(found) == 8
+    assert len(page.differences(found).columns) == 8
 
 
 def test_runs_of_different_datasets_and_a_single_one(sweep: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ def run(directory: Path, *overrides: str) -> dict[str, Any]:
 
 KEYS = """run_name model objective anneal dataset seed steps parameters latent_dim mse sse kld kl_weight elbo
 mu_min mu_mean mu_max sigma_min sigma_mean sigma_max effective_t active_units mutual_information
-mutual_information_ceiling marginal_kl reconstruction_gap predicted_active_units largest_eigenvalue verdict cause reason
+mutual_information_ceiling active_spread collapsed_fraction_01 iwae_elbo final_kl_weight
+marginal_kl reconstruction_gap predicted_active_units largest_eigenvalue verdict cause reason
 collapsed_at_step recovered_at_step total_correlation probe_accuracy iwae_bound used_dimensions decoder_sensitivity
 seconds images_per_second peak_memory_mib versions"""
 
@@ -67,6 +68,21 @@ def test_colour_images_train(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 12, 3), dtype=np.uint8))
     run(tmp_path, "dataset=arrays", f"dataset.train={tmp_path / 'a.npy'}")
     assert vae.load_run(tmp_path).shape == (3, 8, 12)
+
+
+@pytest.mark.parametrize("shape", [(24, 12, 8), (24, 40, 36), (24, 4, 40)])
+def test_images_of_any_form_train(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+    run(tmp_path, "dataset=arrays", f"dataset.train={tmp_path / 'a.npy'}", "model.latent_dim=1")
+    assert (tmp_path / "result.json").exists()
+
+
+def test_a_schedule_that_never_began_is_explained(digits: list[str], tmp_path: Path) -> None:
+    from vae.verdict import explain
+
+    record = run(tmp_path, *digits, "objective=pixel_mse", "anneal=delayed", "anneal.threshold=1e-9")
+    assert (record["kl_weight"], record["final_kl_weight"], record["cause"]) == (0, 1, None)
+    assert "reached KL weight 0 of 1" in explain(record)
 
 
 @pytest.mark.parametrize("model", ["conv_vae", "mlp_vae"])
@@ -115,7 +131,8 @@ def test_what_is_logged(digits: list[str], tmp_path: Path) -> None:
     assert drawn | {"spectrum", "kl_per_dimension", "aggregate_posterior"} <= set(images)
     assert {"collapse/active_units", "collapse/mutual_information", "collapse/reconstruction_gap"} <= set(scalars)
     assert {"prediction/predicted_active_units", "prediction/largest_eigenvalue"} <= set(scalars)
-    assert {"collapse/kl_per_dimension", "collapse/mu_variance"} <= set(events.Tags()["histograms"])
+    histograms = {f"collapse/{name}" for name in ("kl_per_dimension", "mu_variance", "dimension_gap", "sensitivity")}
+    assert histograms <= set(events.Tags()["histograms"])
     assert events.Images("training")[0].encoded_image_string == (tmp_path / "training.gif").read_bytes()
     assert "config/text_summary" in events.Tags()["tensors"]
     assert "custom_scalars__config__" in events.Tags()["tensors"]
@@ -153,6 +170,7 @@ def test_a_loss_that_is_no_number_stops_the_run(digits: list[str], tmp_path: Pat
     record = json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail)
     assert record["failure"] == str(stop.value)
     assert (tmp_path / "training.gif").exists()
+    assert (tmp_path / "history.npz").exists() is False  # it broke before the first figures were read
     assert not (tmp_path / "checkpoint.pt").exists()  # never one that holds NaN
 
 

@@ -7,7 +7,16 @@ from conftest import composed
 from vae.verdict import Evidence, Verdict, Watch, explain, judge
 
 LIMITS = composed().evaluation.thresholds
-ALIVE = Evidence(kld=10, sse=20, reconstruction_gap=15, active_units=20, latent_dim=32, active_sigma=0.4, predicted=23)
+ALIVE = Evidence(
+    kld=10,
+    sse=20,
+    reconstruction_gap=15,
+    active_units=20,
+    latent_dim=32,
+    active_sigma=0.4,
+    active_spread=1.0,
+    predicted=23,
+)
 
 
 def verdict(**changes: Any) -> Verdict:
@@ -36,7 +45,12 @@ def test_kl_alone_is_no_verdict() -> None:
 
 
 def test_deterministic() -> None:
-    assert verdict(kld=400, active_sigma=0.02, predicted=None).name == "deterministic"
+    assert verdict(kld=400, active_sigma=0.02, active_spread=30, predicted=None).name == "deterministic"
+
+
+def test_small_sigma_is_healthy_where_codes_fit_the_prior() -> None:
+    """The exact optimum for a small pixel variance has small sigma, and q(z) = p(z) all the same."""
+    assert verdict(kld=60, active_sigma=0.02, active_spread=1.0).name == "alive"
 
 
 def test_partly_collapsed_is_held_against_what_can_be_expected() -> None:
@@ -49,7 +63,7 @@ def test_partly_collapsed_is_held_against_what_can_be_expected() -> None:
 def test_thresholds_are_said() -> None:
     assert "used from 1.0%" in verdict(kld=0.001, reconstruction_gap=0).reason
     assert "below 0.1" in verdict(kld=0.001, reconstruction_gap=0).reason
-    assert "below 0.1" in verdict(active_sigma=0.02).reason
+    assert "below 0.1" in verdict(active_sigma=0.02, active_spread=30).reason
 
 
 def test_a_perfect_reconstruction_is_no_division_by_zero() -> None:
@@ -69,7 +83,13 @@ def test_collapse_for_good() -> None:
 
 def test_a_dip_and_its_recovery() -> None:
     seen, _ = watch(7.5, 4.3, 1.9, 1.3, 1.7, 3.0, 4.7, 5.2, 6.0)
-    assert (seen.collapsed_at, seen.recovered_at) == (30, 80)
+    assert (seen.collapsed_at, seen.recovered_at) == (30, 60)
+
+
+def test_recovery_is_measured_from_the_lowest_point() -> None:
+    """A code that settles below its first peak is alive all the same."""
+    seen, _ = watch(14.0, 2.0, 5.0, 9.0, 9.0)
+    assert (seen.collapsed_at, seen.recovered_at) == (20, 30)
 
 
 def test_a_fall_that_the_weight_causes_is_no_collapse() -> None:
@@ -121,12 +141,14 @@ def test_the_explanation_names_cause_and_cure() -> None:
     stuck = explained(verdict(**dead), collapsed_at_step=40)
     assert "optimiser got stuck" in stuck
     assert "anneal=delayed" in stuck
-    assert "step 40 and has not come back" in stuck
+    assert "step 40 and is so still" in stuck
     asked = explained(verdict(**dead, predicted=0), effective_t=392.0, predicted_collapse_weight=0.0131)
     assert "objective asks for this" in asked
     assert "below KL weight 0.0131" in asked
     assert "closed form does not cover" in explained(verdict(**dead, predicted=None), predicted_active_units=None)
-    assert "autoencoder" in explained(verdict(active_sigma=0.01))
-    assert "came back by step 80" in explained(verdict(), collapsed_at_step=30, recovered_at_step=80)
+    assert "autoencoder" in explained(verdict(active_sigma=0.01, active_spread=30))
+    assert "No KL term can have caused this" in explained(verdict(**dead, predicted=None), kl_weight=0.0)
+    assert "reached KL weight 0.5 of 1." in explained(verdict(), kl_weight=0.5, final_kl_weight=1.0)
+    assert "alive again by step 80" in explained(verdict(), collapsed_at_step=30, recovered_at_step=80)
     for text in (stuck, asked):
         assert 3 <= text.count(". ") + 1 <= 6

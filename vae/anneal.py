@@ -78,7 +78,7 @@ class Delayed(Schedule):
     def __init__(self, config: schema.DelayedKL) -> None:
         super().__init__(config.weight)
         self.threshold, self.rate, self.smoothing = config.threshold, config.rate, config.smoothing
-        self.observe_every = config.observe_every
+        self.interval = self.observe_every = config.observe_every
         self.smoothed: float | None = None
         self.latched_at: int | None = None
 
@@ -89,10 +89,11 @@ class Delayed(Schedule):
 
     def observe(self, step: int, mse: float) -> None:
         # `smoothing` is per step; an observation speaks for `observe_every` of them.
-        memory = self.smoothing**self.observe_every
+        memory = self.smoothing**self.interval
         self.smoothed = mse if self.smoothed is None else memory * self.smoothed + (1 - memory) * mse
         if self.latched_at is None and self.smoothed <= self.threshold:
             self.latched_at = step
+            self.observe_every = 0  # it has seen what it waited for
 
     def state_dict(self) -> dict[str, float | int | None]:
         return {"smoothed": self.smoothed, "latched_at": self.latched_at}
@@ -101,6 +102,7 @@ class Delayed(Schedule):
         latched_at = state["latched_at"]
         self.smoothed = state["smoothed"]
         self.latched_at = None if latched_at is None else int(latched_at)
+        self.observe_every = self.interval if latched_at is None else 0
 
 
 def build(config: schema.Anneal) -> Schedule:

@@ -35,16 +35,25 @@ class Guard(Callback):
         except OmegaConfBaseException as error:
             sys.exit(conf.one_line(error))
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """What is swept is checked job by job; here only that no other sweep is mixed into."""
+        try:
+            if OmegaConf.select(config, "evaluate") is not None:
+                raise conf.InputError("evaluate= measures one run at a time; leave -m out")
+            check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
+        except conf.InputError as error:
+            sys.exit(str(error))
 
-def check_directory(directory: Path) -> None:
+
+def check_directory(directory: Path, key: str = "hydra.run.dir") -> None:
     """Raise InputError unless `directory` is empty or can be made."""
     if directory.is_dir() and any(directory.iterdir()):
-        raise conf.InputError(f"hydra.run.dir={directory}: holds a run already; choose another, or remove it")
+        raise conf.InputError(f"{key}={directory}: holds something already; choose another, or remove it")
     parent = directory
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise conf.InputError(f"hydra.run.dir={directory}: {parent} is no directory that can be written to")
+        raise conf.InputError(f"{key}={directory}: {parent} is no directory that can be written to")
 
 
 PENDING: list["SweepReport"] = []  # multiruns of this process

@@ -49,9 +49,9 @@ class Data:
 
 def hold_out(split: Split, fraction: float, seed: int) -> Data:
     """Cut a test split of round(fraction * N) images out of `split`, each label in proportion (to within one
-    image), by chance otherwise. At least one image goes to each side."""
+    image), by chance otherwise. At least two of the N >= 4 images go to each side."""
     total = len(split)
-    held = min(max(round(fraction * total), 1), total - 1)
+    held = min(max(round(fraction * total), 2), total - 2)
     order = torch.randperm(total, generator=generator(seed, "split"))
     if split.labels is not None:
         order = order[torch.argsort(split.labels[order], stable=True)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from vae import schema
@@ -64,7 +65,7 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     }[config.name]
     try:
         files = reader(config.root, train=train, download=config.download)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except Exception as error:  # torchvision, the network and the archive formats each have their own
         todo = (
             "connect to a network once, or copy the files there, or use dataset=mnist5k, which needs none"
             if config.download
@@ -84,14 +85,16 @@ def folder(config: schema.Folder) -> Data:
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
     if (root / "train").is_dir() and (root / "test").is_dir():
-        data = Data(read_images(root / "train", config), read_images(root / "test", config))
+        names = sorted({path.name for part in ("train", "test") for path in (root / part).iterdir() if path.is_dir()})
+        data = Data(read_images(root / "train", config, names), read_images(root / "test", config, names))
         return _alike(data, f"{root}/train", f"{root}/test")
-    return _hold_out(read_images(root, config), config, config.root)
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    return _hold_out(read_images(root, config, names), config, config.root)
 
 
-def read_images(root: Path, config: schema.Folder) -> Split:
-    """All images below `root` in the order of their paths; labelled by first-level subfolder if all are in one."""
-    from PIL import Image, ImageOps
+def read_images(root: Path, config: schema.Folder, names: list[str]) -> Split:
+    """All images below `root` in the order of their paths; labelled by the place of their first-level folder among
+    `names`, if all are in one."""
     from tqdm import tqdm
 
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
@@ -105,7 +108,7 @@ def read_images(root: Path, config: schema.Folder) -> Split:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 if config.size is not None:
                     file.draft(mode, (config.size, config.size))
-                image = ImageOps.exif_transpose(file).convert(mode)
+                image = _eight_bits(ImageOps.exif_transpose(file)).convert(mode)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
             raise InputError(f"{path}: not a readable image ({error}); remove it or replace it") from error
         if config.size is not None:
@@ -123,9 +126,17 @@ def read_images(root: Path, config: schema.Folder) -> Split:
     folders = [path.relative_to(root).parts[:-1] for path in paths]
     labels = None
     if all(folders):
-        names = sorted({parts[0] for parts in folders})
         labels = torch.tensor([names.index(parts[0]) for parts in folders])
     return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey levels scaled to 8 bits: PIL's own conversion would clip them."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() < 2**16):
+        return Image.fromarray((np.asarray(image, np.uint32) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range; save them with 8 or 16 bits")
+    return image
 
 
 def arrays(config: schema.Arrays) -> Data:
@@ -196,8 +207,8 @@ def synthetic(config: schema.Synthetic) -> Data:
 
 
 def _hold_out(split: Split, config: schema.HoldOut, source: str) -> Data:
-    if len(split) < 2:
-        raise InputError(f"{source}: {len(split)} image; at least 2 are needed, one to train and one to test")
+    if len(split) < 4:
+        raise InputError(f"{source}: {len(split)} images; at least 4 are needed, 2 to train on and 2 to test on")
     return hold_out(split, config.test_fraction, config.split_seed)
 
 

@@ -36,12 +36,15 @@ class Figures:
     sigma_max: float
     active_units: int
     active_sigma: float  # mean sigma over images and active dimensions; over all dimensions where none is active
+    active_spread: float  # E[z_j^2] over the same: 1 where q(z) fits the prior
     mutual_information: float
     mutual_information_ceiling: float  # log N
     marginal_kl: float
     reconstruction_gap: float  # SSE per image that is lost with another image's code
     reconstruction_gap_prior: float  # and with a code from the prior
-    collapsed_fraction: float  # (epsilon, delta)-collapse at epsilon = delta = 0.01, part of the dimensions
+    collapsed_fraction_001: float  # (epsilon, delta)-collapse at delta 0.01: part of the dimensions, epsilon 0.001
+    collapsed_fraction_01: float  # epsilon 0.01
+    collapsed_fraction_1: float  # epsilon 0.1
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Examination:
     total_correlation: float
     probe_accuracy: float | None  # None: no labels
     iwae_bound: float | None  # nats per image, mean over the probe images; None: the likelihood is no density
+    iwae_elbo: float | None  # K = 1 on the same images, to compare it with
     used_dimensions: int  # whose replacement by noise alone raises the squared error by at least the part `used_gap`
     decoder_sensitivity: float  # mean over dimensions of |d image / d z_j|
     dimension_gaps: Tensor  # (d,)
@@ -80,10 +84,11 @@ def evaluate(
     split: Split,
     settings: schema.Evaluation,
     seed: int,
-    marginal_samples: int | None = None,
+    thorough: bool = True,
 ) -> Evaluation:
-    """Measure the whole split. The aggregate posterior is always made of all images; `marginal_samples` codes are
-    drawn from it (None: one for each image)."""
+    """Measure the whole split. What a thorough evaluation does with all images, another does with some of them: the
+    reconstruction gaps with `probe_images`, the draws from the aggregate posterior (which is always made of all images)
+    with `marginal_samples`."""
     was_training = model.training, likelihood.training
     model.eval(), likelihood.eval()
     posterior = encode_split(model, split, settings.batch_size)
@@ -98,26 +103,32 @@ def evaluate(
     shuffled = torch.empty_like(z)
     shuffled[order] = z[order.roll(1)]  # each image gets another one's code
     nll: list[Tensor] = []
-    sse: dict[str, list[Tensor]] = {"sampled": [], "mu": [], "prior": [], "shuffled": []}
-    replaced = {"mu": posterior.mu, "prior": from_prior, "shuffled": shuffled}
+    sse: dict[str, list[Tensor]] = {"sampled": [], "mu": []}
     for i, images in enumerate(_batches(split, settings.batch_size)):
         rows = slice(i * settings.batch_size, (i + 1) * settings.batch_size)
         raw = model.raw(z[rows])
         nll.append(likelihood.nll(images, raw))
         sse["sampled"].append(likelihood.squared_error(images, raw))
-        for name, codes in replaced.items():
-            sse[name].append(likelihood.squared_error(images, model.raw(codes[rows])))
+        sse["mu"].append(likelihood.squared_error(images, model.raw(posterior.mu[rows])))
+    probed = order if thorough else order[: settings.probe_images]
+    sse |= {"prior": [], "shuffled": []}
+    for rows in probed.split(settings.batch_size):
+        images = split.batch(rows)
+        sse["prior"].append(likelihood.squared_error(images, model.raw(from_prior[rows])))
+        sse["shuffled"].append(likelihood.squared_error(images, model.raw(shuffled[rows])))
     model.train(was_training[0]), likelihood.train(was_training[1])
 
     # Summed on the CPU in double precision: float32 sums over many images lose digits.
     errors = {name: torch.cat(parts).cpu().double() for name, parts in sse.items()}
-    gap = diagnostics.reconstruction_gap(errors["sampled"], errors["prior"], errors["shuffled"])
+    matched = errors["sampled"][probed.cpu()]
+    gap = diagnostics.reconstruction_gap(matched, errors["prior"], errors["shuffled"])
     mean_sse, kl = float(errors["sampled"].mean()), posterior.kl()
     kld = float(kl.cpu().double().sum(1).mean())
-    index = torch.randperm(total, generator=chance)[:marginal_samples].to(z.device)
+    index = order if thorough else order[: settings.marginal_samples]
     aggregate = diagnostics.aggregate_posterior(posterior, z[index], index)
     variance = diagnostics.mu_variance(posterior)
-    active = variance > settings.thresholds.active_variance
+    active = (variance > settings.thresholds.active_variance).cpu()
+    active = active if active.any() else ~active
     mu, sigma = posterior.mu.cpu().double(), posterior.log_sigma.exp().cpu().double()
     figures = Figures(
         mse=mean_sse / likelihood.pixels,
@@ -131,16 +142,23 @@ def evaluate(
         sigma_min=float(sigma.min()),
         sigma_mean=float(sigma.mean()),
         sigma_max=float(sigma.max()),
-        active_units=int(active.sum()),
-        active_sigma=float((sigma[:, active.cpu()] if active.any() else sigma).mean()),
+        active_units=diagnostics.active_units(posterior, settings.thresholds.active_variance),
+        active_sigma=float(sigma[:, active].mean()),
+        active_spread=float((mu.square() + sigma.square())[:, active].mean()),
         mutual_information=aggregate.mutual_information,
         mutual_information_ceiling=math.log(total),
         marginal_kl=aggregate.marginal_kl,
         reconstruction_gap=gap.shuffled,
         reconstruction_gap_prior=gap.prior,
-        collapsed_fraction=float(diagnostics.collapsed_fraction(kl, torch.tensor([0.01], device=kl.device))),
+        **collapsed_fractions(kl),
     )
     return Evaluation(figures, posterior, z, kl.double().mean(0), variance)
+
+
+def collapsed_fractions(kl: Tensor) -> dict[str, float]:
+    """(epsilon, 0.01)-collapse over a range of epsilon, from KL (N, d)."""
+    fractions = diagnostics.collapsed_fraction(kl, torch.tensor([0.001, 0.01, 0.1], device=kl.device)).tolist()
+    return {f"collapsed_fraction_{digits}": part for digits, part in zip(("001", "01", "1"), fractions, strict=True)}
 
 
 def examine(
@@ -159,17 +177,20 @@ def examine(
     with torch.no_grad():
         gaps = diagnostics.dimension_gaps(model.decode, images, z[some], noise)
         sensitivities = diagnostics.decoder_sensitivity(model.decode, posterior.mu[some])
-        iwae = None
+        iwae = elbo = None
         if likelihood.is_density and not model.is_dirac:
             chosen = Posterior(posterior.mu[some], posterior.log_sigma[some])
-            bound = diagnostics.iwae_bound(
-                lambda codes: likelihood.nll(images, model.raw(codes)), chosen, settings.iw_samples, chance
-            )
-            iwae = float(bound.mean())
+
+            def nll(codes: Tensor) -> Tensor:
+                return likelihood.nll(images, model.raw(codes))
+
+            iwae = float(diagnostics.iwae_bound(nll, chosen, settings.iw_samples, chance).mean())
+            elbo = -float((nll(z[some]).double() + chosen.kl().double().sum(1)).mean())
     return Examination(
         total_correlation=diagnostics.total_correlation(posterior, z[codes]),
         probe_accuracy=_probe(model, data, posterior, settings, chance),
         iwae_bound=iwae,
+        iwae_elbo=elbo,
         used_dimensions=int((gaps > settings.thresholds.used_gap * evaluation.figures.sse).sum()),
         decoder_sensitivity=float(sensitivities.mean()),
         dimension_gaps=gaps,

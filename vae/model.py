@@ -40,9 +40,11 @@ def bound_log_sigma(raw: Tensor) -> Tensor:
 def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
     """The mean of a continuous Bernoulli variable, 1 / (1 - exp(-l)) - 1 / l for logits l: not sigmoid(l)
     (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845, eq. 8, in logits)."""
-    small = logits.abs() < 1e-2
-    safe = torch.where(small, 1.0, logits)
-    return torch.where(small, 0.5 + logits / 12, -1 / torch.expm1(-safe) - 1 / safe)
+    size = logits.abs()
+    small = size < 1e-2
+    safe = torch.where(small, 1.0, size)
+    above = -1 / torch.expm1(-safe) - 1 / safe  # for positive logits: the exponentials do not overflow
+    return torch.where(small, 0.5 + logits / 12, torch.where(logits < 0, 1 - above, above))
 
 
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -67,7 +67,7 @@ class Album:
         """One row for each of the dimensions whose mu varies most over the test split, most active first: z_j
         goes from 2.5 standard deviations of q(z_j) below its mean to 2.5 above, the rest stays at one image's mu."""
         mu = posterior.mu
-        spread = mu.var(0)
+        spread = mu.var(0, correction=0)
         scale = (spread + (2 * posterior.log_sigma).exp().mean(0)).sqrt()
         dims = spread.argsort(descending=True)[: self.traversal_dims]
         steps = torch.linspace(-2.5, 2.5, self.columns, device=mu.device)
@@ -79,14 +79,21 @@ class Album:
 
 class Film:
     """An animated GIF: in each frame the test images, their reconstructions and the prior samples at a step. Frames
-    wait as PNG, small enough to be part of a checkpoint."""
+    wait as PNG. Of a long run every second, fourth, ... frame is kept, so that a film stays one of MOST frames."""
 
     MAX_SIDE = 1200  # a frame is scaled down to it
+    MOST = 160
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
+        self.stride = 1  # of the frames offered, this one is kept
+        self.offered = 0
 
-    def add(self, album: Album, model: VAE, step: int, weight: float) -> None:
+    def add(self, album: Album, model: VAE, step: int, weight: float, last: bool = False) -> None:
+        """Offer a frame; the last one is always kept."""
+        self.offered += 1
+        if (self.offered - 1) % self.stride and not last:
+            return
         parts = [album.reconstructions(model), album.prior_samples(model)]
         width = parts[0].shape[1]
         caption = Image.new("RGB", (width, 18))
@@ -95,11 +102,14 @@ class Film:
         frame = Image.fromarray(np.concatenate([np.asarray(caption), parts[0], line, parts[1]]))
         frame.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
         self.frames.append(encoded(frame, "PNG"))
+        if len(self.frames) > self.MOST:
+            self.frames = self.frames[::2]
+            self.stride *= 2
 
     def gif(self) -> bytes:
         """The frames as a looping GIF of about eight seconds, the last one held for two."""
         images = [Image.open(io.BytesIO(frame)).quantize(64, dither=Image.Dither.NONE) for frame in self.frames]
-        duration = max(40, min(400, 8000 // len(images)))
+        duration = max(50, min(400, 8000 // len(images)))
         durations = [duration] * (len(images) - 1) + [2000]
         return encoded(images[0], "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
 

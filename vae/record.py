@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from vae import linear
 from vae.data import Data
 from vae.evaluation import Evaluation, Figures, examine, scalars
@@ -20,8 +22,9 @@ def description(
     optimum: LinearOptimum | None,
     step: int,
     weight: float,
+    final_weight: float,
 ) -> dict[str, Any]:
-    """What the run is, and what the closed form says of it."""
+    """What the run is, and what the closed form says of it at the KL weight that it has reached."""
     return {
         "run_name": config.run_name,
         "model": config.model.name,
@@ -33,6 +36,7 @@ def description(
         "parameters": sum(p.numel() for p in model.parameters()),
         "latent_dim": config.model.latent_dim,
         "kl_weight": weight,
+        "final_kl_weight": final_weight,
         "effective_t": likelihood.effective_t(weight),
         "largest_eigenvalue": spectrum.largest,
         "predicted_active_units": None if optimum is None else optimum.kept,
@@ -50,6 +54,7 @@ def verdict_on(figures: Figures, latent_dim: int, optimum: LinearOptimum | None,
         active_units=figures.active_units,
         latent_dim=latent_dim,
         active_sigma=figures.active_sigma,
+        active_spread=figures.active_spread,
         predicted=None if optimum is None else optimum.kept,
     )
     return judge(evidence, limits)
@@ -67,12 +72,13 @@ def costly_findings(
     data: Data,
     optimum: LinearOptimum | None,
     done: Evaluation,
-) -> dict[str, Any]:
-    """What is measured once, at the end; for a linear VAE also its figures beside those of its optimum, both on the
-    training split and without chance."""
-    found: dict[str, Any] = scalars(examine(model, likelihood, data, done, config.evaluation, config.seed))
-    if config.model.name == "linear_vae" and optimum is not None:
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What is measured once, at the end: the numbers, and the figures of each latent dimension (d,). For a linear VAE
+    also its figures beside those of its optimum, both on the training split and without chance."""
+    examination = examine(model, likelihood, data, done, config.evaluation, config.seed)
+    found: dict[str, Any] = scalars(examination)
+    if config.model.name == "linear_vae" and likelihood.link_name == "linear" and optimum is not None:
         exact = linear.analytic(model, likelihood, data.train, config.evaluation.batch_size)
         for name in ("kept", "kld", "sse", "elbo"):
             found |= {f"linear_{name}": getattr(exact, name), f"optimum_{name}": getattr(optimum, name)}
-    return found
+    return found, {"dimension_gap": examination.dimension_gaps, "sensitivity": examination.sensitivities}

@@ -3,6 +3,7 @@ training loop says when; here stands what."""
 
 import dataclasses
 import io
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +21,18 @@ from vae.model import VAE
 from vae.objective import Likelihood
 from vae.pictures import Album, Film
 from vae.schema import RunConfig
+from vae.spectrum import LinearOptimum
 from vae.terminal import Progress
 from vae.tracking import Tracker
 from vae.verdict import Verdict, Watch
 
 GIF = "training.gif"
 HISTORY = "history.npz"
+PROJECTED = 1000  # test images in the projector
+METRICS = (
+    *("test/mse", "test/kld", "test/elbo"),
+    *("collapse/active_units", "collapse/mutual_information", "collapse/reconstruction_gap"),
+)  # of the HParams tab
 
 
 class TrainingFigures(NamedTuple):
@@ -58,9 +65,9 @@ class Recorder:
         self.tracker = Tracker(directory)
         self.tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
         self.progress = Progress(config.run_name, config.train.steps)
+        self.final_weight = final_weight
         self.spectrum = spectrum.measure(data.train, max(64, 2 * model.latent_dim))
-        self.optimum = prediction.predict(self.spectrum, likelihood, model.latent_dim, final_weight)
-        self._predict(final_weight)
+        self._predict()
         self.resumed = time.perf_counter()
         self.training_seconds = 0.0
         self.logged = (0, 0.0)  # step and training seconds at the last call of `training`
@@ -72,20 +79,26 @@ class Recorder:
         yield
         self.resumed = time.perf_counter()
 
-    def _predict(self, weight: float) -> None:
-        """Say and log what the closed form expects, before the first step."""
+    def _expected(self, weight: float) -> LinearOptimum | None:
+        return prediction.predict(self.spectrum, self.likelihood, self.model.latent_dim, weight)
+
+    def _predict(self) -> None:
+        """Say, log and draw what the closed form expects at the schedule's end, before the first step."""
+        weight, latent_dim = self.final_weight, self.model.latent_dim
+        optimum = self._expected(weight)
         values: dict[str, float | None] = {"largest_eigenvalue": self.spectrum.largest}
-        if self.optimum is not None:
+        if optimum is not None:
             values |= {
-                "predicted_active_units": self.optimum.kept,
-                "predicted_kld": self.optimum.kld,
-                "predicted_collapse_weight": self.optimum.collapse_weight,
-                "predicted_t": self.optimum.t,
+                "predicted_active_units": optimum.kept,
+                "predicted_kld": optimum.kld,
+                "predicted_collapse_weight": optimum.collapse_weight,
+                "predicted_t": optimum.t,
             }
         self.tracker.scalars({f"prediction/{key}": value for key, value in values.items()}, 0)
+        self.tracker.picture("spectrum", figures.spectrum_figure(self.spectrum, optimum, latent_dim), 0)
         rises = self.config.anneal.name not in ("constant", "no_kl")
-        objective, latent_dim = self.config.objective.name, self.model.latent_dim
-        self.progress.say(prediction.sentence(self.optimum, self.spectrum, objective, latent_dim, weight, rises))
+        objective = self.config.objective.name
+        self.progress.say(prediction.sentence(optimum, self.spectrum, objective, latent_dim, weight, rises))
 
     def training(self, step: int, weight: float, means: TrainingFigures) -> None:
         """Log figures of the training batches, means over the last few steps."""
@@ -104,10 +117,12 @@ class Recorder:
         """Measure the whole test split, draw the grids."""
         with self.pause():
             settings = self.config.evaluation
-            samples = None if last else settings.marginal_samples
-            done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, samples)
-            self.evaluated, found = done, done.figures
-            self.verdict = record.verdict_on(found, self.model.latent_dim, self.optimum, settings.thresholds)
+            done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, thorough=last)
+            found = done.figures
+            if not math.isfinite(found.mse):
+                return found  # the loop stops here, with what was found before
+            self.evaluated = done
+            self.verdict = record.verdict_on(found, self.model.latent_dim, self._expected(weight), settings.thresholds)
             values = scalars(found) | {"negative_elbo": -found.elbo}
             self.tracker.scalars({f"{_group(name)}/{name}": value for name, value in values.items()}, step)
             self.tracker.histogram("collapse/kl_per_dimension", done.kl, step)
@@ -115,10 +130,6 @@ class Recorder:
             self.tracker.picture("reconstructions", self.album.reconstructions(self.model), step)
             self.tracker.picture("prior_samples", self.album.prior_samples(self.model), step)
             self.tracker.picture("traversal", self.album.traversal(self.model, done.posterior), step)
-            if step <= self.config.train.eval_every:
-                self.tracker.picture(
-                    "spectrum", figures.spectrum_figure(self.spectrum, self.optimum, self.model.latent_dim), 0
-                )
             self._tell(self.watch.evaluation(step, self.verdict), step)
             self.tracker.flush()
             self.progress.milestone(step, {"mse": found.mse, "kld": found.kld, "kl_weight": weight})
@@ -127,7 +138,7 @@ class Recorder:
     def frame(self, step: int, weight: float) -> None:
         """One more frame of the film."""
         with self.pause():
-            self.film.add(self.album, self.model, step, weight)
+            self.film.add(self.album, self.model, step, weight, last=step == self.config.train.steps)
 
     def finish(self, step: int, weight: float, failure: str | None = None) -> dict[str, Any]:
         """The costly measures, the last pictures, and result.json, which is given back. A run that failed has the
@@ -135,16 +146,21 @@ class Recorder:
         config, done = self.config, self.evaluated
         with self.pause():
             training_seconds = self.training_seconds
-        found = record.description(config, self.model, self.likelihood, self.spectrum, self.optimum, step, weight)
+        optimum = self._expected(weight)
+        found = record.description(
+            config, self.model, self.likelihood, self.spectrum, optimum, step, weight, self.final_weight
+        )
+        self._save_history(step)
         if done is not None and self.verdict is not None:
             found |= record.findings(done, self.verdict)
         if failure is not None:
             found["failure"] = failure
         elif done is not None:
-            costly = record.costly_findings(config, self.model, self.likelihood, self.data, self.optimum, done)
-            self.tracker.scalars({f"collapse/{name}": value for name, value in costly.items()}, step)
+            costly, vectors = record.costly_findings(config, self.model, self.likelihood, self.data, optimum, done)
             found |= costly
-            self._last_pictures(done, step)
+            self.tracker.scalars({f"collapse/{name}": value for name, value in costly.items()}, step)
+            for name, values in vectors.items():
+                self.tracker.histogram(f"collapse/{name}", values, step)
         found |= {
             "collapsed_at_step": self.watch.collapsed_at,
             "recovered_at_step": self.watch.recovered_at,
@@ -153,32 +169,39 @@ class Recorder:
             "peak_memory_mib": peak_memory_mib(),
             "versions": versions(),
         }
+        result.write(self.directory, found)
         if self.film.frames:
             gif = self.film.gif()
             files.replace(self.directory / GIF, gif)
             self.tracker.gif("training", gif, step)
-        self.tracker.hyperparameters(_flat(dataclasses.asdict(config)), ["test/mse", "test/kld", "test/elbo"])
-        result.write(self.directory, found)
+        self.tracker.hyperparameters(_flat(dataclasses.asdict(config)), METRICS)
+        if done is not None and failure is None:
+            self._draw_codes(done, step)
         return found
 
     def close(self) -> None:
         self.progress.close()
         self.tracker.close()
 
-    def _last_pictures(self, done: Evaluation, step: int) -> None:
+    def _save_history(self, step: int) -> None:
+        """history.npz and its picture: the KL of each dimension, wherever training figures were logged."""
+        if not self.history["step"]:
+            return
         kl = np.asarray(self.history["kl"], np.float32)
         content = io.BytesIO()
         np.savez(content, step=self.history["step"], kl_weight=self.history["kl_weight"], kl=kl)
         files.replace(self.directory / HISTORY, content.getvalue())
         heatmap = figures.kl_heatmap(self.history["step"], self.history["kl_weight"], kl)
         self.tracker.picture("kl_per_dimension", heatmap, step)
+
+    def _draw_codes(self, done: Evaluation, step: int) -> None:
+        """The codes of the test images: two dimensions beside the prior, and all of them for the projector."""
+        labels = self.data.test.labels
         if self.model.latent_dim > 1:
             dims = done.mu_variance.argsort(descending=True)[:2].tolist()
-            self.tracker.picture(
-                "aggregate_posterior", figures.aggregate_figure(done.z, dims, self.data.test.labels), step
-            )
-        some = slice(0, 1000)
-        self.tracker.projector(done.posterior.mu[some], self.data.test.batch(some), self.data.test.labels, step)
+            self.tracker.picture("aggregate_posterior", figures.aggregate_figure(done.z, dims, labels), step)
+        some = slice(0, PROJECTED)
+        self.tracker.projector(done.posterior.mu[some], self.data.test.batch(some), labels, step)
 
     def _tell(self, event: str | None, step: int) -> None:
         if event is not None:

@@ -188,7 +188,7 @@ class Train:
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
     log_every: int = within(ge=1)  # steps between two rows of train/ scalars
     eval_every: int = within(ge=1)  # steps between two passes over the test split
-    device: str = MISSING  # auto, cpu, cuda, cuda:1, mps
+    device: str = MISSING  # auto, cpu, cuda, cuda:1
     precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32
     threads: int = within(ge=0, le=1024)  # CPU threads; 0: one a core
 
@@ -201,6 +201,7 @@ class Thresholds:
     used_gap: float = within(ge=0)  # the code is used when swapping codes raises the squared error by this part
     collapsed_kld: float = within(ge=0)  # nats; with an unused code and less KL than this: collapsed
     deterministic_sigma: float = within(ge=0)  # mean sigma of the active dimensions below which a code is a point
+    prior_misfit: float = within(ge=1)  # and E[z^2] more than this factor away from the prior's 1
     partly_fraction: float = within(ge=0, le=1)  # of the dimensions expected; with fewer: partly collapsed
     dip_fraction: float = within(ge=0, lt=1)  # a fall of the KL below this part of its peak is a collapse on its way
 

@@ -64,11 +64,12 @@ class Tracker:
     def projector(self, codes: Tensor, images: Tensor, labels: Tensor | None, step: int) -> None:
         """Codes (N, d) for the Projector tab, with the images (N, C, H, W) as thumbnails and their labels."""
         metadata = None if labels is None else labels[: len(codes)].tolist()
-        # The sprite sheet is square and wants at least as many places as images, each of at most 8192 / side pixels.
-        thumbnails = (
-            torch.nn.functional.adaptive_avg_pool2d(images.clamp(0, 1), 28) if images.shape[-1] > 28 else images
-        )
-        self.writer.add_embedding(codes, metadata, thumbnails.clamp(0, 1), step, "latents")
+        height, width = images.shape[2:]
+        side = max(height, width)
+        thumbnails = torch.nn.functional.pad(images.clamp(0, 1), (0, side - width, 0, side - height))
+        if side > 32:  # all thumbnails share one picture
+            thumbnails = torch.nn.functional.adaptive_avg_pool2d(thumbnails, 32)
+        self.writer.add_embedding(codes, metadata, thumbnails, step, "latents")
 
     def hyperparameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
         """A row of the HParams tab; `metrics` are the scalar tags whose last values it shows. It goes into the

@@ -68,8 +68,7 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
             if due(step, schedule.observe_every):
                 schedule.observe(step, recent.means(schedule.observe_every).mse)
             if evaluate or due(step, settings.log_every):
-                recent.check(step, settings)
-                recorder.training(step, weight, recent.means(settings.log_every))
+                recorder.training(step, weight, recent.checked_means(step, settings))
             if due(step, config.pictures.gif_every, settings.steps):
                 recorder.frame(step, weight)
             if evaluate:
@@ -126,18 +125,22 @@ class Recent:
         return self.rows.roll(-self.count, 0)[-steps:].cpu()
 
     def means(self, steps: int) -> TrainingFigures:
-        loss, _, mse, *kl = self.last(steps).double().mean(0).tolist()
-        return TrainingFigures(loss, mse, kl)
+        return _means(self.last(steps))
 
-    def check(self, step: int, settings: schema.Train) -> None:
-        """Raise NotFinite if the loss of a step since the last check was not a number."""
+    def checked_means(self, step: int, settings: schema.Train) -> TrainingFigures:
+        """Means over the steps since the last log. Raises NotFinite if the loss of one of them was not a number."""
         rows = self.last(settings.log_every)
         broken = (~rows[:, 0].isfinite()).nonzero()
-        if not len(broken):
-            return
-        first = int(broken[0])
-        term = "KL" if rows[first, 1].isfinite() else "reconstruction"
-        raise not_finite(step - len(rows) + 1 + first, term, settings)
+        if len(broken):
+            first = int(broken[0])
+            term = "KL" if rows[first, 1].isfinite() else "reconstruction"
+            raise not_finite(step - len(rows) + 1 + first, term, settings)
+        return _means(rows)
+
+
+def _means(rows: Tensor) -> TrainingFigures:
+    loss, _, mse, *kl = rows.double().mean(0).tolist()
+    return TrainingFigures(loss, mse, kl)
 
 
 def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.device) -> Optimizer:
@@ -158,10 +161,10 @@ def use_device(settings: schema.Train) -> torch.device:
     torch.set_num_threads(settings.threads or cpu_count(only_physical_cores=True))
     name = settings.device
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device, dtype=torch.float64)  # which the diagnostics need, and mps has not
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
         reason = str(error).splitlines()[0]
         raise InputError(f"train.device={settings.device}: not usable here ({reason}); try auto or cpu") from error

@@ -20,6 +20,7 @@ class Evidence:
     active_units: int
     latent_dim: int
     active_sigma: float  # mean sigma over images and active dimensions (over all, where none is active)
+    active_spread: float  # E[z_j^2] over images and those dimensions: 1 where q(z) fits the prior
     predicted: int | None  # dimensions that a linear VAE would keep; None: the theory does not apply
 
 
@@ -43,8 +44,11 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         if e.kld < limits.collapsed_kld:
             return Verdict("collapsed", f"KL is {e.kld:.4f} nats (below {limits.collapsed_kld:g}) and {unused}", cause)
         return Verdict("decoder_ignores_code", f"KL is {e.kld:.4g} nats, yet {unused}; {units}", cause)
-    if e.active_sigma < limits.deterministic_sigma:
-        narrow = f"sigma of the active dimensions is {e.active_sigma:.3g} on average"
+    misfit = max(e.active_spread, 1 / e.active_spread) if e.active_spread > 0 else math.inf
+    if e.active_sigma < limits.deterministic_sigma and misfit > limits.prior_misfit:
+        narrow = (
+            f"sigma of the active dimensions is {e.active_sigma:.3g} on average, their E[z^2] {e.active_spread:.3g}"
+        )
         return Verdict(
             "deterministic",
             f"{narrow} (below {limits.deterministic_sigma:g}): each image has a point for a code; {units}",
@@ -61,13 +65,15 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
 class Watch:
     """Notices collapse and recovery as they happen.
 
-    The code counts as out while the KL of the training batches is below `collapsed_kld`, or below `dip_fraction` of
-    the highest it has been since the KL weight last changed (a fall that the weight itself causes is none); and while
-    an evaluation finds that the decoder does not use it. It is back when KL is at twice those bounds and the last
-    evaluation finds it used. With KL weight 0 only the evaluations count."""
+    The code counts as out from when the KL of the training batches falls below `collapsed_kld`, or below
+    `dip_fraction` of the highest it has been since the KL weight last changed (a fall that the weight itself causes is
+    none); and while an evaluation finds that the decoder does not use it. It is back when KL is at twice its lowest
+    since then, and at twice `collapsed_kld`, and the last evaluation finds it used. With KL weight 0 only the
+    evaluations count."""
 
     limits: Thresholds
     peak: float = 0.0
+    trough: float = 0.0  # while `low`
     weight: float | None = None
     low: bool = False
     unused: bool = False
@@ -80,13 +86,14 @@ class Watch:
         if weight != self.weight:
             self.peak, self.weight = 0.0, weight
         self.peak = max(self.peak, kld)
-        bound = max(self.limits.collapsed_kld, self.limits.dip_fraction * self.peak)
         if weight == 0:
             self.low = False
-        elif kld < bound:
-            self.low = True
-        elif kld >= 2 * bound:
-            self.low = False
+        elif not self.low and kld < max(self.limits.collapsed_kld, self.limits.dip_fraction * self.peak):
+            self.low, self.trough = True, kld
+        elif self.low:
+            self.trough = min(self.trough, kld)
+            if kld >= 2 * max(self.trough, self.limits.collapsed_kld):
+                self.low, self.peak = False, kld
         return self._changed(step, f"KL {kld:.3g} nats, highest before {self.peak:.3g}")
 
     def evaluation(self, step: int, verdict: Verdict) -> str | None:
@@ -100,12 +107,12 @@ class Watch:
         self.out = out
         if out:
             self.collapsed_at, self.recovered_at = step, None
-            return f"step {step}: the code is collapsing ({seen})"
+            return f"step {step}: the code is out ({seen})"
         self.recovered_at = step
-        return f"step {step}: the code has recovered ({seen})"
+        return f"step {step}: the code is alive again ({seen})"
 
     def state_dict(self) -> dict[str, float | int | bool | None]:
-        names = ("peak", "weight", "low", "unused", "out", "collapsed_at", "recovered_at")
+        names = ("peak", "trough", "weight", "low", "unused", "out", "collapsed_at", "recovered_at")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, float | int | bool | None]) -> None:
@@ -115,13 +122,20 @@ class Watch:
 
 def explain(record: dict[str, Any]) -> str:
     """Three or four sentences on a finished run, from its result.json: what it is, why, what helps, when."""
-    said = [_WHAT[record["verdict"]] + f" {record['reason'][0].upper()}{record['reason'][1:]}."]
-    if record["verdict"] == "deterministic":
+    verdict, reason = record["verdict"], str(record["reason"])
+    said = [_WHAT[verdict] + f" {reason[:1].upper()}{reason[1:]}."]
+    dead = verdict in ("collapsed", "decoder_ignores_code")
+    if verdict == "deterministic":
         said.append(
             f"mu runs from {record['mu_min']:.3g} to {record['mu_max']:.3g}, so codes from the prior are not like "
             "those that the decoder has seen, and images made of them mean little."
         )
-    if record["cause"] == "objective":
+    if dead and record["kl_weight"] == 0:
+        said.append(
+            "No KL term can have caused this, its weight is 0: the network itself is stuck. What helps is a lower "
+            "train.lr, train.warmup_steps=100, or more steps."
+        )
+    elif record["cause"] == "objective":
         said.append(
             f"The objective asks for this: t = {record['effective_t']:.4g}, and no direction of the data has more "
             f"variance than {record['largest_eigenvalue']:.4g}. No schedule that ends here helps; it would live below "
@@ -134,7 +148,7 @@ def explain(record: dict[str, Any]) -> str:
             f"{record['predicted_active_units']} dimensions, so the optimiser got stuck. What helps is a kinder start: "
             "anneal=delayed, a lower train.lr, or another seed."
         )
-    elif record["verdict"] in ("collapsed", "decoder_ignores_code"):
+    elif dead:
         said.append(
             "The closed form does not cover this objective; to find the cause try anneal=delayed: if the code then "
             "lives at the full KL weight, the optimiser was stuck; if it dies as the weight rises, the objective asks "
@@ -145,10 +159,12 @@ def explain(record: dict[str, Any]) -> str:
             f"A linear VAE would keep {record['predicted_active_units']} dimensions here, and none from KL weight "
             f"{record['predicted_collapse_weight']:.4g} on."
         )
-    if record["collapsed_at_step"] is not None:
-        back = record["recovered_at_step"]
-        until = "and has not come back" if back is None else f"and came back by step {back}"
-        said.append(f"The code was on its way out at step {record['collapsed_at_step']} {until}.")
+    if record["kl_weight"] != record.get("final_kl_weight", record["kl_weight"]):
+        said.append(f"The schedule has reached KL weight {record['kl_weight']:.4g} of {record['final_kl_weight']:.4g}.")
+    if record.get("collapsed_at_step") is not None:
+        back = record.get("recovered_at_step")
+        until = "and is so still" if back is None else f"and alive again by step {back}"
+        said.append(f"The code was out at step {record['collapsed_at_step']} {until}.")
     return " ".join(said)
 
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from vae import files
-from vae.report.charts import CHARTS
+from vae.report import over_time, points
 from vae.report.runs import Run
 from vae.verdict import explain
 
@@ -27,6 +27,29 @@ COLUMNS = {
     "predicted_active_units": "predicted by the closed form",
     "elbo": "ELBO, nats",
     "seconds": "seconds",
+}
+Draw = Callable[[Sequence[Run]], Figure | None]
+CHARTS: dict[str, tuple[str, str, Draw]] = {  # heading, caption
+    "curves": ("While they trained", "Means over the last few training batches.", over_time.curves),
+    "bands": ("The latent space", "Least, mean and greatest over all test images and dimensions.", over_time.bands),
+    "information": (
+        "Does the code carry anything?",
+        "On the whole test split, at every evaluation.",
+        over_time.information,
+    ),
+    "rate_distortion": (
+        "What a code costs and what it buys",
+        "Each point a run, coloured by its verdict.",
+        points.rate_distortion,
+    ),
+    "prediction": (
+        "Predicted and measured",
+        "What a linear VAE would keep at the KL weight that the run has reached.",
+        points.prediction,
+    ),
+    "boundary": ("Where the code goes out", "Over the KL weight, beside the closed form.", points.boundary),
+    "collapse_fraction": ("How often it collapses", "Runs that differ in their seed alone.", points.collapse_fraction),
+    "heatmaps": ("Which dimensions live", "KL of each latent dimension, bright is much.", over_time.heatmaps),
 }
 DEAD = ("collapsed", "decoder_ignores_code")
 PATHS = ("run_name", "evaluate")  # in the config, but no setting of the training
@@ -146,13 +169,14 @@ def explained(run: Run) -> str:
         return run.problem or "no verdict"
     try:
         return explain(run.record)
-    except (KeyError, TypeError, ValueError):
+    except Exception:  # the record of another version, or a damaged one
         return str(run.record.get("reason", run.record["verdict"]))
 
 
 def command(run: Run) -> str:
     """What makes the run again."""
-    return shlex.join(["python", "run.py", *run.overrides])
+    once = ["hydra.mode=RUN"] if any(item.startswith("sweep=") for item in run.overrides) else []
+    return shlex.join(["python", "run.py", *run.overrides, *once])
 
 
 def rendered(figure: Figure, kind: str) -> bytes:

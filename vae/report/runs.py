@@ -4,8 +4,6 @@ runs made elsewhere, by another version or only in part are read too."""
 import json
 import logging
 import math
-import struct
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ IMAGES = ("reconstructions", "prior_samples")
 GIF_LIMIT = 4_000_000  # bytes; a larger film is left out of the page
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One run directory. What could not be read is empty, and `problem` says why."""
 
@@ -76,7 +74,7 @@ def read(directory: Path) -> Run:
     for part in (_read_config, _read_record, _read_events, _read_history):
         try:
             part(run)
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, zipfile.BadZipFile, struct.error) as error:
+        except Exception as error:  # whatever is wrong with one file, the others are read
             problems.append(f"{part.__name__.removeprefix('_read_')} unreadable: {_first_line(error)}")
     gif = directory / "training.gif"
     if gif.is_file() and gif.stat().st_size <= GIF_LIMIT:
@@ -136,7 +134,12 @@ def _tell_apart(runs: list[Run]) -> None:
     """Names that differ: the run's own name, its seed where runs share that, its directory where they still do."""
     for run in runs:
         run.name = run.group
-    for distinguish in (lambda run: f"{run.name}, seed {run.seed}", lambda run: f"{run.name} ({run.directory.name})"):
+    for distinguish in (
+        lambda run: f"{run.name}, seed {run.seed}",
+        lambda run: f"{run.name} ({run.directory.name})",
+        lambda run: f"{run.name} of {run.directory.parent.name}",
+        lambda run: f"{run.name}, number {runs.index(run) + 1}",
+    ):
         names = [run.name for run in runs]
         for run in [run for run in runs if names.count(run.name) > 1]:
             run.name = distinguish(run)
@@ -156,4 +159,4 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
