@@ -24,10 +24,10 @@ def sweep(directory: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def launched(launcher: str, digits: list[str], tmp_path: Path, weights: Weights) -> None:
+def launched(launcher: str, digits: list[str], tmp_path: Path, weights: Weights, *more: str) -> None:
     settings = [*QUICK, *digits, "train.threads=2", "train.steps=12", "model=mlp_vae,conv_vae"]
     basic = sweep(tmp_path / "basic", *settings)
-    other = sweep(tmp_path / "other", *settings, f"hydra/launcher={launcher}")
+    other = sweep(tmp_path / "other", *settings, f"hydra/launcher={launcher}", *more)
     assert basic.returncode == other.returncode == 0, other.stderr
     runs = sorted(path.name for path in (tmp_path / "basic").iterdir() if path.is_dir())
     assert len(runs) == 2
@@ -46,6 +46,11 @@ def test_joblib(digits: list[str], tmp_path: Path, weights: Weights) -> None:
 def test_submitit_on_this_machine(digits: list[str], tmp_path: Path, weights: Weights) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra slurm")
     launched("submitit_local", digits, tmp_path, weights)
+
+
+def test_ray_on_this_machine(digits: list[str], tmp_path: Path, weights: Weights) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs the extra ray")
+    launched("ray", digits, tmp_path, weights, "+hydra.launcher.ray.init.num_cpus=2")
 
 
 def test_a_failing_worker_does_not_take_the_others_along(digits: list[str], tmp_path: Path) -> None:
