@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae import callbacks
+from vae import callbacks, files
 from vae import config as conf
 from vae.schema import RunConfig
 from vae.verdict import explain
@@ -28,14 +28,17 @@ conf.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent.resolve() / "conf"), config_name="config")
-def main(cfg: DictConfig) -> float:
+def main(cfg: DictConfig) -> float | None:
     directory = Path(HydraConfig.get().runtime.output_dir)
     (directory / ERROR).unlink(missing_ok=True)
     try:
         config = conf.load(cfg)
-        record = measure_again(cfg, directory) if config.evaluate else train_new(config, directory)
+        if config.resume and not (directory / ".hydra").is_dir() and (directory / "multirun.yaml").is_file():
+            go_on_with_sweep(directory)
+            return None
+        record = run(cfg, config, directory)
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on, the report names this one
+        if not is_single():  # the other jobs go on, the report names this one
             said = str(error) if isinstance(error, conf.InputError) else traceback.format_exc()
             directory.mkdir(parents=True, exist_ok=True)
             (directory / ERROR).write_text(said + "\n")
@@ -46,28 +49,48 @@ def main(cfg: DictConfig) -> float:
     return float(record[cfg.metric])
 
 
-def train_new(config: RunConfig, directory: Path) -> dict[str, Any]:
-    """Train; a run that cannot begin leaves nothing behind."""
-    from vae.train import train  # torch is imported only where something is computed
+def run(cfg: DictConfig, config: RunConfig, directory: Path) -> dict[str, Any]:
+    """Train, go on, or measure again: the final record. torch is imported only here, where something is computed."""
+    if config.evaluate:
+        from vae import checkpoint
+        from vae.remeasure import remeasure
 
+        saved = checkpoint.read(directory)["config"]
+        allowed = ("evaluation", "dataset", "train.threads", "train.device")
+        return remeasure(conf.revise(saved, cfg, given_keys(), allowed), directory)
     try:
-        return train(config, directory)
+        with files.locked(directory):
+            if config.resume:
+                from vae.resume import go_on
+
+                return go_on(cfg, given_keys(), directory)
+            from vae.train import train
+
+            return train(config, directory)
+    except BlockingIOError as error:
+        raise conf.InputError(f"{directory}: another process is training in it") from error
     except Exception:
-        if HydraConfig.get().mode == RunMode.RUN and not list(directory.glob("events.out.tfevents.*")):
+        if not config.resume and is_single() and not list(directory.glob("events.out.tfevents.*")):
             discard(directory)
         raise
 
 
-def measure_again(cfg: DictConfig, directory: Path) -> dict[str, Any]:
-    from vae import checkpoint
-    from vae.remeasure import remeasure
+def go_on_with_sweep(directory: Path) -> None:
+    from vae.resume import go_on_with_sweep
 
+    failed = go_on_with_sweep(Path(__file__).resolve(), directory)
+    if failed:
+        raise conf.InputError(f"{failed} runs of {os.path.relpath(directory)} failed")
+
+
+def given_keys() -> list[str]:
+    """The groups and values that this call's command line sets."""
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    keys = [override.key_or_group for override in overrides if override.key_or_group != "evaluate"]
-    saved = checkpoint.read(directory)["config"]
-    return remeasure(
-        conf.revise(saved, cfg, keys, ("evaluation", "dataset", "train.threads", "train.device")), directory
-    )
+    return [item.key_or_group for item in overrides if item.key_or_group not in ("evaluate", "resume")]
+
+
+def is_single() -> bool:
+    return HydraConfig.get().mode == RunMode.RUN
 
 
 def summary(record: dict[str, Any], directory: Path) -> str:
@@ -118,8 +141,9 @@ def cli() -> None:
         if wants_traceback:
             raise
         sys.exit(conf.one_line(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal
+        print(stop or "interrupted", file=sys.stderr)
+        sys.exit(getattr(stop, "status", 130))
     finally:
         for sweep in callbacks.PENDING:
             sweep.report()

@@ -14,6 +14,7 @@ ORDER = [
     "schema",
     "config",
     "files",
+    "signals",
     "result",
     "streams",
     "data",
@@ -39,6 +40,7 @@ ORDER = [
     "train",
     "remeasure",
     "report",
+    "resume",
     "callbacks",
 ]
 LIGHT = "schema config anneal result files verdict callbacks terminal report report.page report.points report.over_time"

@@ -147,7 +147,8 @@ def test_what_is_left_on_disk(digits: list[str], tmp_path: Path) -> None:
     names = {path.name for path in tmp_path.iterdir()}
     events = {name for name in names if name.startswith("events.out.tfevents")}
     projector = {"projector_config.pbtxt", "00004"}
-    assert names - events == {"checkpoint.pt", "result.json", "training.gif", "history.npz"} | projector
+    checkpoints = {"checkpoint.pt", "checkpoint.previous.pt"}
+    assert names - events == checkpoints | {"result.json", "training.gif", "history.npz"} | projector
     assert len(events) == 1
     record = json.loads((tmp_path / "result.json").read_text())
     for key in KEYS.split():

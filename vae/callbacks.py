@@ -26,10 +26,11 @@ class Guard(Callback):
         try:
             values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
             conf.load(OmegaConf.create(values))
-            if config.evaluate is None:
+            for key in ("evaluate", "resume"):
+                if config[key] is not None and not Path(config[key]).is_dir():
+                    raise conf.InputError(f"{key}={config[key]}: no such directory")
+            if config.evaluate is None and config.resume is None:
                 check_directory(Path(str(config.hydra.run.dir)))
-            elif not Path(config.evaluate).is_dir():
-                raise conf.InputError(f"evaluate={config.evaluate}: no such directory")
         except conf.InputError as error:
             sys.exit(str(error))
         except OmegaConfBaseException as error:
@@ -38,8 +39,9 @@ class Guard(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """What is swept is checked job by job; here only that no other sweep is mixed into."""
         try:
-            if OmegaConf.select(config, "evaluate") is not None:
-                raise conf.InputError("evaluate= measures one run at a time; leave -m out")
+            for item in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+                if item.key_or_group in ("evaluate", "resume"):
+                    raise conf.InputError(f"{item.key_or_group}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
         except conf.InputError as error:
             sys.exit(str(error))

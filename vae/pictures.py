@@ -106,6 +106,14 @@ class Film:
             self.frames = self.frames[::2]
             self.stride *= 2
 
+    def state_dict(self) -> dict[str, Any]:
+        frames = [torch.frombuffer(bytearray(frame), dtype=torch.uint8) for frame in self.frames]
+        return {"frames": frames, "stride": self.stride, "offered": self.offered}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.frames = [frame.numpy().tobytes() for frame in state["frames"]]
+        self.stride, self.offered = state["stride"], state["offered"]
+
     def gif(self) -> bytes:
         """The frames as a looping GIF of about eight seconds, the last one held for two."""
         images = [Image.open(io.BytesIO(frame)).quantize(64, dither=Image.Dither.NONE) for frame in self.frames]

@@ -5,12 +5,13 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from omegaconf import OmegaConf
 
 from vae import figures, files, prediction, record, result, spectrum
@@ -52,7 +53,9 @@ class Recorder:
         likelihood: Likelihood,
         data: Data,
         final_weight: float,
+        past: Mapping[str, Any] | None = None,
     ) -> None:
+        """`past`: the state of the recorder of a run that goes on."""
         self.config, self.directory, self.data = config, directory, data
         self.model, self.likelihood = model, likelihood
         self.started = time.perf_counter()
@@ -62,15 +65,38 @@ class Recorder:
         self.evaluated: Evaluation | None = None
         self.verdict: Verdict | None = None
         self.history: dict[str, list[Any]] = {"step": [], "kl_weight": [], "kl": []}
-        self.tracker = Tracker(directory)
-        self.tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
-        self.progress = Progress(config.run_name, config.train.steps)
+        self.tracker = Tracker(directory, past["written"] if past else None)
+        self.progress = Progress(config.run_name, config.train.steps, int(past["logged"][0]) if past else 0)
         self.final_weight = final_weight
         self.spectrum = spectrum.measure(data.train, max(64, 2 * model.latent_dim))
-        self._predict()
-        self.resumed = time.perf_counter()
         self.training_seconds = 0.0
         self.logged = (0, 0.0)  # step and training seconds at the last call of `training`
+        if past is None:
+            self.tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
+            self._predict()
+        self.resumed = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        history = {name: torch.tensor(values, dtype=torch.float64) for name, values in self.history.items()}
+        with self.pause():
+            return {
+                "written": self.tracker.written(),
+                "history": history,
+                "film": self.film.state_dict(),
+                "watch": self.watch.state_dict(),
+                "logged": list(self.logged),
+                "training_seconds": self.training_seconds,
+                "seconds": time.perf_counter() - self.started,
+            }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.history = {name: values.tolist() for name, values in state["history"].items()}
+        self.history["step"] = [int(step) for step in self.history["step"]]
+        self.film.load_state_dict(state["film"])
+        self.watch.load_state_dict(state["watch"])
+        self.logged = (int(state["logged"][0]), state["logged"][1])
+        self.training_seconds = state["training_seconds"]
+        self.started -= state["seconds"]
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -116,13 +142,10 @@ class Recorder:
     def evaluation(self, step: int, weight: float, last: bool = False) -> Figures:
         """Measure the whole test split, draw the grids."""
         with self.pause():
-            settings = self.config.evaluation
-            done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, thorough=last)
+            done = self._measure(weight, thorough=last)
             found = done.figures
-            if not math.isfinite(found.mse):
+            if self.verdict is None or not math.isfinite(found.mse):
                 return found  # the loop stops here, with what was found before
-            self.evaluated = done
-            self.verdict = record.verdict_on(found, self.model.latent_dim, self._expected(weight), settings.thresholds)
             values = scalars(found) | {"negative_elbo": -found.elbo}
             self.tracker.scalars({f"{_group(name)}/{name}": value for name, value in values.items()}, step)
             self.tracker.histogram("collapse/kl_per_dimension", done.kl, step)
@@ -135,6 +158,16 @@ class Recorder:
             self.progress.milestone(step, {"mse": found.mse, "kld": found.kld, "kl_weight": weight})
             return found
 
+    def _measure(self, weight: float, thorough: bool) -> Evaluation:
+        """Evaluate and judge; what is not finite is not kept."""
+        settings = self.config.evaluation
+        done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, thorough)
+        if math.isfinite(done.figures.mse):
+            self.evaluated = done
+            expected = self._expected(weight)
+            self.verdict = record.verdict_on(done.figures, self.model.latent_dim, expected, settings.thresholds)
+        return done
+
     def frame(self, step: int, weight: float) -> None:
         """One more frame of the film."""
         with self.pause():
@@ -143,7 +176,10 @@ class Recorder:
     def finish(self, step: int, weight: float, failure: str | None = None) -> dict[str, Any]:
         """The costly measures, the last pictures, and result.json, which is given back. A run that failed has the
         figures of its last evaluation in it, and why it failed."""
-        config, done = self.config, self.evaluated
+        config = self.config
+        if self.evaluated is None and failure is None:  # interrupted between its last step and its end
+            self._measure(weight, thorough=True)
+        done = self.evaluated
         with self.pause():
             training_seconds = self.training_seconds
         optimum = self._expected(weight)

@@ -188,6 +188,7 @@ class Train:
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
     log_every: int = within(ge=1)  # steps between two rows of train/ scalars
     eval_every: int = within(ge=1)  # steps between two passes over the test split
+    checkpoint_every: int = within(ge=0)  # steps between two checkpoints besides those at evaluations; 0: only those
     device: str = MISSING  # auto, cpu, cuda, cuda:1
     precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32
     threads: int = within(ge=0, le=1024)  # CPU threads; 0: one a core
@@ -236,5 +237,6 @@ class RunConfig:
     pictures: Pictures = MISSING
     metric: str = one_of("mse", "sse", "kld", "elbo", "active_units", "mutual_information")  # for sweepers that search
     evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
+    resume: str | None = None  # directory of a run, or of a sweep, to go on with
     experiment: Any = None  # groups that set the others and hold nothing themselves
     sweep: Any = None

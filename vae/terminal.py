@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 
 class Progress:
-    def __init__(self, name: str, steps: int) -> None:
+    def __init__(self, name: str, steps: int, done: int = 0) -> None:
         self.name, self.steps = name, steps
-        self.bar = tqdm(total=steps, desc=name, unit="step", dynamic_ncols=True, disable=None)
+        self.bar = tqdm(total=steps, initial=done, desc=name, unit="step", dynamic_ncols=True, disable=None)
 
     def update(self, step: int, figures: Mapping[str, float]) -> None:
         """Called whenever training figures were read."""

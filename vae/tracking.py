@@ -3,6 +3,8 @@ the run's own directory."""
 
 import io
 import math
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,39 @@ LAYOUT = {
 }
 
 
+EVENTS = "events.out.tfevents.*"
+
+
 class Tracker:
-    def __init__(self, directory: Path) -> None:
+    """Writes the event file of a run. Of a run that goes on, `written` says how much of which event files belongs to
+    its past: what came after the checkpoint is cut off, so that no point is there twice."""
+
+    def __init__(self, directory: Path, written: Mapping[str, int] | None = None) -> None:
+        self.directory = directory
+        for path in directory.glob(EVENTS):
+            if written is None or path.name not in written:
+                path.unlink()
+            else:
+                os.truncate(path, written[path.name])
         self.writer = SummaryWriter(str(directory))
-        self.writer.add_custom_scalars(LAYOUT)
+        if written is None:
+            self.writer.add_custom_scalars(LAYOUT)
+        self._put_past_first()
+
+    def written(self) -> dict[str, int]:
+        """The event files and their sizes in bytes, with all that was logged so far in them."""
+        self.writer.flush()
+        return {path.name: path.stat().st_size for path in self.directory.glob(EVENTS)}
+
+    def _put_past_first(self) -> None:
+        """TensorBoard reads event files in the order of their names, which begin with the time: if the clock has gone
+        back, the past is renamed to come before the present."""
+        present = Path(self.writer._get_file_writer().event_writer._file_name).name
+        time = int(present.split(".")[3])
+        later = [path for path in self.directory.glob(EVENTS) if path.name > present]
+        for back, path in enumerate(sorted(later, reverse=True), start=1):
+            parts = path.name.split(".")
+            path.rename(path.with_name(".".join([*parts[:3], str(time - back), *parts[4:]])))
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """Write all values at once: one Summary is several times faster than one each. What is not a finite number
@@ -69,6 +100,7 @@ class Tracker:
         thumbnails = torch.nn.functional.pad(images.clamp(0, 1), (0, side - width, 0, side - height))
         if side > 32:  # all thumbnails share one picture
             thumbnails = torch.nn.functional.adaptive_avg_pool2d(thumbnails, 32)
+        shutil.rmtree(self.directory / f"{step:05d}", ignore_errors=True)  # of an end that was interrupted
         self.writer.add_embedding(codes, metadata, thumbnails, step, "latents")
 
     def hyperparameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from vae.data import training_batches
 from vae.model import VAE
 from vae.recorder import Recorder, TrainingFigures
 from vae.schema import RunConfig
+from vae.signals import Interrupted, Interruption
 from vae.streams import generator
 
 
@@ -23,11 +26,12 @@ class NotFinite(RunFailed):
     """Training produced NaN or infinity. The message is one line: the step, the term, a hint."""
 
 
-def train(config: RunConfig, directory: Path) -> dict[str, Any]:
-    """Train what `config` describes, leave the run in `directory` and give its final record back.
+def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Train what `config` describes, leave the run in `directory` and give its final record back. `saved`: the
+    checkpoint to go on from.
 
     Raises InputError, before anything is written, where the data, the model or the device cannot be used;
-    NotFinite when the loss stops being a number, after saving what there is."""
+    NotFinite when the loss stops being a number, and Interrupted on a signal, both after saving what there is."""
     settings, seed = config.train, config.seed
     device = use_device(settings)
     data = datasets.load(config.dataset).to(device)
@@ -41,12 +45,26 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
     schedule = anneal.build(config.anneal)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
-    recorder = Recorder(config, directory, model, likelihood, data, schedule.final)
-    try:
-        if config.pictures.gif_every:
-            recorder.frame(0, schedule.weight(1))
-        batches = training_batches(data.train, settings.batch_size, seed)
-        for step, images in zip(range(1, settings.steps + 1), batches, strict=False):
+    recorder = Recorder(
+        config, directory, model, likelihood, data, schedule.final, saved["recorder"] if saved else None
+    )
+    parts: dict[str, checkpoint.Stateful] = {
+        "model": model,
+        "likelihood": likelihood,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "recent": recent,
+        "recorder": recorder,
+    }
+    start, weight = 0, schedule.weight(1)
+    with closing(recorder), Interruption() as interruption:
+        if saved:
+            checkpoint.load(saved, parts)
+            start, weight = saved["step"], saved["kl_weight"]
+        elif config.pictures.gif_every:
+            recorder.frame(0, weight)
+        batches = training_batches(data.train, settings.batch_size, seed, start)
+        for step, images in zip(range(start + 1, settings.steps + 1), batches, strict=False):
             weight = schedule.weight(step)
             optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
             chance = generator(seed, "noise", step, device)
@@ -64,25 +82,28 @@ def train(config: RunConfig, directory: Path) -> dict[str, Any]:
             optimizer.step()
             recent.add(loss, reconstruction.loss, reconstruction.squared_error.mean() / likelihood.pixels, kl)
 
-            evaluate = due(step, settings.eval_every, settings.steps)
-            if due(step, schedule.observe_every):
-                schedule.observe(step, recent.means(schedule.observe_every).mse)
-            if evaluate or due(step, settings.log_every):
-                recorder.training(step, weight, recent.checked_means(step, settings))
-            if due(step, config.pictures.gif_every, settings.steps):
-                recorder.frame(step, weight)
-            if evaluate:
-                figures = recorder.evaluation(step, weight, last=step == settings.steps)
-                if not math.isfinite(figures.mse):
+            last = step == settings.steps
+            evaluate = last or due(step, settings.eval_every)
+            save = evaluate or due(step, settings.checkpoint_every) or interruption.number
+            try:
+                if save:
+                    recent.checked_means(step, settings)  # a checkpoint never holds NaN
+                if due(step, schedule.observe_every):
+                    schedule.observe(step, recent.means(schedule.observe_every).mse)
+                if evaluate or due(step, settings.log_every):
+                    recorder.training(step, weight, recent.checked_means(step, settings))
+                if due(step, config.pictures.gif_every) or (last and config.pictures.gif_every):
+                    recorder.frame(step, weight)
+                if evaluate and not math.isfinite(recorder.evaluation(step, weight, last).mse):
                     raise not_finite(step, "reconstruction", settings)
-                with recorder.pause():
-                    checkpoint.save(directory, config, step, model, likelihood, optimizer, schedule, weight)
+            except NotFinite as failure:
+                recorder.finish(step, weight, str(failure))
+                raise
+            if save:
+                checkpoint.save(directory, config, model.shape, step, weight, parts)
+            if interruption.number and not last:
+                raise Interrupted(f"stopped after step {step} and saved; resume={directory}", interruption.number)
         return recorder.finish(settings.steps, weight)
-    except NotFinite as failure:
-        recorder.finish(step, weight, str(failure))
-        raise
-    finally:
-        recorder.close()
 
 
 def not_finite(step: int, term: str, settings: schema.Train) -> NotFinite:
@@ -92,9 +113,9 @@ def not_finite(step: int, term: str, settings: schema.Train) -> NotFinite:
     )
 
 
-def due(step: int, every: int, last: int | None = None) -> bool:
-    """Whether something that happens every so many steps (0: never) does so at `step`, or because it is the last."""
-    return every > 0 and (step % every == 0 or step == last)
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps (0: never) does so at `step`."""
+    return every > 0 and step % every == 0
 
 
 def learning_rate(settings: schema.Train, step: int) -> float:
@@ -112,6 +133,13 @@ class Recent:
     def __init__(self, capacity: int, latent_dim: int, device: torch.device) -> None:
         self.rows = torch.zeros(capacity, 3 + latent_dim, device=device)
         self.count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows.copy_(state["rows"])
+        self.count = state["count"]
 
     def add(self, loss: Tensor, reconstruction: Tensor, mse: Tensor, kl: Tensor) -> None:
         """Of one step: three numbers, and the KL of each latent dimension (d,)."""
