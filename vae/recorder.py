@@ -192,6 +192,7 @@ class Recorder:
         if failure is not None:
             found["failure"] = failure
         elif done is not None:
+            self.progress.say(f"{config.run_name}  measuring what is measured once")
             costly, vectors = record.costly_findings(config, self.model, self.likelihood, self.data, optimum, done)
             found |= costly
             self.tracker.scalars({f"collapse/{name}": value for name, value in costly.items()}, step)
