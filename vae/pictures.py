@@ -116,7 +116,7 @@ class Film:
 
     def gif(self) -> bytes:
         """The frames as a looping GIF of about eight seconds, the last one held for two."""
-        images = [Image.open(io.BytesIO(frame)).quantize(64, dither=Image.Dither.NONE) for frame in self.frames]
+        images = [Image.open(io.BytesIO(frame)).quantize(32, dither=Image.Dither.NONE) for frame in self.frames]
         duration = max(50, min(400, 8000 // len(images)))
         durations = [duration] * (len(images) - 1) + [2000]
         return encoded(images[0], "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)

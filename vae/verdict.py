@@ -34,7 +34,8 @@ class Verdict:
 def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     e = evidence
     cost = e.reconstruction_gap / e.sse if e.sse > 0 else math.inf
-    swap = f"swapping the codes between images makes the squared error {cost:.1%} larger"
+    shown = round(cost, 3) + 0.0  # no minus zero
+    swap = f"swapping the codes between images makes the squared error {shown:.1%} larger"
     units = f"{e.active_units} of {e.latent_dim} dimensions are active"
     cause = None if e.predicted is None else "objective" if e.predicted == 0 else "optimiser"
     if not math.isfinite(cost):

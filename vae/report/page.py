@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from vae import files
 from vae.report import over_time, points
+from vae.report.drawing import spread
 from vae.report.runs import Run
 from vae.verdict import explain
 
@@ -51,6 +52,7 @@ CHARTS: dict[str, tuple[str, str, Draw]] = {  # heading, caption
     "collapse_fraction": ("How often it collapses", "Runs that differ in their seed alone.", points.collapse_fraction),
     "heatmaps": ("Which dimensions live", "KL of each latent dimension, bright is much.", over_time.heatmaps),
 }
+FILMS = 6  # at most, one of each kind of run first: they are what makes a page large
 DEAD = ("collapsed", "decoder_ignores_code")
 PATHS = ("run_name", "evaluate")  # in the config, but no setting of the training
 
@@ -101,7 +103,9 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         explained={run.name: explained(run) for run in runs},
         shown=[run for run in runs if run.images],
         images={run.name: {tag: data_url(png, "image/png") for tag, png in run.images.items()} for run in runs},
-        films={run.name: data_url(run.gif, "image/gif") for run in runs if run.gif},
+        films={
+            run.name: data_url(run.gif or b"", "image/gif") for run in spread([run for run in runs if run.gif], FILMS)
+        },
         differences=differences(runs),
         commands={run.name: command(run) for run in runs},
         versions=sorted({str(run.record["versions"]) for run in runs if "versions" in run.record}),
