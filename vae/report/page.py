@@ -103,9 +103,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         explained={run.name: explained(run) for run in runs},
         shown=[run for run in runs if run.images],
         images={run.name: {tag: data_url(png, "image/png") for tag, png in run.images.items()} for run in runs},
-        films={
-            run.name: data_url(run.gif or b"", "image/gif") for run in spread([run for run in runs if run.gif], FILMS)
-        },
+        films=films(runs),
         differences=differences(runs),
         commands={run.name: command(run) for run in runs},
         versions=sorted({str(run.record["versions"]) for run in runs if "versions" in run.record}),
@@ -115,6 +113,12 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
     report = output / "report.html"
     files.replace(report, page.encode())
     return report
+
+
+def films(runs: Sequence[Run]) -> dict[str, str]:
+    """The films of a few runs, as data: URLs."""
+    able = [run for run in runs if run.gif]
+    return {run.name: data_url(run.gif, "image/gif") for run in spread(able, FILMS) if run.gif}
 
 
 def heading(runs: Sequence[Run]) -> str:
