@@ -24,16 +24,12 @@ from vae.pictures import Album, Film
 from vae.schema import RunConfig
 from vae.spectrum import LinearOptimum
 from vae.terminal import Progress
-from vae.tracking import Tracker
+from vae.tracking import Tracker, tag
 from vae.verdict import Verdict, Watch
 
 GIF = "training.gif"
 HISTORY = "history.npz"
 PROJECTED = 1000  # test images in the projector
-METRICS = (
-    *("test/mse", "test/kld", "test/elbo"),
-    *("collapse/active_units", "collapse/mutual_information", "collapse/reconstruction_gap"),
-)  # of the HParams tab
 
 
 class TrainingFigures(NamedTuple):
@@ -147,7 +143,7 @@ class Recorder:
             if self.verdict is None or not math.isfinite(found.mse):
                 return found  # the loop stops here, with what was found before
             values = scalars(found) | {"negative_elbo": -found.elbo}
-            self.tracker.scalars({f"{_group(name)}/{name}": value for name, value in values.items()}, step)
+            self.tracker.scalars({tag(name): value for name, value in values.items()}, step)
             self.tracker.histogram("collapse/kl_per_dimension", done.kl, step)
             self.tracker.histogram("collapse/mu_variance", done.mu_variance, step)
             self.tracker.picture("reconstructions", self.album.reconstructions(self.model), step)
@@ -211,7 +207,7 @@ class Recorder:
             gif = self.film.gif()
             files.replace(self.directory / GIF, gif)
             self.tracker.gif("training", gif, step)
-        self.tracker.hyperparameters(_flat(dataclasses.asdict(config)), METRICS)
+        self.tracker.hyperparameters(dataclasses.asdict(config))
         if done is not None and failure is None:
             self._draw_codes(done, step)
         return found
@@ -244,17 +240,3 @@ class Recorder:
         if event is not None:
             self.progress.say(f"{self.config.run_name}  {event}")
             self.tracker.text("events", event, step)
-
-
-def _group(name: str) -> str:
-    if name.startswith(("mu_", "sigma_")):
-        return "latent"
-    of_test = ("mse", "mse_mu", "sse", "kld", "elbo", "negative_elbo")
-    return "test" if name in of_test else "collapse"
-
-
-def _flat(values: dict[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
-    return flat

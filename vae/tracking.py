@@ -5,7 +5,7 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ LAYOUT = {
 
 
 EVENTS = "events.out.tfevents.*"
+METRICS = (
+    *("test/mse", "test/kld", "test/elbo"),
+    *("collapse/active_units", "collapse/mutual_information", "collapse/reconstruction_gap"),
+)  # of the HParams tab
+PLAIN = (bool, int, float, str)  # what it can show
 
 
 class Tracker:
@@ -103,14 +108,12 @@ class Tracker:
         shutil.rmtree(self.directory / f"{step:05d}", ignore_errors=True)  # of an end that was interrupted
         self.writer.add_embedding(codes, metadata, thumbnails, step, "latents")
 
-    def hyperparameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """A row of the HParams tab; `metrics` are the scalar tags whose last values it shows. It goes into the
-        run's own directory: SummaryWriter.add_hparams would make a second run of it."""
-        plain = {
-            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()
-        }
+    def hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """A row of the HParams tab: the configuration, nested as it is, beside the last values of METRICS. It goes into
+        the run's own directory: SummaryWriter.add_hparams would make a second run of it."""
+        plain = {key: value if isinstance(value, PLAIN) else str(value) for key, value in _flat(values).items()}
         writer = self.writer._get_file_writer()
-        for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
+        for summary in hparams(plain, dict.fromkeys(METRICS, 0.0)):
             writer.add_summary(summary)
 
     def flush(self) -> None:
@@ -125,3 +128,18 @@ class Tracker:
 
     def _add(self, summary: Summary, step: int) -> None:
         self.writer._get_file_writer().add_summary(summary, step)
+
+
+def tag(name: str) -> str:
+    """The scalar tag of a figure of the test split."""
+    if name.startswith(("mu_", "sigma_")):
+        return f"latent/{name}"
+    of_test = ("mse", "mse_mu", "sse", "kld", "elbo", "negative_elbo")
+    return f"test/{name}" if name in of_test else f"collapse/{name}"
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
+    return flat
