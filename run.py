@@ -30,7 +30,8 @@ conf.register()
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent.resolve() / "conf"), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     directory = Path(HydraConfig.get().runtime.output_dir)
-    (directory / ERROR).unlink(missing_ok=True)
+    if not cfg.evaluate:
+        (directory / ERROR).unlink(missing_ok=True)  # of an earlier attempt
     try:
         config = conf.load(cfg)
         if config.resume and not (directory / ".hydra").is_dir() and (directory / "multirun.yaml").is_file():

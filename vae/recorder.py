@@ -202,7 +202,6 @@ class Recorder:
             "peak_memory_mib": peak_memory_mib(),
             "versions": versions(),
         }
-        result.write(self.directory, found)
         if self.film.frames:
             gif = self.film.gif()
             files.replace(self.directory / GIF, gif)
@@ -210,6 +209,8 @@ class Recorder:
         self.tracker.hyperparameters(dataclasses.asdict(config))
         if done is not None and failure is None:
             self._draw_codes(done, step)
+        self.tracker.flush()
+        result.write(self.directory, found)  # last: a run that has it is whole
         return found
 
     def close(self) -> None:
