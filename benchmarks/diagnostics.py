@@ -59,12 +59,14 @@ def main() -> None:
             optimizer.step()
 
     def figures_alone() -> None:
-        """What every VAE's evaluation does: encode, decode once, sum up."""
+        """The figures without the diagnostics: encode, decode a sampled z and mu, sum up."""
         with torch.no_grad():
             posterior = encode_split(model, data.test, settings.batch_size)
             for start in range(0, len(data.test), settings.batch_size):
                 rows = slice(start, start + settings.batch_size)
-                likelihood.nll(data.test.batch(rows), model.raw(posterior.mu[rows]))
+                images = data.test.batch(rows)
+                likelihood.nll(images, model.raw(posterior.mu[rows]))
+                likelihood.squared_error(images, model.raw(posterior.mu[rows]))
 
     between = seconds(training) * config.train.eval_every / STEPS
     done = evaluate(model, likelihood, data.test, settings, 0)
