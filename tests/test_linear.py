@@ -22,6 +22,8 @@ SETTINGS = [
     "train.steps=4000",
     "train.batch_size=512",
     "train.lr=0.01",
+    "train.log_every=10",
+    "train.eval_every=1000",
     "pictures.gif_every=0",
 ]
 
