@@ -57,19 +57,20 @@ def measure(split: Split, count: int) -> Spectrum:
     subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), a few passes over the images in float32."""
     pixels = split.images[0].numel()
     count = min(count, pixels)
-    mean, total = _mean_and_variance(split)
+    mean = _mean(split)
     if pixels <= EXACT_PIXELS:
         covariance = torch.zeros(pixels, pixels, dtype=torch.float64)
         for images in _rows(split):
             centred = images.double() - mean
             covariance += centred.T @ centred / len(split)
         eigenvalues = torch.linalg.eigvalsh(covariance).flip(0)
-        return Spectrum(eigenvalues.clamp(min=0), total, pixels)
+        return Spectrum(eigenvalues.clamp(min=0), float(covariance.trace()), pixels)
     basis = torch.randn(pixels, min(count + OVERSAMPLING, pixels), generator=generator(0, "spectrum"))
     for _ in range(POWER_ITERATIONS):
         basis = torch.linalg.qr(_covariance_times(split, mean, basis)).Q
     small = (basis.T @ _covariance_times(split, mean, basis)).double()
     eigenvalues = torch.linalg.eigvalsh((small + small.T) / 2).flip(0)[:count]
+    total = float(sum((images.double() - mean).square().sum() for images in _rows(split)) / len(split))
     return Spectrum(eigenvalues.clamp(min=0), total, pixels)
 
 
@@ -112,12 +113,11 @@ def _at(spectrum: Spectrum, kept: int, beta: float, sigma2: float, collapse_weig
     )
 
 
-def _mean_and_variance(split: Split) -> tuple[Tensor, float]:
-    """The mean image (n,) and the summed variance of its pixels, in float64."""
+def _mean(split: Split) -> Tensor:
+    """The mean image (n,) in float64."""
     total = sum(images.double().sum(0) for images in _rows(split))
     assert isinstance(total, Tensor)
-    mean = total / len(split)
-    return mean, float(sum((images.double() - mean).square().sum() for images in _rows(split)) / len(split))
+    return total / len(split)
 
 
 def _covariance_times(split: Split, mean: Tensor, basis: Tensor) -> Tensor:
