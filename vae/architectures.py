@@ -58,6 +58,8 @@ def build(config: schema.Model, shape: tuple[int, int, int], chance: torch.Gener
             nn.init.xavier_uniform_(module.weight, generator=chance)
             assert module.bias is not None
             nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
     return pair
 
 
@@ -72,21 +74,21 @@ def _conv(config: schema.ConvModel, shape: tuple[int, int, int]) -> tuple[nn.Mod
     maps = (second, height // 4, width // 4)
     encoder = nn.Sequential(
         nn.Conv2d(channels, first, kernel_size=4, stride=2, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(first, second, kernel_size=4, stride=2, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Flatten(),
         nn.Linear(math.prod(maps), config.hidden),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
     decoder = nn.Sequential(
         nn.Linear(config.latent_dim, config.hidden),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Linear(config.hidden, math.prod(maps)),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Unflatten(1, maps),
         nn.ConvTranspose2d(second, first, kernel_size=4, stride=2, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.ConvTranspose2d(first, channels, kernel_size=4, stride=2, padding=1),
     )
     return GaussianHeads(encoder, config.hidden, config.latent_dim), decoder
@@ -95,7 +97,7 @@ def _conv(config: schema.ConvModel, shape: tuple[int, int, int]) -> tuple[nn.Mod
 def _mlp(config: schema.MLPModel, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
     def hidden(widths: list[int]) -> list[nn.Module]:
         pairs = itertools.pairwise(widths)
-        return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())]
+        return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU(inplace=True))]
 
     pixels = math.prod(shape)
     encoder_widths = [pixels, *config.encoder_widths]
