@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 import traceback
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,13 @@ def discard(directory: Path) -> None:
             parent.rmdir()
 
 
+def is_killed_worker(error: Exception) -> bool:
+    """Whether a launcher (joblib, submitit, Ray) says that a process of its own came to an end."""
+    lost = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "OutOfMemoryError")
+    launcher = type(error).__module__.partition(".")[0] in ("submitit", "ray")
+    return isinstance(error, BrokenExecutor) or (launcher and type(error).__name__ in lost)
+
+
 def cli() -> None:
     """Run the program; whatever a user can mend ends it with one line on stderr and an exit status that is not 0."""
     # Hydra prints several lines for a mistake in a config; told to raise it instead, it leaves the one line to us.
@@ -142,6 +150,11 @@ def cli() -> None:
         if wants_traceback:
             raise
         sys.exit(conf.one_line(error))
+    except Exception as error:
+        if wants_traceback or not is_killed_worker(error):
+            raise
+        directory = next((pending.directory for pending in callbacks.PENDING), None)
+        sys.exit(f"a worker of the sweep was killed or ran out of memory; resume={directory} goes on where it stopped")
     except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal
         print(stop or "interrupted", file=sys.stderr)
         sys.exit(getattr(stop, "status", 130))

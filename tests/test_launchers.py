@@ -1,8 +1,11 @@
 """Sweeps on several workers give what they give one after the other."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +63,41 @@ def test_a_failing_worker_does_not_take_the_others_along(digits: list[str], tmp_
     assert done.returncode == 1
     assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 1
     assert "the training split has" in (tmp_path / "sweep" / "report.html").read_text()
+
+
+def holder(directory: Path) -> int:
+    """The process that trains in `directory`, once there is one: it holds the lock on it."""
+    for _ in range(1200):
+        if directory.exists():
+            for line in Path("/proc/locks").read_text().splitlines():
+                pid, inode = line.split()[4:6]
+                if inode.endswith(f":{directory.stat().st_ino}"):
+                    return int(pid)
+        time.sleep(0.05)
+    raise AssertionError(f"nothing trains in {directory}")
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="looks into Linux's list of locks")
+def test_one_failed_one_killed_one_not_finite(digits: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")
+    settings = [*QUICK, *digits, "model=mlp_vae", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    grid = ["train.batch_size=9999,8", "train.lr=1e30,1e-3", "train.steps=1000000", "hydra.sweep.dir=sweep"]
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *settings, *grid]
+    sweep = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    failed, _, not_finite, killed = (tmp_path / "sweep" / f"{number}_mlp_vae_constant_seed0" for number in range(4))
+    worker = holder(killed)
+    while not (not_finite / "error.txt").exists():
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    _, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 1
+    assert "a worker of the sweep was killed" in err
+    assert "Traceback" not in err
+    report = (tmp_path / "sweep" / "report.html").read_text()
+    assert "train.batch_size=9999" in report
+    assert "the reconstruction term is not finite" in report
+    assert "still running, or interrupted" in report
+    assert all(directory.name in report for directory in (failed, not_finite, killed))
 
 
 def test_optuna_is_given_the_metric_that_it_asks_for(digits: list[str], tmp_path: Path) -> None:

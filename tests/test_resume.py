@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,6 +235,17 @@ def test_a_sweep_goes_on_where_it_is_unfinished(digits: list[str], program: Prog
     assert "report:" in out
     assert timeless(json.loads(first.read_text())) == timeless(json.loads(kept))
     assert second.stat().st_mtime_ns == finished
+
+
+def test_a_sweep_goes_on_with_what_never_began(digits: list[str], program: Program, tmp_path: Path) -> None:
+    settings = [*QUICK, *digits, "model=mlp_vae", "hydra.sweep.dir=sweep", "run_name=${anneal.name}"]
+    assert program("-m", *settings, "anneal=constant,delayed")[0] == 0
+    first, second = sorted((tmp_path / "sweep").glob("*/result.json"))
+    kept = second.read_text()
+    shutil.rmtree(second.parent)
+    assert program("resume=sweep")[0] == 0
+    assert timeless(json.loads(second.read_text())) == timeless(json.loads(kept))
+    assert sorted((tmp_path / "sweep").glob("*/result.json")) == [first, second]
 
 
 def test_files_are_the_old_ones_or_the_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from vae import checkpoint, files, result
@@ -47,17 +50,38 @@ def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool
 
 
 def go_on_with_sweep(program: Path, directory: Path) -> int:
-    """Go on with each unfinished run of a sweep, one after the other, each in a process of its own, then write the
-    sweep's report. How many failed."""
+    """Go on with each unfinished run of a sweep and begin those that never began, one after the other, each in a
+    process of its own, then write the sweep's report. How many failed."""
     from vae.report import page, runs
 
     jobs = sorted(path.parent.parent for path in directory.glob("*/.hydra/config.yaml"))
     unfinished = [job for job in jobs if not (job / result.FILE).exists() or (job / "error.txt").exists()]
+    todo = {job.name: [f"resume={job}"] for job in unfinished} | _never_begun(directory)
     failed = 0
-    for number, job in enumerate(unfinished, start=1):
-        print(f"sweep: going on with {job.name}, {number} of {len(unfinished)}", file=sys.stderr)
-        done = subprocess.run([sys.executable, str(program), f"resume={job}"], check=False)
-        failed += done.returncode != 0
+    for number, (name, arguments) in enumerate(todo.items(), start=1):
+        print(f"sweep: going on with {name}, {number} of {len(todo)}", file=sys.stderr)
+        failed += subprocess.run([sys.executable, str(program), *arguments], check=False).returncode != 0
     found = runs.find([directory])
     print(f"report: {page.write(found, directory, page.heading(found))}")
     return failed
+
+
+def _never_begun(directory: Path) -> dict[str, list[str]]:
+    """Of a grid's jobs those that have no directory yet: for each the arguments that run it there, alone."""
+    try:
+        # Not resolved: a ${...} in an override is resolved job by job.
+        hydra = yaml.safe_load((directory / "multirun.yaml").read_text())["hydra"]
+        if not hydra["sweeper"]["_target_"].endswith("BasicSweeper"):
+            return {}  # what a search tries next depends on what it has seen
+        params = hydra["sweeper"]["params"] or {}
+        given = [*(f"{key}={value}" for key, value in params.items()), *hydra["overrides"]["task"]]
+        (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(given), None)
+        place = f"hydra.run.dir={directory}/{hydra['sweep']['subdir']}"
+    except (OSError, ValueError, LookupError, TypeError, HydraException, yaml.YAMLError) as error:
+        reason = conf.one_line(error)
+        raise InputError(f"{directory / 'multirun.yaml'}: does not say what the sweep is ({reason})") from error
+    return {
+        " ".join(job): [*job, "hydra.mode=RUN", place.replace("${hydra:job.num}", str(number))]
+        for number, job in enumerate(jobs)
+        if not list(directory.glob(f"{number}_*"))
+    }
