@@ -18,6 +18,7 @@ ORDER = [
     "result",
     "streams",
     "data",
+    "folders",
     "datasets",
     "architectures",
     "model",
@@ -43,7 +44,10 @@ ORDER = [
     "resume",
     "callbacks",
 ]
-LIGHT = "schema config anneal result files verdict callbacks terminal report report.page report.points report.over_time"
+LIGHT = (
+    "schema config anneal result files folders verdict callbacks terminal "
+    "report report.page report.points report.over_time"
+)
 WITHOUT_TORCH = ["vae", *(f"vae.{name}" for name in LIGHT.split())]
 
 

@@ -1,9 +1,13 @@
-"""Images in memory: a `Split` holds N images and perhaps their labels, `training_batches` draws from it.
+"""Images: a `Split` holds N of them and perhaps their labels, `training_batches` draws from it.
 
-Images stay uint8 (a quarter of the memory, and of the traffic) and become floats one batch at a time."""
+Images stay uint8 (a quarter of the memory, and of the traffic) and become floats one batch at a time. Those of a file
+that is mapped into memory stay on the disk: the system reads what is asked for and forgets it when it must."""
 
+import dataclasses
 import itertools
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +15,19 @@ from torch import Tensor
 
 from vae.streams import generator
 
+READERS = 4  # threads that read batches of mapped images while others are trained on
+
 
 @dataclass(frozen=True)
 class Split:
-    images: Tensor  # (N, C, H, W), uint8 in 0..255 or float32
+    images: Tensor  # (M, C, H, W), uint8 in 0..255 or floats
     labels: Tensor | None = None  # (N,), int64
+    rows: Tensor | None = None  # (N,), int64: which of the M images these are; None: all
+    mapped: bool = False  # the images lie on the disk
+    device: torch.device = torch.device("cpu")  # where batches are wanted
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images if self.rows is None else self.rows)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -28,14 +37,19 @@ class Split:
 
     def batch(self, index: Tensor | slice) -> Tensor:
         """Images (B, C, H, W) as float32; uint8 is scaled to [0, 1]."""
-        images = self.images[index]
-        return images if images.is_floating_point() else images.float().div_(255)
+        rows = index if self.rows is None else self.rows[index]
+        images = self.images[rows].to(self.device).contiguous()
+        return images.float() if images.is_floating_point() else images.float().div_(255)
 
     def take(self, index: Tensor) -> "Split":
-        return Split(self.images[index], None if self.labels is None else self.labels[index])
+        """The images at `index`; mapped ones stay where they are."""
+        labels = None if self.labels is None else self.labels[index]
+        if self.mapped:
+            return dataclasses.replace(self, labels=labels, rows=index if self.rows is None else self.rows[index])
+        return dataclasses.replace(self, images=self.images[index.to(self.images.device)], labels=labels)
 
     def to(self, device: torch.device) -> "Split":
-        return Split(self.images.to(device), self.labels)
+        return dataclasses.replace(self, images=self.images if self.mapped else self.images.to(device), device=device)
 
 
 @dataclass(frozen=True)
@@ -66,10 +80,22 @@ def training_batches(split: Split, batch_size: int, seed: int, start: int = 0) -
 
     Each epoch is a new permutation, a function of (seed, epoch) alone; what is left of it after the last
     full batch is not used in that epoch."""
-    per_epoch = len(split) // batch_size
+    order = _order(len(split), batch_size, seed, start, split.images.device)
+    if not split.mapped:
+        yield from map(split.batch, order)
+        return
+    with ThreadPoolExecutor(READERS) as readers:
+        waiting = deque(readers.submit(split.batch, rows) for rows in itertools.islice(order, 2 * READERS))
+        for rows in order:
+            yield waiting.popleft().result()
+            waiting.append(readers.submit(split.batch, rows))
+
+
+def _order(total: int, batch_size: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:
+    """The places (batch_size,) of the images of each batch."""
+    per_epoch = total // batch_size
     for epoch in itertools.count(start // per_epoch):
-        order = torch.randperm(len(split), generator=generator(seed, "order", epoch))
-        order = order.to(split.images.device)
+        order = torch.randperm(total, generator=generator(seed, "order", epoch)).to(device)
         first = start % per_epoch if epoch == start // per_epoch else 0
         for i in range(first, per_epoch):
-            yield split.batch(order[i * batch_size : (i + 1) * batch_size])
+            yield order[i * batch_size : (i + 1) * batch_size]

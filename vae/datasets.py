@@ -4,21 +4,20 @@ Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of r
 
 import gzip
 import importlib.util
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from numpy.lib.format import MAGIC_PREFIX
 from torch import Tensor
 
-from vae import schema
+from vae import folders, schema
 from vae.config import InputError
 from vae.data import Data, Split, hold_out
 from vae.streams import generator
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+MAPPED: Literal["c"] = "c"  # the file is never written to; torch takes no array that says it cannot be
 
 
 def load(config: schema.Dataset) -> Data:
@@ -84,59 +83,22 @@ def folder(config: schema.Folder) -> Data:
     root = Path(config.root)
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        names = sorted({path.name for part in ("train", "test") for path in (root / part).iterdir() if path.is_dir()})
-        data = Data(read_images(root / "train", config, names), read_images(root / "test", config, names))
-        return _alike(data, f"{root}/train", f"{root}/test")
+    parts = [root / "train", root / "test"]
+    if all(part.is_dir() for part in parts):
+        names = sorted({path.name for part in parts for path in part.iterdir() if path.is_dir()})
+        train, test = (read_folder(part, config, names) for part in parts)
+        return _alike(Data(train, test), *map(str, parts))
     names = sorted(path.name for path in root.iterdir() if path.is_dir())
-    return _hold_out(read_images(root, config, names), config, config.root)
+    return _hold_out(read_folder(root, config, names), config, config.root)
 
 
-def read_images(root: Path, config: schema.Folder, names: list[str]) -> Split:
+def read_folder(root: Path, config: schema.Folder, names: list[str]) -> Split:
     """All images below `root` in the order of their paths; labelled by the place of their first-level folder among
     `names`, if all are in one."""
-    from tqdm import tqdm
-
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not paths:
-        raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-    mode = "L" if config.grayscale else "RGB"
-    images: np.ndarray[Any, np.dtype[np.uint8]] | None = None
-    for i, path in enumerate(tqdm(paths, desc=f"reading {root}", unit="image", leave=False, disable=len(paths) < 2000)):
-        try:
-            with warnings.catch_warnings(), Image.open(path) as file:
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                if config.size is not None:
-                    file.draft(mode, (config.size, config.size))
-                image = _eight_bits(ImageOps.exif_transpose(file)).convert(mode)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
-            raise InputError(f"{path}: not a readable image ({error}); remove it or replace it") from error
-        if config.size is not None:
-            image = ImageOps.fit(image, (config.size, config.size), Image.Resampling.LANCZOS)
-        pixels = np.asarray(image).reshape(image.height, image.width, -1)
-        if images is None:
-            images = np.empty((len(paths), *pixels.shape), np.uint8)
-        if pixels.shape != images.shape[1:]:
-            raise InputError(
-                f"{path}: {pixels.shape[1]}x{pixels.shape[0]}, but {paths[0]}: {images.shape[2]}x{images.shape[1]}; "
-                "set dataset.size to bring all to one size"
-            )
-        images[i] = pixels
-    assert images is not None
-    folders = [path.relative_to(root).parts[:-1] for path in paths]
-    labels = None
-    if all(folders):
-        labels = torch.tensor([names.index(parts[0]) for parts in folders])
-    return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey levels scaled to 8 bits: PIL's own conversion would clip them."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() < 2**16):
-        return Image.fromarray((np.asarray(image, np.uint32) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode} have no fixed range; save them with 8 or 16 bits")
-    return image
+    path, sources = folders.decoded(root, config)
+    inside = [source.relative_to(root).parts[:-1] for source in sources]
+    labels = torch.tensor([names.index(parts[0]) for parts in inside]) if all(inside) else None
+    return Split(torch.from_numpy(np.load(path, mmap_mode=MAPPED)), labels, mapped=True)
 
 
 def arrays(config: schema.Arrays) -> Data:
@@ -147,18 +109,18 @@ def arrays(config: schema.Arrays) -> Data:
 
 
 def read_arrays(path: Path) -> Split:
-    """One .npy or .npz file. Pickled objects in it are refused, never loaded."""
+    """One .npz file, or one .npy file, which stays on the disk. Pickled objects in them are refused, never loaded."""
     labels = None
     try:
         with open(path, "rb") as file:
+            if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+                return Split(_images(np.load(path, mmap_mode=MAPPED, allow_pickle=False), path), mapped=True)
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                images = _images(loaded, path)
-            elif "images" not in loaded.files:
+            if "images" not in loaded.files:
                 raise InputError(f"{path}: has {', '.join(loaded.files) or 'nothing'} in it; name the array `images`")
-            else:
-                images = _images(loaded["images"], path)
-                labels = loaded["labels"] if "labels" in loaded.files else None
+            images = _images(loaded["images"], path)
+            labels = loaded["labels"] if "labels" in loaded.files else None
     except InputError:
         raise
     except Exception as error:  # numpy, zipfile and zlib each have their own
@@ -174,25 +136,23 @@ def read_arrays(path: Path) -> Split:
 
 
 def _images(array: np.ndarray[Any, Any], path: Path) -> Tensor:
-    """(N, C, H, W) from any of the allowed layouts."""
+    """(N, C, H, W) from any of the allowed layouts, without a copy."""
     given = f"{path}: images {array.dtype} of shape {array.shape}"
     if array.ndim == 3:
         array = array[:, None]
     first, last = (array.ndim == 4 and array.shape[axis] in (1, 3) for axis in (1, -1))
     if not (first or last):
         raise InputError(f"{given}; allowed: (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels")
-    if not first:
-        array = array.transpose(0, 3, 1, 2)
     if len(array) < 2 or array.size == 0:
         raise InputError(f"{given}; at least 2 images are needed")
-    if array.dtype.kind == "f":
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
         low, high = float(array.min()), float(array.max())  # NaN wins both
         if not (low >= 0 and high <= 1):
             raise InputError(f"{given} with values from {low:g} to {high:g}; floats must lie in [0, 1]")
-        array = array.astype(np.float32)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
     elif array.dtype != np.uint8:
         raise InputError(f"{given}; allowed: uint8, or floats in [0, 1]")
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(array if first else array.transpose(0, 3, 1, 2))
 
 
 def synthetic(config: schema.Synthetic) -> Data:

@@ -211,7 +211,7 @@ def _probe(
     if labels[0] is None or labels[1] is None or len(labels[0].unique()) < 2:
         return None
     chosen = torch.randperm(len(data.train), generator=chance)[:PROBE_TRAIN_IMAGES]
-    train = Split(data.train.images[chosen.to(data.train.images.device)], labels[0][chosen])
+    train = data.train.take(chosen)
     assert train.labels is not None
     mu = encode_split(model, train, settings.batch_size).mu
     return diagnostics.probe_accuracy(mu, train.labels, posterior.mu, labels[1])

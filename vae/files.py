@@ -29,8 +29,8 @@ def replace(path: Path, content: bytes, keep: Path | None = None) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process alone. Raises BlockingIOError where another one has it. The lock is the
+def locked(directory: Path, wait: bool = False) -> Iterator[None]:
+    """Hold `directory` for this process alone. Where another one has it, wait or raise BlockingIOError. The lock is the
     system's: it leaves no file, and ends with the process however that ends. Without such locks it does nothing."""
     try:
         import fcntl
@@ -39,7 +39,7 @@ def locked(directory: Path) -> Iterator[None]:
         return
     handle = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(handle)

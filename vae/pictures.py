@@ -36,7 +36,7 @@ class Album:
     """The same test images and the same prior codes, drawn again and again while the model changes."""
 
     def __init__(self, config: schema.Pictures, test: Split, latent_dim: int, seed: int) -> None:
-        device = test.images.device
+        device = test.device
         self.gamma = config.gamma
         self.columns = min(config.columns, len(test))
         self.traversal_dims = min(config.traversal_dims, latent_dim)
@@ -44,7 +44,7 @@ class Album:
         # Two rows of test images at most, spread over the split: data is often sorted by label.
         count = min(2, len(test) // self.columns) * self.columns
         self.chosen = torch.randperm(len(test), generator=chance)[:count]
-        self.images = test.batch(self.chosen.to(device))
+        self.images = test.batch(self.chosen)
         self.codes = torch.randn(4 * self.columns, latent_dim, generator=chance).to(device)
 
     def _rows(self, images: Tensor) -> Tensor:

@@ -160,6 +160,7 @@ class Folder(HoldOut):
     root: str = MISSING  # directory of images, or of train/ and test/
     size: int | None = within(ge=4, le=4096)  # pixels a side, scaled and cropped to it; null: the files' own size
     grayscale: bool = MISSING
+    cache: str = MISSING  # directory for the decoded images
 
 
 @dataclass
