@@ -132,6 +132,23 @@ def discard(directory: Path) -> None:
             parent.rmdir()
 
 
+def follow() -> None:
+    """Train what the leader of several processes announces."""
+    from vae import parallel
+    from vae.train import train
+
+    for task in parallel.tasks():
+        train(*task)
+
+
+def dismiss() -> None:
+    """Let the processes go that follow this one, if it leads any."""
+    if conf.is_leader():
+        from vae import parallel
+
+        parallel.announce(None)
+
+
 def is_killed_worker(error: Exception) -> bool:
     """Whether a launcher (joblib, submitit, Ray) says that a process of its own came to an end."""
     lost = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "OutOfMemoryError")
@@ -145,7 +162,11 @@ def cli() -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        main()
+        if conf.processes() > 1 and not conf.is_leader():
+            follow()
+        else:
+            main()
+            dismiss()
     except (HydraException, OmegaConfBaseException, conf.InputError, OSError) as error:
         if wants_traceback:
             raise

@@ -39,6 +39,8 @@ class Guard(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """What is swept is checked job by job; here only that no other sweep is mixed into."""
         try:
+            if conf.processes() > 1:
+                raise conf.InputError("torchrun is for one run; a sweep takes hydra/launcher=joblib instead")
             for item in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
                 if item.key_or_group in ("evaluate", "resume"):
                     raise conf.InputError(f"{item.key_or_group}= takes one directory; leave -m out")

@@ -3,6 +3,7 @@ that `--help` and `--cfg job` answer at once."""
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,6 +105,15 @@ def revise(
             raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
         OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False)
     return load(config)
+
+
+def processes() -> int:
+    """How many torchrun has started, all together; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_leader() -> bool:
+    return processes() > 1 and os.environ.get("RANK") == "0"
 
 
 def one_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae import parallel
 from vae.streams import generator
 
 READERS = 4  # threads that read batches of mapped images while others are trained on
@@ -79,7 +80,7 @@ def training_batches(split: Split, batch_size: int, seed: int, start: int = 0) -
     """Float batches (batch_size, C, H, W) without end, from batch number `start` on.
 
     Each epoch is a new permutation, a function of (seed, epoch) alone; what is left of it after the last
-    full batch is not used in that epoch."""
+    full batch is not used in that epoch. Of each batch a process gets its share."""
     order = _order(len(split), batch_size, seed, start, split.images.device)
     if not split.mapped:
         yield from map(split.batch, order)
@@ -98,4 +99,4 @@ def _order(total: int, batch_size: int, seed: int, start: int, device: torch.dev
         order = torch.randperm(total, generator=generator(seed, "order", epoch)).to(device)
         first = start % per_epoch if epoch == start // per_epoch else 0
         for i in range(first, per_epoch):
-            yield order[i * batch_size : (i + 1) * batch_size]
+            yield parallel.share(order[i * batch_size : (i + 1) * batch_size])

@@ -4,17 +4,20 @@ The noise is the same at every evaluation of a run, so that curves move because 
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from vae import diagnostics, schema
+from vae import diagnostics, parallel, schema
 from vae.data import Data, Split
 from vae.model import VAE, Posterior
 from vae.objective import Likelihood
 from vae.streams import generator
+
+Rows = TypeVar("Rows", slice, Tensor)
 
 PROBE_TRAIN_IMAGES = 10_000  # the linear probe is fitted on at most so many
 
@@ -71,10 +74,10 @@ class Examination:
 
 
 @torch.no_grad()
-def encode_split(model: VAE, split: Split, batch_size: int) -> Posterior:
-    """The posterior of every image: mu and log_sigma (N, d)."""
-    parts = [model.encode(batch) for batch in _batches(split, batch_size)]
-    return Posterior(*(torch.cat(part) for part in zip(*parts, strict=True)))
+def encode_split(model: VAE, split: Split, batch_size: int, divided: bool = False) -> Posterior:
+    """The posterior of every image: mu and log_sigma (N, d). `divided`: each process of the run encodes its share."""
+    slices = _slices(len(split), batch_size)
+    return Posterior(*_over(slices, lambda rows: model.encode(split.batch(rows)), divided))
 
 
 @torch.no_grad()
@@ -88,10 +91,10 @@ def evaluate(
 ) -> Evaluation:
     """Measure the whole split. What a thorough evaluation does with all images, another does with some of them: the
     reconstruction gaps with `probe_images`, the draws from the aggregate posterior (which is always made of all images)
-    with `marginal_samples`."""
+    with `marginal_samples`. The processes of a run divide the work, and each has the whole result."""
     was_training = model.training, likelihood.training
     model.eval(), likelihood.eval()
-    posterior = encode_split(model, split, settings.batch_size)
+    posterior = encode_split(model, split, settings.batch_size, divided=True)
     total = len(split)
     chance = generator(seed, "evaluation")
 
@@ -102,27 +105,25 @@ def evaluate(
     order = torch.randperm(total, generator=chance).to(z.device)
     shuffled = torch.empty_like(z)
     shuffled[order] = z[order.roll(1)]  # each image gets another one's code
-    nll: list[Tensor] = []
-    sse: dict[str, list[Tensor]] = {"sampled": [], "mu": []}
-    for i, images in enumerate(_batches(split, settings.batch_size)):
-        rows = slice(i * settings.batch_size, (i + 1) * settings.batch_size)
-        raw = model.raw(z[rows])
-        nll.append(likelihood.nll(images, raw))
-        sse["sampled"].append(likelihood.squared_error(images, raw))
-        sse["mu"].append(likelihood.squared_error(images, model.raw(posterior.mu[rows])))
-    probed = order if thorough else order[: settings.probe_images]
-    sse |= {"prior": [], "shuffled": []}
-    for rows in probed.split(settings.batch_size):
+
+    def reconstruct(rows: slice) -> tuple[Tensor, ...]:
+        images, raw = split.batch(rows), model.raw(z[rows])
+        of_mu = likelihood.squared_error(images, model.raw(posterior.mu[rows]))
+        return likelihood.nll(images, raw), likelihood.squared_error(images, raw), of_mu
+
+    def with_other_codes(rows: Tensor) -> tuple[Tensor, ...]:
         images = split.batch(rows)
-        sse["prior"].append(likelihood.squared_error(images, model.raw(from_prior[rows])))
-        sse["shuffled"].append(likelihood.squared_error(images, model.raw(shuffled[rows])))
+        return tuple(likelihood.squared_error(images, model.raw(codes[rows])) for codes in (from_prior, shuffled))
+
+    nll, *measured = _over(_slices(total, settings.batch_size), reconstruct, divided=True)
+    probed = order if thorough else order[: settings.probe_images]
+    measured += _over(probed.split(settings.batch_size), with_other_codes, divided=True)
     model.train(was_training[0]), likelihood.train(was_training[1])
 
     # Summed on the CPU in double precision: float32 sums over many images lose digits.
-    errors = {name: torch.cat(parts).cpu().double() for name, parts in sse.items()}
-    matched = errors["sampled"][probed.cpu()]
-    gap = diagnostics.reconstruction_gap(matched, errors["prior"], errors["shuffled"])
-    mean_sse, kl = float(errors["sampled"].mean()), posterior.kl()
+    sampled, of_mu, of_prior, of_shuffled = (errors.cpu().double() for errors in measured)
+    gap = diagnostics.reconstruction_gap(sampled[probed.cpu()], of_prior, of_shuffled)
+    mean_sse, kl = float(sampled.mean()), posterior.kl()
     kld = float(kl.cpu().double().sum(1).mean())
     index = order if thorough else order[: settings.marginal_samples]
     aggregate = diagnostics.aggregate_posterior(posterior, z[index], index)
@@ -132,10 +133,10 @@ def evaluate(
     mu, sigma = posterior.mu.cpu().double(), posterior.log_sigma.exp().cpu().double()
     figures = Figures(
         mse=mean_sse / likelihood.pixels,
-        mse_mu=float(errors["mu"].mean()) / likelihood.pixels,
+        mse_mu=float(of_mu.mean()) / likelihood.pixels,
         sse=mean_sse,
         kld=kld,
-        elbo=-float(torch.cat(nll).cpu().double().mean()) - kld,
+        elbo=-float(nll.cpu().double().mean()) - kld,
         mu_min=float(mu.min()),
         mu_mean=float(mu.mean()),
         mu_max=float(mu.max()),
@@ -217,6 +218,13 @@ def _probe(
     return diagnostics.probe_accuracy(mu, train.labels, posterior.mu, labels[1])
 
 
-def _batches(split: Split, batch_size: int) -> Iterator[Tensor]:
-    for start in range(0, len(split), batch_size):
-        yield split.batch(slice(start, start + batch_size))
+def _slices(total: int, batch_size: int) -> list[slice]:
+    return [slice(start, start + batch_size) for start in range(0, total, batch_size)]
+
+
+def _over(parts: Sequence[Rows], measure: Callable[[Rows], Sequence[Tensor]], divided: bool) -> Sequence[Tensor]:
+    """What `measure` gives for each part of the rows, put together. `divided`: by all processes together."""
+    found = [measure(rows) for rows in (parallel.every_other(parts) if divided else parts)]
+    if divided:
+        found = parallel.gathered(found)
+    return [torch.cat(column) for column in zip(*found, strict=True)]

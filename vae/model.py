@@ -80,6 +80,12 @@ class VAE(nn.Module):
         """Codes (B, d) to mean images (B, C, H, W)."""
         return self.link(self.raw(z))
 
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Posterior, Tensor]:
+        """What a training step needs: the posteriors, and the raw output for one code of each. `noise` (B, d) is from
+        N(0, I)."""
+        posterior = self.encode(images)
+        return posterior, self.raw(posterior.sample(noise))
+
     @torch.no_grad()
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Mean images (count, C, H, W) of codes drawn from the prior."""

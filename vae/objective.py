@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vae import schema
+from vae import parallel, schema
 from vae.model import LINKS
 
 
@@ -96,7 +96,7 @@ class OptimalGaussian(FixedGaussian):
 
     def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
         error = self.squared_error(images, raw)
-        variance = (error.mean() / self.pixels).clamp(min=self.FLOOR)
+        variance = parallel.mean(error.mean() / self.pixels).clamp(min=self.FLOOR)
         if self.training:
             self.total.lerp_(variance.detach(), 1 - self.smoothing)
             self.mass.lerp_(torch.ones_like(self.mass), 1 - self.smoothing)

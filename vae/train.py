@@ -12,9 +12,10 @@ from joblib import cpu_count
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vae import anneal, checkpoint, datasets, objective, schema
+from vae import anneal, checkpoint, datasets, objective, parallel, schema
 from vae.config import InputError, RunFailed
 from vae.data import training_batches
+from vae.follower import Follower
 from vae.model import VAE
 from vae.recorder import Recorder, TrainingFigures
 from vae.schema import RunConfig
@@ -32,22 +33,29 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
 
     Raises InputError, before anything is written, where the data, the model or the device cannot be used;
     NotFinite when the loss stops being a number, and Interrupted on a signal, both after saving what there is."""
+    parallel.announce(parallel.Task(config, directory, saved))
     settings, seed = config.train, config.seed
     device = use_device(settings)
-    data = datasets.load(config.dataset).to(device)
+    with parallel.leader_first():
+        data = datasets.load(config.dataset).to(device)
     if settings.batch_size > len(data.train):
         raise InputError(
             f"train.batch_size={settings.batch_size}: the training split has {len(data.train)} images; lower it"
         )
+    if settings.batch_size % parallel.size():
+        raise InputError(
+            f"train.batch_size={settings.batch_size}: must be divisible by {parallel.size()}, the number of processes"
+        )
     likelihood = objective.build(config.objective, config.model.output, data.train.shape).to(device)
     model = VAE(config.model, likelihood.link_name, data.train.shape, seed).to(device)
+    network = parallel.replicated(model, unused=model.is_dirac)
     optimizer = build_optimizer(settings, model, device)
     schedule = anneal.build(config.anneal)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
-    recorder = Recorder(
-        config, directory, model, likelihood, data, schedule.final, saved["recorder"] if saved else None
-    )
+    past = saved["recorder"] if saved else None
+    stage = config, directory, model, likelihood, data, schedule.final, past
+    recorder = Recorder(*stage) if parallel.leads() else Follower(*stage)
     parts: dict[str, checkpoint.Stateful] = {
         "model": model,
         "likelihood": likelihood,
@@ -68,10 +76,9 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
             weight = schedule.weight(step)
             optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
             chance = generator(seed, "noise", step, device)
-            noise = torch.randn(len(images), model.latent_dim, generator=chance, device=device)
+            noise = torch.randn(settings.batch_size, model.latent_dim, generator=chance, device=device)
             with autocast:
-                posterior = model.encode(images)
-                raw = model.raw(posterior.sample(noise))
+                posterior, raw = network(images, parallel.share(noise))
             reconstruction = likelihood(images, raw)
             kl = posterior.kl().mean(0)
             loss = reconstruction.loss + weight * kl.sum() if weight else reconstruction.loss
@@ -84,7 +91,8 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
 
             last = step == settings.steps
             evaluate = last or due(step, settings.eval_every)
-            save = evaluate or due(step, settings.checkpoint_every) or interruption.number
+            stop = asked_to_stop(interruption, step, settings)
+            save = evaluate or due(step, settings.checkpoint_every) or stop
             try:
                 if save:
                     recent.checked_means(step, settings)  # a checkpoint never holds NaN
@@ -99,10 +107,10 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
             except NotFinite as failure:
                 recorder.finish(step, weight, str(failure))
                 raise
-            if save:
+            if save and parallel.leads():
                 checkpoint.save(directory, config, model.shape, step, weight, parts)
-            if interruption.number and not last:
-                raise Interrupted(f"stopped after step {step} and saved; resume={directory}", interruption.number)
+            if stop and not last:
+                raise Interrupted(f"stopped after step {step} and saved; resume={directory}", stop)
         return recorder.finish(settings.steps, weight)
 
 
@@ -111,6 +119,12 @@ def not_finite(step: int, term: str, settings: schema.Train) -> NotFinite:
         f"step {step}: the {term} term is not finite any more; lower train.lr={settings.lr:g}, "
         "or clip gradients with train.max_grad_norm=10"
     )
+
+
+def asked_to_stop(interruption: Interruption, step: int, settings: schema.Train) -> int:
+    """The signal that has come, to whichever process; 0: none. Several processes ask each other only when they log."""
+    several = parallel.size() > 1
+    return parallel.largest(interruption.number) if not several or due(step, settings.log_every) else 0
 
 
 def due(step: int, every: int) -> bool:
@@ -143,8 +157,8 @@ class Recent:
 
     def add(self, loss: Tensor, reconstruction: Tensor, mse: Tensor, kl: Tensor) -> None:
         """Of one step: three numbers, and the KL of each latent dimension (d,)."""
-        row = torch.cat([torch.stack([loss, reconstruction, mse]), kl])
-        self.rows[self.count % len(self.rows)] = row.detach()
+        row = torch.cat([torch.stack([loss, reconstruction, mse]), kl]).detach()
+        self.rows[self.count % len(self.rows)] = parallel.mean(row)
         self.count += 1
 
     def last(self, steps: int) -> Tensor:
@@ -186,12 +200,12 @@ def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.devi
 def use_device(settings: schema.Train) -> torch.device:
     """The device of train.device, with torch's threads and determinism set as the run needs them."""
     # Set even when it is the default: launchers set OMP_NUM_THREADS as they like, and results depend on it.
-    torch.set_num_threads(settings.threads or cpu_count(only_physical_cores=True))
+    torch.set_num_threads(settings.threads or parallel.local(cpu_count(only_physical_cores=True)))
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(parallel.local_device(name))
         torch.zeros(1, device=device, dtype=torch.float64)  # which the diagnostics need, and mps has not
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
         reason = str(error).splitlines()[0]
