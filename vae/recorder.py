@@ -105,7 +105,7 @@ class Recorder:
         return prediction.predict(self.spectrum, self.likelihood, self.model.latent_dim, weight)
 
     def _predict(self) -> None:
-        """Say, log and draw what the closed form expects at the schedule's end, before the first step."""
+        """Say and log what the closed form expects at the schedule's end, before the first step."""
         weight, latent_dim = self.final_weight, self.model.latent_dim
         optimum = self._expected(weight)
         values: dict[str, float | None] = {"largest_eigenvalue": self.spectrum.largest}
@@ -117,7 +117,6 @@ class Recorder:
                 "predicted_t": optimum.t,
             }
         self.tracker.scalars({f"prediction/{key}": value for key, value in values.items()}, 0)
-        self.tracker.picture("spectrum", figures.spectrum_figure(self.spectrum, optimum, latent_dim), 0)
         rises = self.config.anneal.name not in ("constant", "no_kl")
         objective = self.config.objective.name
         self.progress.say(prediction.sentence(optimum, self.spectrum, objective, latent_dim, weight, rises))
@@ -146,6 +145,10 @@ class Recorder:
             self.tracker.scalars({tag(name): value for name, value in values.items()}, step)
             self.tracker.histogram("collapse/kl_per_dimension", done.kl, step)
             self.tracker.histogram("collapse/mu_variance", done.mu_variance, step)
+            if step <= self.config.train.eval_every:  # the first one: matplotlib is not waited for at the start
+                expected = self._expected(self.final_weight)
+                picture = figures.spectrum_figure(self.spectrum, expected, self.model.latent_dim)
+                self.tracker.picture("spectrum", picture, 0)
             self.tracker.picture("reconstructions", self.album.reconstructions(self.model), step)
             self.tracker.picture("prior_samples", self.album.prior_samples(self.model), step)
             self.tracker.picture("traversal", self.album.traversal(self.model, done.posterior), step)
