@@ -5,6 +5,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,15 @@ def values(found: Iterable[Figures], key: str) -> list[float]:
     return [figures[key] for figures in found if key in figures]
 
 
-def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
+def quotients(above: Iterable[Figures], below: Iterable[Figures], above_key: str, below_key: str) -> list[float]:
     """above / below in each round in which both were measured."""
-    pairs = zip(measured.get(above, []), measured.get(below, []), strict=False)
-    return [a[key] / b[key] for a, b in pairs if key in a and key in b]
+    pairs = zip(above, below, strict=False)
+    return [a[above_key] / b[below_key] for a, b in pairs if above_key in a and below_key in b]
+
+
+def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
+    """The same of one figure of two contestants, by their names."""
+    return quotients(measured.get(above, []), measured.get(below, []), key, key)
 
 
 def median(found: list[float]) -> float | None:
@@ -104,6 +110,21 @@ def spread(found: list[float], digits: int = 3, unit: str = "") -> str:
         return "–"
     low, middle, high = (_rounded(value, digits) for value in (min(found), statistics.median(found), max(found)))
     return f"{middle}{unit}" if len(found) == 1 else f"{middle}{unit} ({low}–{high})"
+
+
+@dataclass(frozen=True)
+class Goal:
+    text: str
+    figure: str
+    reached: bool | None  # None: not measured
+
+    @classmethod
+    def least(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
+        return cls(text, *(("–", None) if value is None else (f"{value:.2f}{unit}", value >= wanted)))
+
+    @classmethod
+    def most(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
+        return cls(text, *(("–", None) if value is None else (f"{value:.2f}{unit}", value <= wanted)))
 
 
 def _rounded(value: float, digits: int) -> str:
