@@ -1,5 +1,5 @@
-"""The training step alone, without logging, beside what the machine's matrix product can do: FLOPs of a step, their rate
-as a part of the rate of a square product, and where the step's time goes. A process of its own:
+"""The training step alone, without logging, beside what the machine's matrix product can do: FLOPs of a step, their
+rate as a part of the rate of a square product, and where the step's time goes. A process of its own:
 `python -m benchmarks.compute --model conv_vae --precision fp32 --threads 2`"""
 
 import argparse

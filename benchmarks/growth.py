@@ -1,5 +1,5 @@
-"""How time and memory grow with the number of images, their pixels, the runs of a sweep and of a report; and training on
-more data than memory holds."""
+"""How time and memory grow with the number of images, their pixels, the runs of a sweep and of a report; and training
+on more data than memory holds."""
 
 import math
 import resource
@@ -46,17 +46,18 @@ def measure(options: Options) -> None:
 
 
 def digits(path: Path, count: int, side: int) -> Path:
-    """`count` uint8 images of side x side, one blob each, written in blocks so that any number fits in memory."""
+    """A .npy of `count` uint8 images (side, side), one blob each. Written block by block: this process stays small."""
     chance = np.random.default_rng(0)
-    file = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side))
     axis = np.arange(side)
-    block = min(count, max(2, 2**26 // side**2))
+    block = min(count, max(2, 2**21 // side**2))
     row, column = chance.uniform(0.2 * side, 0.8 * side, (2, block, 1))
     bump = [np.exp(-(((axis - centre) / (0.15 * side)) ** 2)) for centre in (row, column)]
     images = (255 * bump[0][:, :, None] * bump[1][:, None, :]).astype(np.uint8)
-    for start in range(0, count, block):
-        file[start : start + block] = images[: count - start]
-    file.flush()
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, count, block):
+            file.write(images[: count - start].data)
     return path
 
 
@@ -93,8 +94,9 @@ def training(
 def several(options: Options, runs: int, directory: Path) -> Figures:
     """Small runs one after the other in one process, seed by seed."""
     done = python(
-        *(ours.PROGRAM, "-m", f"seed=range({runs})", "model=mlp_vae", "hydra.sweep.dir=sweep", "train.steps=50"),
-        *("train.eval_every=25", f"train.threads={options.threads}", "train.device=cpu", *options.quick()),
+        *(ours.PROGRAM, "-m", f"seed=range({runs})", "model=mlp_vae", "hydra.sweep.dir=sweep"),
+        *(f"train.steps={2 if options.smoke else 50}", "train.eval_every=25"),
+        *(f"train.threads={options.threads}", "train.device=cpu", *options.quick()),
         cwd=directory,
     )
     return {"seconds": done.seconds, "peak_mib": done.peak_rss_mib, "anonymous_mib": done.peak_anon_mib}
@@ -118,7 +120,10 @@ def beyond_memory(options: Options, record: Record, steps: int) -> None:
     size = 2**22 if options.smoke else int(options.large * GIGABYTE)
     free = shutil.disk_usage(options.scratch).free
     if free < 1.2 * size:
-        print(f"growth: {options.scratch} has no room for {size / GIGABYTE:g} GiB; choose --scratch or --large", flush=True)
+        print(
+            f"growth: {options.scratch} has no room for {size / GIGABYTE:g} GiB; choose --scratch or --large",
+            flush=True,
+        )
         return
     count = size // LARGE_SIDE**2
     prefix, limit, how = memory_limit()
@@ -142,7 +147,10 @@ def memory_limit() -> tuple[list[str], Callable[[], None] | None, str]:
     memory alone, all that a process has reserved."""
     prefix = ["systemd-run", "--quiet", "--scope", "-p", f"MemoryMax={LIMIT}", "-p", "MemorySwapMax=0"]
     for command in (prefix, [prefix[0], "--user", *prefix[1:]]):
-        if shutil.which(prefix[0]) and not subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        if (
+            shutil.which(prefix[0])
+            and not subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+        ):
             return command, None, "a control group, page cache included"
     return [], partial(resource.setrlimit, resource.RLIMIT_DATA, (LIMIT, LIMIT)), "RLIMIT_DATA: anonymous memory alone"
 
@@ -187,8 +195,8 @@ def tables(content: Figures) -> str:
         shown = [f"{value:.3g} {unit}" for _, value in points]
         rows.append([name, what, *shown, *["–"] * (len(TIMES) - len(shown)), "–" if power is None else f"{power:.2f}"])
     said = (
-        f"Medians. Images from {settings['images']:,} of 28x28 (mlp_vae); pixels from 28x28 at {settings['images']:,} images "
-        "(conv_vae). The exponent is that between x1 and x8: 0 is constant, 1 is linear."
+        f"Medians. Images from {settings['images']:,} of 28x28 (mlp_vae); pixels from 28x28 at {settings['images']:,} "
+        "images (conv_vae). The exponent is that between x1 and x8: 0 is constant, 1 is linear."
     )
     parts = [said, table(["what grows", "figure", *(f"x{factor}" for factor in TIMES), "exponent"], rows)]
     if BEYOND in measured:
@@ -206,8 +214,8 @@ def larger(content: Figures) -> str:
         rows.append([name, spread(rates) if rates else f"failed: {failed[-1] if failed else '–'}", *memory])
     said = (
         f"{content['settings']['large_gib']:g} GiB of 64x64 images in a .npy, with at most 2 GiB of memory "
-        f"({content['limit']}), beside a fortieth of them without a limit; conv_vae. Resident memory holds pages of the file "
-        "that the system takes back when it needs them; anonymous memory is the process's own."
+        f"({content['limit']}), beside a fortieth of them without a limit; conv_vae. Resident memory holds pages of the "
+        "file that the system takes back when it needs them; anonymous memory is the process's own."
     )
     return f"{said}\n\n{table(['', 'images/s', 'start-up, s', 'peak resident, MiB', 'peak anonymous, MiB'], rows)}"
 

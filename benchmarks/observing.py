@@ -1,5 +1,5 @@
-"""What looking costs: a run at the default settings beside the same run that logs, evaluates, draws and saves nothing before
-its last step."""
+"""What looking costs: a run at the default settings beside the same run that logs, evaluates, draws and saves nothing
+before its last step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -50,8 +50,8 @@ def tables(content: Figures) -> str:
             found = [spread(values(measured.get(f"{model} {kind}", []), key)) for kind in ("default", "silent")]
             rows.append([model, what, *found, spread([100 * part for part in cost(measured, model, key)], unit=" %")])
     said = (
-        f"Seconds for {content['settings']['steps']} steps on mnist5k, {content['settings']['threads']} threads. The loop "
-        "ends with its last step, before what is measured once."
+        f"Seconds for {content['settings']['steps']} steps on mnist5k, {content['settings']['threads']} threads. The "
+        "loop ends with its last step, before what is measured once."
     )
     return f"{said}\n\n{table(['model', '', 'default settings', 'nothing before the end', 'cost of observing'], rows)}"
 

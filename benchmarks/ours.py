@@ -47,9 +47,7 @@ def run(*overrides: str, prefix: Sequence[str] = (), limit: Callable[[], None] |
     """Train once, in a directory that is gone afterwards. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="bench") as directory:
         here = Path(directory) / "run"
-        finished = python(
-            PROGRAM, f"hydra.run.dir={here}", *overrides, cwd=Path(directory), prefix=prefix, limit=limit
-        )
+        finished = python(PROGRAM, f"hydra.run.dir={here}", *overrides, cwd=Path(directory), prefix=prefix, limit=limit)
         return Run(finished, events(here))
 
 

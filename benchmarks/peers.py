@@ -1,5 +1,5 @@
-"""The libraries: the networks and the loss of benchmarks.plain trained by pythae's BaseTrainer and by Lightning's Trainer,
-each as its documentation shows. What they would do besides is left off, in their favour: evaluation, checkpoints,
+"""The libraries: the networks and the loss of benchmarks.plain trained by pythae's BaseTrainer and by Lightning's
+Trainer, each as its documentation shows. What they would do besides is left off, in their favour: evaluation, checkpoints,
 logging. `python -m benchmarks.peers pythae|lightning`, each in a process of its own."""
 
 import argparse
@@ -56,7 +56,8 @@ def pythae(arguments: argparse.Namespace) -> None:
             if watch.tick(plain.BATCH):
                 raise Enough
 
-    images = torch.stack([image for image, _ in plain.digits(arguments.root, train=True)])
+    split = plain.digits(arguments.root, train=True)
+    images = torch.stack([split[index][0] for index in range(len(split))])
     images = images[: len(images) // plain.BATCH * plain.BATCH]  # it does not say a step's batch size: all are full
     watch = Stopwatch(arguments.warmup, arguments.steps)
     with tempfile.TemporaryDirectory() as directory:

@@ -69,7 +69,7 @@ class PlainVAE(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The reconstruction, mu and log sigma."""
@@ -99,7 +99,7 @@ class Digits(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), 0
 
 
-def digits(root: str | None, train: bool) -> Dataset[tuple[Tensor, int]]:
+def digits(root: str | None, train: bool) -> Any:
     """MNIST from `root`, or the embedded digits, which torchvision does not have."""
     if root is not None:
         return datasets.MNIST(root, train=train, transform=transforms.ToTensor())

@@ -1,6 +1,7 @@
-"""How long until something happens: --help, --cfg job, and the end of the first training step, beside importing torch."""
+"""How long until something happens: --help, --cfg job, the end of the first training step; beside importing torch."""
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ CALLS = {"run.py --help": ["--help"], "run.py --cfg job": ["--cfg", "job"]}
 
 def measure(options: Options) -> None:
     record = Record("startup", options.results, {"threads": options.threads}, options.fresh)
-    contestants = {
+    contestants: dict[str, Callable[[], Figures]] = {
         TORCH: import_torch,
         **{name: partial(call, arguments) for name, arguments in CALLS.items()},
         FIRST: partial(first_step, options),
@@ -62,4 +63,6 @@ def tables(content: Figures) -> str:
 
 def goals(content: Figures) -> list[Goal]:
     ratio = median(ratios(content["measured"], FIRST, TORCH, "seconds"))
-    return [Goal.most(f"the first training step within {WANTED:g} times what importing torch takes", ratio, WANTED, "x")]
+    return [
+        Goal.most(f"the first training step within {WANTED:g} times what importing torch takes", ratio, WANTED, "x")
+    ]

@@ -26,7 +26,7 @@ def measure(options: Options) -> None:
 
 def whole(options: Options, steps: int, launcher: list[str]) -> Figures:
     threads = [] if launcher else [f"train.threads={options.threads}"]
-    short = ["experiment=low_capacity,vae", "hydra.launcher.n_jobs=1"] if options.smoke and launcher else []
+    short = ["hydra.launcher.n_jobs=1"] if options.smoke and launcher else []
     with tempfile.TemporaryDirectory() as directory:
         done = python(
             *(ours.PROGRAM, "sweep=compare", f"train.steps={steps}", "train.device=cpu", *launcher, *threads),

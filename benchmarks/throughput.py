@@ -106,9 +106,9 @@ def tables(content: Figures) -> str:
     settings = content["settings"]
     rate, alone = "images_per_second", "training_alone"
     said = (
-        f"Images per second on {settings['dataset']}, batch {settings['batch_size']}, {settings['threads']} threads, over "
-        f"{settings['steps']} steps after {settings['warmup']}; median (least–greatest). A ratio is the lab's whole run "
-        "over the contestant, round by round."
+        f"Images per second on {settings['dataset']}, batch {settings['batch_size']}, {settings['threads']} threads, "
+        f"over {settings['steps']} steps after {settings['warmup']}; median (least–greatest). A ratio is the lab's "
+        "whole run over the contestant, round by round."
     )
     rows = []
     for model, precision in pairs(measured):

@@ -1,4 +1,5 @@
-"""How long until the autoencoder is good: wall time to a test MSE on full MNIST, the lab's recipe beside the plain loop."""
+"""How long until the autoencoder is good: wall time to a test MSE on full MNIST, the lab's recipe beside the plain
+loop."""
 
 import tempfile
 from functools import partial
@@ -78,8 +79,8 @@ def tables(content: Figures) -> str:
         rows.append([name, spread(values(found, "step")), *figures])
     ratio = [spread(ratios(measured, LAB, PLAIN, key), unit="x") for key in ("seconds", "after_start_up")]
     said = (
-        f"Seconds until the test MSE is at most {content['settings']['good']:g}, the autoencoder on full MNIST, batch 64, "
-        f"{content['settings']['threads']} threads. The lab: `python run.py dataset=mnist "
+        f"Seconds until the test MSE is at most {content['settings']['good']:g}, the autoencoder on full MNIST, batch "
+        f"64, {content['settings']['threads']} threads. The lab: `python run.py dataset=mnist "
         f"{' '.join(content['settings']['recipe'])}`, its evaluations in the time; the plain loop: Adam at 1e-3, "
         f"evaluated every {content['settings']['plain_every']} steps."
     )
