@@ -214,8 +214,8 @@ def larger(content: Figures) -> str:
         rows.append([name, spread(rates) if rates else f"failed: {failed[-1] if failed else '–'}", *memory])
     said = (
         f"{content['settings']['large_gib']:g} GiB of 64x64 images in a .npy, with at most 2 GiB of memory "
-        f"({content['limit']}), beside a fortieth of them without a limit; conv_vae. Resident memory holds pages of the "
-        "file that the system takes back when it needs them; anonymous memory is the process's own."
+        f"({content['limit']}), beside a fortieth of them without a limit; conv_vae. Resident memory holds pages of "
+        "the file that the system takes back when it needs them; anonymous memory is the process's own."
     )
     return f"{said}\n\n{table(['', 'images/s', 'start-up, s', 'peak resident, MiB', 'peak anonymous, MiB'], rows)}"
 

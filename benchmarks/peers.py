@@ -1,6 +1,6 @@
 """The libraries: the networks and the loss of benchmarks.plain trained by pythae's BaseTrainer and by Lightning's
-Trainer, each as its documentation shows. What they would do besides is left off, in their favour: evaluation, checkpoints,
-logging. `python -m benchmarks.peers pythae|lightning`, each in a process of its own."""
+Trainer, each as its documentation shows. What they would do besides is left off, in their favour: evaluation,
+checkpoints, logging. `python -m benchmarks.peers pythae|lightning`, each in a process of its own."""
 
 import argparse
 import tempfile
