@@ -10,9 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import ours
+from benchmarks.blobs import blobs
 from benchmarks.options import GIGABYTE, Options
 from benchmarks.process import python
 from benchmarks.rounds import FAILED, Figures, Goal, Measured, Record, median, spread, table, values
@@ -45,25 +44,9 @@ def measure(options: Options) -> None:
     record.finish()
 
 
-def digits(path: Path, count: int, side: int) -> Path:
-    """A .npy of `count` uint8 images (side, side), one blob each. Written block by block: this process stays small."""
-    chance = np.random.default_rng(0)
-    axis = np.arange(side)
-    block = min(count, max(2, 2**21 // side**2))
-    row, column = chance.uniform(0.2 * side, 0.8 * side, (2, block, 1))
-    bump = [np.exp(-(((axis - centre) / (0.15 * side)) ** 2)) for centre in (row, column)]
-    images = (255 * bump[0][:, :, None] * bump[1][:, None, :]).astype(np.uint8)
-    with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, count, block):
-            file.write(images[: count - start].data)
-    return path
-
-
 def train(options: Options, steps: int, images: int, side: int, model: str) -> Figures:
     with tempfile.TemporaryDirectory(dir=options.scratch) as directory:
-        paths = [digits(Path(directory) / "train.npy", images, side), digits(Path(directory) / "test.npy", 100, side)]
+        paths = [blobs(Path(directory) / "train.npy", images, side), blobs(Path(directory) / "test.npy", 100, side)]
         return training(options, steps, model, paths)
 
 
@@ -94,7 +77,7 @@ def training(
 def several(options: Options, runs: int, directory: Path) -> Figures:
     """Small runs one after the other in one process, seed by seed."""
     done = python(
-        *(ours.PROGRAM, "-m", f"seed=range({runs})", "model=mlp_vae", "hydra.sweep.dir=sweep"),
+        *(ours.PROGRAM, "-m", *options.data(), f"seed=range({runs})", "model=mlp_vae", "hydra.sweep.dir=sweep"),
         *(f"train.steps={2 if options.smoke else 50}", "train.eval_every=25"),
         *(f"train.threads={options.threads}", "train.device=cpu", *options.quick()),
         cwd=directory,
@@ -130,9 +113,9 @@ def beyond_memory(options: Options, record: Record, steps: int) -> None:
     record.content["limit"] = how
     with tempfile.TemporaryDirectory(dir=options.scratch) as directory:
         path = Path(directory)
-        test = digits(path / "test.npy", 100, LARGE_SIDE)
-        small = digits(path / "small.npy", max(200, count // 40), LARGE_SIDE)
-        large = digits(path / "large.npy", count, LARGE_SIDE)
+        test = blobs(path / "test.npy", 100, LARGE_SIDE)
+        small = blobs(path / "small.npy", max(200, count // 40), LARGE_SIDE)
+        large = blobs(path / "large.npy", count, LARGE_SIDE)
         contestants: dict[str, Callable[[], Figures]] = {
             IN_MEMORY: partial(training, options, steps, "conv_vae", [small, test]),
             BEYOND: partial(training, options, steps, "conv_vae", [large, test], prefix, limit),

@@ -29,7 +29,7 @@ def measure(options: Options) -> None:
 
 def whole(options: Options, model: str, steps: int, overrides: list[str]) -> Figures:
     here = [f"train.steps={steps}", f"train.threads={options.threads}", "train.device=cpu"]
-    done = ours.run(f"model={model}", *here, *overrides, *options.quick())
+    done = ours.run(f"model={model}", *here, *overrides, *options.data(), *options.quick())
     return {"loop": done.seconds(0, steps), "whole": done.finished.seconds}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.blobs import blobs
 from benchmarks.process import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -29,6 +30,14 @@ class Options:
         if not self.smoke:
             return []
         return ["evaluation.marginal_samples=8", "evaluation.probe_images=4", "evaluation.iw_samples=1"]
+
+    def data(self) -> list[str]:
+        """Overrides for a few small images, where only the working is of interest; else the default's."""
+        if not self.smoke:
+            return []
+        path = self.results / "blobs.npy"
+        self.results.mkdir(parents=True, exist_ok=True)
+        return ["dataset=arrays", f"dataset.train={blobs(path, 100, 28).resolve()}"]
 
     def throughput_root(self) -> str | None:
         return None if self.dataset == "mnist5k" else self.root

@@ -42,7 +42,7 @@ def call(arguments: list[str]) -> Figures:
 def first_step(options: Options) -> Figures:
     """Until the first step is done and logged; the memory is of the whole run that consists of this step."""
     here = [f"train.threads={options.threads}", "train.device=cpu"]
-    done = ours.run("train.steps=1", "train.log_every=1", *here, *options.quick())
+    done = ours.run("train.steps=1", "train.log_every=1", *here, *options.data(), *options.quick())
     return {"seconds": done.wall(ours.STEP, 1) - done.finished.started, "peak_mib": done.finished.peak_rss_mib}
 
 

@@ -30,7 +30,7 @@ def whole(options: Options, steps: int, launcher: list[str]) -> Figures:
     with tempfile.TemporaryDirectory() as directory:
         done = python(
             *(ours.PROGRAM, "sweep=compare", f"train.steps={steps}", "train.device=cpu", *launcher, *threads),
-            *("hydra.sweep.dir=sweep", *short, *options.quick()),
+            *("hydra.sweep.dir=sweep", *short, *options.data(), *options.quick()),
             cwd=Path(directory),
         )
     return {"seconds": done.seconds}

@@ -54,7 +54,7 @@ def measure(options: Options) -> None:
 def whole_run(options: Options, model: str, precision: str, warmup: int, steps: int) -> Figures:
     cycle = ["train.log_every=1", f"train.eval_every={warmup}"] if options.smoke else []
     done = ours.run(
-        *ours.dataset(options.throughput_root()),
+        *(options.data() or ours.dataset(options.throughput_root())),
         f"model={model}",
         f"train.precision={precision}",
         f"train.threads={options.threads}",

@@ -40,7 +40,7 @@ def measure(options: Options) -> None:
 def lab(options: Options, good: float) -> Figures:
     short = ["train.steps=2", "train.eval_every=1", "train.warmup_steps=0"] if options.smoke else []
     here = [f"train.threads={options.threads}", "train.device=cpu"]
-    done = ours.run(*ours.dataset(options.root), *RECIPE, *here, *short, *options.quick())
+    done = ours.run(*(options.data() or ours.dataset(options.root)), *RECIPE, *here, *short, *options.quick())
     reached = [(step, wall) for step, wall, mse in done.scalars["test/mse"] if mse <= good]
     if not reached:
         raise Failed(f"the lab's test MSE ended at {done.scalars['test/mse'][-1][2]:.5f}, above {good}")

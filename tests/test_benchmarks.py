@@ -63,6 +63,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         os.environ["HYDRA_FULL_ERROR"] = "0"
         with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             if flag == "-m":
+                monkeypatch.delitem(sys.modules, rest[0], raising=False)
                 runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
             elif flag == "-c":
                 exec(rest[0])
