@@ -21,7 +21,6 @@ from vae.model import VAE
 from vae.streams import generator
 from vae.train import build_optimizer, use_device
 
-SIDE = 2048
 REPEATS = 5
 PROFILED = 20  # steps
 OPERATIONS = 12  # rows of the profile
@@ -67,10 +66,12 @@ def main() -> None:
     options.add_argument("--precision", required=True)
     options.add_argument("--threads", type=int, required=True)
     options.add_argument("--steps", type=int, default=200)
+    options.add_argument("--side", type=int, default=2048, help="of the square matrices")
     arguments = options.parse_args()
+    side = arguments.side
     settings = {"model": arguments.model, "train.precision": arguments.precision, "train.threads": arguments.threads}
     step = training_step([f"{key}={value}" for key, value in settings.items()] + ["train.device=cpu"])
-    left, right = torch.randn(2, SIDE, SIDE, dtype=torch.bfloat16 if arguments.precision == "bf16" else torch.float32)
+    left, right = torch.randn(2, side, side, dtype=torch.bfloat16 if arguments.precision == "bf16" else torch.float32)
 
     def product() -> None:
         torch.mm(left, right)
@@ -84,7 +85,7 @@ def main() -> None:
         seconds(step, PROFILED)
     flops = counter.get_total_flops()
     step_seconds = statistics.median(spent for spent, _ in pairs)
-    rates = [2 * SIDE**3 / spent for _, spent in pairs]
+    rates = [2 * side**3 / spent for _, spent in pairs]
     table = profiled.key_averages().table(
         sort_by="self_cpu_time_total", row_limit=OPERATIONS, max_name_column_width=40, max_src_column_width=0
     )

@@ -82,7 +82,7 @@ def peer(options: Options, name: str, model: str, precision: str, warmup: int, s
 
 
 def step_alone(options: Options, model: str, precision: str) -> Figures:
-    sizes = [f"--threads={options.threads}", f"--steps={5 if options.smoke else 200}"]
+    sizes = [f"--threads={options.threads}", *(["--steps=5", "--side=256"] if options.smoke else ["--steps=200"])]
     with tempfile.TemporaryDirectory() as directory:
         return python(
             "-m", "benchmarks.compute", f"--model={model}", f"--precision={precision}", *sizes, cwd=Path(directory)

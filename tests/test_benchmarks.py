@@ -79,7 +79,10 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_process")
-@pytest.mark.parametrize("name", render.SECTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("sweep", "growth") else name for name in render.SECTIONS],
+)
 def test_every_section_measures_and_tells(name: str, tmp_path: Path) -> None:
     options = Options(results=tmp_path, scratch=tmp_path, threads=1, rounds=1, smoke=True)
     render.SECTIONS[name].measure(options)
