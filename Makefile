@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run board test test-slow test-browser check
+.PHONY: run board test test-slow test-browser check bench
 .DEFAULT_GOAL := run
 
 $(VENV)/installed: pyproject.toml
@@ -13,6 +13,11 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable ".[dev,joblib,slurm]"
+	touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable ".[bench]"
+	$(BIN)/pip install --quiet --no-deps pythae==0.1.2
 	touch $@
 
 run: $(VENV)/installed          ## train the default on the embedded digits
@@ -36,3 +41,6 @@ check: $(VENV)/installed-dev    ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed-bench  ## the figures of docs/performance.md, hours on an idle machine; ARGS="throughput --rounds 3"
+	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,64 @@
+"""What looking costs: a run at the default settings beside the same run that logs, evaluates, draws and saves nothing
+before its last step."""
+
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks import ours
+from benchmarks.options import Options
+from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+
+ROUNDS = 5
+STEPS = 2001  # the default's, and one more: 8 evaluations, 40 frames and 200 rows of figures lie before the last step
+WANTED = 0.05
+
+
+def measure(options: Options) -> None:
+    models, steps = (["mlp_vae"], 5) if options.smoke else (["conv_vae", "mlp_vae"], STEPS)
+    record = Record("observing", options.results, {"steps": steps, "threads": options.threads}, options.fresh)
+    silent = [f"train.log_every={steps}", f"train.eval_every={steps}", "pictures.gif_every=0"]
+    often = ["train.eval_every=2", "pictures.gif_every=2"] if options.smoke else []
+    for model in models:
+        contestants: dict[str, Callable[[], Figures]] = {
+            f"{model} default": partial(whole, options, model, steps, often),
+            f"{model} silent": partial(whole, options, model, steps, silent),
+        }
+        record.alternate(contestants, options.rounds or ROUNDS)
+    record.finish()
+
+
+def whole(options: Options, model: str, steps: int, overrides: list[str]) -> Figures:
+    here = [f"train.steps={steps}", f"train.threads={options.threads}", "train.device=cpu"]
+    done = ours.run(f"model={model}", *here, *overrides, *options.data(), *options.quick())
+    return {"loop": done.seconds(0, steps), "whole": done.finished.seconds}
+
+
+def cost(measured: Measured, model: str, key: str) -> list[float]:
+    """How much longer it takes to look, as a part of the time without."""
+    return [ratio - 1 for ratio in ratios(measured, f"{model} default", f"{model} silent", key)]
+
+
+def models(measured: Measured) -> list[str]:
+    return [name.split()[0] for name in measured if name.endswith(" default")]
+
+
+def tables(content: Figures) -> str:
+    measured: Measured = content["measured"]
+    rows = []
+    for model in models(measured):
+        for key, what in (("loop", "the training loop"), ("whole", "the whole process")):
+            found = [spread(values(measured.get(f"{model} {kind}", []), key)) for kind in ("default", "silent")]
+            rows.append([model, what, *found, spread([100 * part for part in cost(measured, model, key)], unit=" %")])
+    said = (
+        f"Seconds for {content['settings']['steps']} steps on mnist5k, {content['settings']['threads']} threads. The "
+        "loop ends with its last step, before what is measured once."
+    )
+    return f"{said}\n\n{table(['model', '', 'default settings', 'nothing before the end', 'cost of observing'], rows)}"
+
+
+def goals(content: Figures) -> list[Goal]:
+    return [
+        Goal.most(f"observing {model} costs at most {WANTED:.0%} of the loop", median(found), WANTED)
+        for model in models(content["measured"])
+        if (found := cost(content["measured"], model, "loop"))
+    ]

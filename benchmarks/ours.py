@@ -1,0 +1,69 @@
+"""The lab as its user runs it: run.py in a process of its own, timed by the wall time that TensorBoard's file holds
+with every figure. So nothing is patched, and what logging and looking cost is in the time."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process import ROOT, Failed, Finished, python
+
+PROGRAM = str(ROOT / "run.py")
+LOOP_BEGINS = "prediction/largest_eigenvalue"  # the last figure that is logged before the loop
+STEP = "train/loss"  # logged after a step, before that step's evaluation, pictures and checkpoint
+
+
+@dataclass(frozen=True)
+class Run:
+    finished: Finished
+    scalars: dict[str, list[tuple[int, float, float]]]  # of each tag: step, time.time(), value
+
+    def wall(self, tag: str, step: int) -> float:
+        """time.time() at which `tag` was logged at `step`."""
+        found = [wall for at, wall, _ in self.scalars.get(tag, []) if at == step]
+        if not found:
+            raise Failed(f"run.py logged no {tag} at step {step}")
+        return found[0]
+
+    def seconds(self, first: int, last: int) -> float:
+        """Wall time from the end of step `first` to the end of step `last`, all that is done in between with it;
+        from 0: from the beginning of the loop."""
+        return self.wall(STEP, last) - (self.wall(STEP, first) if first else self.wall(LOOP_BEGINS, 0))
+
+    def training_rate(self, first: int, last: int, batch_size: int) -> float:
+        """Images per second of training alone in these steps, by the run's own count: evaluations and logging out."""
+        rows = [(step, rate) for step, _, rate in self.scalars["train/images_per_second"]]
+        before = [step for step, _ in rows]
+        spent = sum(
+            (step - previous) * batch_size / rate
+            for previous, (step, rate) in zip(before, rows[1:], strict=False)
+            if first < step <= last
+        )
+        return (last - first) * batch_size / spent
+
+
+def run(*overrides: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Run:
+    """Train once, in a directory that is gone afterwards. Raises Failed."""
+    with tempfile.TemporaryDirectory(prefix="bench") as directory:
+        here = Path(directory) / "run"
+        finished = python(PROGRAM, f"hydra.run.dir={here}", *overrides, cwd=Path(directory), prefix=prefix, limit=limit)
+        return Run(finished, events(here))
+
+
+def events(directory: Path) -> dict[str, list[tuple[int, float, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    guidance = {"scalars": 0, "images": 1, "histograms": 1, "tensors": 1, "compressedHistograms": 1}
+    found: Any = EventAccumulator(str(directory), size_guidance=guidance).Reload()
+    return {
+        tag: [(event.step, event.wall_time, event.value) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }
+
+
+def dataset(root: str | None) -> list[str]:
+    """Overrides: MNIST from `root`, or the embedded digits."""
+    if root is None:
+        return ["dataset=mnist5k"]
+    return ["dataset=mnist", f"dataset.root={root}", "dataset.download=false"]

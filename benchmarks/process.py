@@ -1,0 +1,102 @@
+"""One child process, measured from outside: wall time, peak resident and anonymous memory."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SAMPLED_EVERY = 0.05  # seconds between two looks at anonymous memory
+PATIENCE = 3 * 3600  # seconds after which a child is given up
+
+
+class Failed(Exception):
+    """A child that ended with an error. The message is its last line on stderr."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    stdout: str
+    stderr: str
+    started: float  # time.time() just before the process was made
+    seconds: float
+    peak_rss_mib: float  # resident: anonymous memory and the pages of mapped files, which the system can take back
+    peak_anon_mib: float  # anonymous alone, which it cannot; sampled
+
+    def answer(self) -> dict[str, Any]:
+        """The JSON object on the last line of stdout: how a contestant of ours says what it measured."""
+        found: dict[str, Any] = json.loads(self.stdout.strip().splitlines()[-1])
+        return found
+
+
+def python(*arguments: str, cwd: Path, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Finished:
+    """Run this interpreter, with this project importable. `prefix`: a command that starts it, `limit`: called in the
+    child before it begins. Raises Failed."""
+    command = [*prefix, sys.executable, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        started, clock = time.time(), time.perf_counter()
+        child = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            preexec_fn=limit,
+            start_new_session=True,  # a group of its own, workers and all, to end at once
+        )
+        watch = Watch(child.pid)
+        giving_up = threading.Timer(PATIENCE, os.killpg, (child.pid, signal.SIGKILL))
+        giving_up.start()
+        try:
+            _, status, usage = os.wait4(child.pid, 0)  # the one call that tells the memory of this child alone
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+        finally:
+            giving_up.cancel()
+            watch.stop()
+        seconds = time.perf_counter() - clock
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")
+    if child.returncode:
+        last = [line for line in complained.splitlines() if line.strip()][-1:] or ["nothing on stderr"]
+        raise Failed(f"{' '.join(arguments)[:200]}: exit status {child.returncode}: {last[0].strip()}")
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return Finished(said, complained, started, seconds, usage.ru_maxrss / scale, watch.peak)
+
+
+class Watch(threading.Thread):
+    """Looks at a process's anonymous memory until stopped. 0 where the system has no /proc."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.status = Path(f"/proc/{pid}/status")
+        self.peak = 0.0  # MiB
+        self.ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.ended.wait(SAMPLED_EVERY):
+            try:
+                found = re.search(r"RssAnon:\s+(\d+) kB", self.status.read_text())
+            except OSError:
+                return
+            self.peak = max(self.peak, int(found[1]) / 1024 if found else 0.0)
+
+    def stop(self) -> None:
+        self.ended.set()
+        self.join()

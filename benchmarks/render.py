@@ -1,0 +1,89 @@
+"""The figures of docs/performance.md, made from the records: whatever stands between `<!-- measured: NAME -->` and
+`<!-- end -->` is replaced."""
+
+import re
+from pathlib import Path
+
+from benchmarks import growth, observing, startup, sweep, throughput, time_to_quality
+from benchmarks.process import ROOT
+from benchmarks.rounds import FAILED, Figures, Goal, read, table
+
+PAGE = ROOT / "docs" / "performance.md"
+SECTIONS = {
+    "throughput": throughput,
+    "time_to_quality": time_to_quality,
+    "sweep": sweep,
+    "observing": observing,
+    "startup": startup,
+    "growth": growth,
+}
+SHOWN = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard", "pythae", "pytorch-lightning")
+BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def page(text: str, results: Path) -> str:
+    """`text` with its measured blocks filled from the records in `results`."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{block(found[2], results)}\n\n{found[3]}", text)
+
+
+def block(name: str, results: Path) -> str:
+    if name == "machine":
+        return machines(results)
+    if name == "goals":
+        return goals(results)
+    if name == "profiles":
+        content = read(results, "throughput")
+        return throughput.profiles(content) if content else missing("throughput")
+    content = read(results, name)
+    return section(name, content) if content else missing(name)
+
+
+def missing(name: str) -> str:
+    return f"Not measured yet: `python -m benchmarks {name}`."
+
+
+def section(name: str, content: Figures) -> str:
+    """The tables of a section, and what went wrong in it."""
+    failures = [
+        f"- {contestant}, round {number}: {figures[FAILED]}"
+        for contestant, found in content["measured"].items()
+        for number, figures in enumerate(found, start=1)
+        if FAILED in figures
+    ]
+    parts = [SECTIONS[name].tables(content), "\n".join(failures)]
+    if not content["done"]:
+        parts.append("Not all rounds are measured yet.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def goals(results: Path) -> str:
+    rows: list[list[str]] = []
+    for name, module in SECTIONS.items():
+        content = read(results, name)
+        if content is None:
+            rows.append([name, "", "–", "not measured"])
+        else:
+            rows += [[name, goal.text, goal.figure, verdict(goal)] for goal in module.goals(content)]
+    return table(["section", "goal", "measured", ""], rows)
+
+
+def verdict(goal: Goal) -> str:
+    return {True: "reached", False: "**not reached**", None: "not measured"}[goal.reached]
+
+
+def machines(results: Path) -> str:
+    """Each machine, set of packages and version of the code that was measured, and what on it: one, if all is well."""
+    measured: dict[str, list[str]] = {}
+    for name in SECTIONS:
+        content = read(results, name)
+        if content is None:
+            continue
+        machine = content["machine"]
+        packages = ", ".join(f"{name} {machine['packages'][name]}" for name in SHOWN if name in machine["packages"])
+        said = (
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB of memory, "
+            f"{machine['system']}; Python {machine['python']}, {packages}; code {content['code']}"
+        )
+        when = f"{name} ({content['started'][:10]}, load at its start {content['load_average']:.2f})"
+        measured.setdefault(said, []).append(when)
+    return "\n".join(f"- {said}: {', '.join(names)}." for said, names in measured.items()) or "Nothing is measured yet."

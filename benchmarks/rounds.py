@@ -1,0 +1,138 @@
+"""Alternating rounds, kept on disk: each measurement is written as it comes, an interrupted section goes on."""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.process import Failed
+
+Figures = dict[str, Any]  # what one measurement of one contestant found
+Measured = Mapping[str, list[Figures]]  # of each contestant, round by round
+FAILED = "failed"  # the key of a measurement that was not to be had: why
+
+
+class Record:
+    """The measurements of one section. `settings`: what they depend on; a record on disk goes on only where settings,
+    machine and code are the same."""
+
+    def __init__(self, name: str, directory: Path, settings: Figures, fresh: bool = False) -> None:
+        self.path = directory / f"{name}.json"
+        self.content: Figures = {
+            "section": name,
+            "settings": settings,
+            "machine": machine.describe(),
+            "code": machine.code(),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "load_average": os.getloadavg()[0],
+            "done": False,
+            "measured": {},
+        }
+        past = read(directory, name)
+        if past is None or fresh:
+            return
+        if all(past[key] == self.content[key] for key in ("settings", "machine", "code")):
+            self.content = past
+            print(f"{name}: {'complete' if past['done'] else 'goes on'} ({self.path})", flush=True)
+        else:
+            print(f"{name}: {self.path} is of other settings, packages or code; starting over", flush=True)
+
+    def alternate(self, contestants: Mapping[str, Callable[[], Figures]], rounds: int) -> None:
+        """Measure each contestant once a round, in turn."""
+        measured: dict[str, list[Figures]] = self.content["measured"]
+        for number in range(rounds):
+            for name, measure in contestants.items():
+                found = measured.setdefault(name, [])
+                if len(found) > number and FAILED not in found[number]:
+                    continue
+                start = time.perf_counter()
+                try:
+                    figures = measure()
+                except Failed as failure:
+                    figures = {FAILED: str(failure)}
+                found[number:] = [figures]
+                self.save()
+                said = ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, float))
+                said = said or str(figures.get(FAILED, "done"))
+                spent = time.perf_counter() - start
+                section = self.content["section"]
+                print(f"{section}  round {number + 1}/{rounds}  {name}: {said}  ({spent:.0f} s)", flush=True)
+
+    def finish(self) -> Figures:
+        self.content["done"] = True
+        self.save()
+        return self.content
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.content, indent=1) + "\n")
+        partial.replace(self.path)
+
+
+def read(directory: Path, name: str) -> Figures | None:
+    """The record of a section, or None."""
+    try:
+        content: Figures = json.loads((directory / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def values(found: Iterable[Figures], key: str) -> list[float]:
+    """A figure in every round that has it."""
+    return [figures[key] for figures in found if key in figures]
+
+
+def quotients(above: Iterable[Figures], below: Iterable[Figures], above_key: str, below_key: str) -> list[float]:
+    """above / below in each round in which both were measured."""
+    pairs = zip(above, below, strict=False)
+    return [a[above_key] / b[below_key] for a, b in pairs if above_key in a and below_key in b]
+
+
+def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
+    """The same of one figure of two contestants, by their names."""
+    return quotients(measured.get(above, []), measured.get(below, []), key, key)
+
+
+def median(found: list[float]) -> float | None:
+    return statistics.median(found) if found else None
+
+
+def spread(found: list[float], digits: int = 3, unit: str = "") -> str:
+    """Median (least to greatest), for a table."""
+    if not found:
+        return "–"
+    low, middle, high = (_rounded(value, digits) for value in (min(found), statistics.median(found), max(found)))
+    return f"{middle}{unit}" if len(found) == 1 else f"{middle}{unit} ({low}–{high})"
+
+
+@dataclass(frozen=True)
+class Goal:
+    text: str
+    figure: str
+    reached: bool | None  # None: not measured
+
+    @classmethod
+    def least(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
+        return cls(text, *(("–", None) if value is None else (f"{value:.2f}{unit}", value >= wanted)))
+
+    @classmethod
+    def most(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
+        return cls(text, *(("–", None) if value is None else (f"{value:.2f}{unit}", value <= wanted)))
+
+
+def _rounded(value: float, digits: int) -> str:
+    """`value` to so many significant digits, but all of its whole ones."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)

@@ -1,0 +1,68 @@
+"""How long until something happens: --help, --cfg job, the end of the first training step; beside importing torch."""
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks import ours
+from benchmarks.options import Options
+from benchmarks.process import python
+from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+
+ROUNDS = 5
+WANTED = 1.3
+TORCH, FIRST = "import torch", "first training step"
+CALLS = {"run.py --help": ["--help"], "run.py --cfg job": ["--cfg", "job"]}
+
+
+def measure(options: Options) -> None:
+    record = Record("startup", options.results, {"threads": options.threads}, options.fresh)
+    contestants: dict[str, Callable[[], Figures]] = {
+        TORCH: import_torch,
+        **{name: partial(call, arguments) for name, arguments in CALLS.items()},
+        FIRST: partial(first_step, options),
+    }
+    record.alternate(contestants, options.rounds or ROUNDS)
+    record.finish()
+
+
+def import_torch() -> Figures:
+    """Until the import is done, told by the child: what ending a process takes is not in it."""
+    with tempfile.TemporaryDirectory() as directory:
+        done = python("-c", "import torch, time, json; print(json.dumps(time.time()))", cwd=Path(directory))
+    return {"seconds": float(done.stdout.split()[-1]) - done.started, "peak_mib": done.peak_rss_mib}
+
+
+def call(arguments: list[str]) -> Figures:
+    with tempfile.TemporaryDirectory() as directory:
+        return {"seconds": python(ours.PROGRAM, *arguments, cwd=Path(directory)).seconds}
+
+
+def first_step(options: Options) -> Figures:
+    """Until the first step is done and logged; the memory is of the whole run that consists of this step."""
+    here = [f"train.threads={options.threads}", "train.device=cpu"]
+    done = ours.run("train.steps=1", "train.log_every=1", *here, *options.data(), *options.quick())
+    return {"seconds": done.wall(ours.STEP, 1) - done.finished.started, "peak_mib": done.finished.peak_rss_mib}
+
+
+def tables(content: Figures) -> str:
+    measured: Measured = content["measured"]
+    rows = [
+        [
+            f"`{name}`" if name != FIRST else name,
+            spread(values(measured.get(name, []), "seconds")),
+            spread(ratios(measured, name, TORCH, "seconds"), unit="x"),
+            spread(values(measured.get(name, []), "peak_mib")),
+        ]
+        for name in (TORCH, *CALLS, FIRST)
+    ]
+    said = "Seconds from the start of the process, on mnist5k with conv_vae; peak memory of the whole process."
+    return f"{said}\n\n{table(['until', 'seconds', 'of importing torch', 'peak memory, MiB'], rows)}"
+
+
+def goals(content: Figures) -> list[Goal]:
+    ratio = median(ratios(content["measured"], FIRST, TORCH, "seconds"))
+    return [
+        Goal.most(f"the first training step within {WANTED:g} times what importing torch takes", ratio, WANTED, "x")
+    ]

@@ -1,0 +1,52 @@
+"""The comparison sweep one run after the other on all cores, and as many runs at once as there are cores."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from benchmarks import ours
+from benchmarks.options import Options
+from benchmarks.process import python
+from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+
+ROUNDS = 1
+STEPS = 1000
+WANTED = 0.75
+BASIC, JOBLIB = "basic launcher", "joblib, one thread a run"
+LAUNCHERS = {BASIC: [], JOBLIB: ["hydra/launcher=joblib", "train.threads=1"]}
+
+
+def measure(options: Options) -> None:
+    steps = 1 if options.smoke else STEPS
+    record = Record("sweep", options.results, {"steps": steps, "threads": options.threads}, options.fresh)
+    contestants = {name: partial(whole, options, steps, launcher) for name, launcher in LAUNCHERS.items()}
+    record.alternate(contestants, options.rounds or ROUNDS)
+    record.finish()
+
+
+def whole(options: Options, steps: int, launcher: list[str]) -> Figures:
+    threads = [] if launcher else [f"train.threads={options.threads}"]
+    short = ["hydra.launcher.n_jobs=1"] if options.smoke and launcher else []
+    with tempfile.TemporaryDirectory() as directory:
+        done = python(
+            *(ours.PROGRAM, "sweep=compare", f"train.steps={steps}", "train.device=cpu", *launcher, *threads),
+            *("hydra.sweep.dir=sweep", *short, *options.data(), *options.quick()),
+            cwd=Path(directory),
+        )
+    return {"seconds": done.seconds}
+
+
+def tables(content: Figures) -> str:
+    measured: Measured = content["measured"]
+    rows = [
+        [name, spread(values(measured.get(name, []), "seconds")), spread(ratios(measured, name, BASIC, "seconds"))]
+        for name in LAUNCHERS
+    ]
+    said = f"`python run.py sweep=compare train.steps={content['settings']['steps']}`, from call to report."
+    return f"{said}\n\n{table(['launcher', 'seconds', 'of the basic one'], rows)}"
+
+
+def goals(content: Figures) -> list[Goal]:
+    ratio = median(ratios(content["measured"], JOBLIB, BASIC, "seconds"))
+    text = f"the sweep with joblib, one thread a run, in at most {WANTED:g} of the basic launcher's time"
+    return [Goal.most(text, ratio, WANTED, "x")]

@@ -1,0 +1,185 @@
+"""Images per second: the lab's whole run (logging, evaluations, pictures, checkpoints and all) beside the plain loop,
+pythae and Lightning, which do none of that. And the training step beside the machine's matrix product."""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks import ours, rounds
+from benchmarks.options import Options
+from benchmarks.process import python
+from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+
+ROUNDS = 5
+BATCH = 64
+CYCLE = 250  # the default train.eval_every: a window of whole cycles holds its share of evaluations
+WARMUP, STEPS = CYCLE, 4 * CYCLE
+LIBRARIES = {"pythae": "pythae", "lightning": "pytorch_lightning"}  # and the module that each is
+AUTOCAST = ("plain", "lightning")  # pythae's amp is CUDA's alone
+WANTED = {("conv_vae", "fp32"): 1.3, ("mlp_vae", "fp32"): 1.7, ("conv_vae", "bf16"): 2.0, ("mlp_vae", "bf16"): 2.5}
+WANTED_FRACTION = 0.75  # of the rate of the matrix product: conv_vae in fp32
+
+
+def measure(options: Options) -> None:
+    models = ["mlp_vae"] if options.smoke else ["conv_vae", "mlp_vae"]
+    warmup, steps = (2, 4) if options.smoke else (WARMUP, STEPS)
+    settings = {
+        "dataset": "mnist" if options.throughput_root() else "mnist5k",
+        "batch_size": BATCH,
+        "threads": options.threads,
+        "warmup": warmup,
+        "steps": steps,
+    }
+    record = Record("throughput", options.results, settings, options.fresh)
+    peers = ["plain", *(() if options.smoke else LIBRARIES)]
+    for name in [name for name in peers[1:] if importlib.util.find_spec(LIBRARIES[name]) is None]:
+        print(f"throughput: {name} is not installed and left out; `make bench` installs it", flush=True)
+        peers.remove(name)
+    for model in models:
+        contestants: dict[str, Callable[[], Figures]] = {}
+        for precision in ("fp32", "bf16"):
+            contestants[f"{model} {precision} lab"] = partial(whole_run, options, model, precision, warmup, steps)
+            for name in peers:
+                if precision == "fp32" or name in AUTOCAST:
+                    contestants[f"{model} {precision} {name}"] = partial(
+                        peer, options, name, model, precision, warmup, steps
+                    )
+            contestants[f"{model} {precision} step"] = partial(step_alone, options, model, precision)
+        record.alternate(contestants, options.rounds or ROUNDS)
+    record.finish()
+
+
+def whole_run(options: Options, model: str, precision: str, warmup: int, steps: int) -> Figures:
+    cycle = ["train.log_every=1", f"train.eval_every={warmup}"] if options.smoke else []
+    done = ours.run(
+        *(options.data() or ours.dataset(options.throughput_root())),
+        f"model={model}",
+        f"train.precision={precision}",
+        f"train.threads={options.threads}",
+        f"train.steps={warmup + steps}",
+        "train.device=cpu",
+        *cycle,
+        *options.quick(),
+    )
+    spent = done.seconds(warmup, warmup + steps)
+    return {
+        "images_per_second": steps * BATCH / spent,
+        "training_alone": done.training_rate(warmup, warmup + steps, BATCH),
+    }
+
+
+def peer(options: Options, name: str, model: str, precision: str, warmup: int, steps: int) -> Figures:
+    module = ["benchmarks.plain"] if name == "plain" else ["benchmarks.peers", name]
+    root = options.throughput_root()
+    data = ["--root", root] if root else []
+    sizes = [f"--threads={options.threads}", f"--warmup={warmup}", f"--steps={steps}"]
+    with tempfile.TemporaryDirectory() as directory:
+        return python(
+            "-m", *module, f"--model={model}", f"--precision={precision}", *sizes, *data, cwd=Path(directory)
+        ).answer()
+
+
+def step_alone(options: Options, model: str, precision: str) -> Figures:
+    sizes = [f"--threads={options.threads}", *(["--steps=5", "--side=256"] if options.smoke else ["--steps=200"])]
+    with tempfile.TemporaryDirectory() as directory:
+        return python(
+            "-m", "benchmarks.compute", f"--model={model}", f"--precision={precision}", *sizes, cwd=Path(directory)
+        ).answer()
+
+
+def pairs(measured: Measured) -> list[tuple[str, str]]:
+    """(model, precision) of the lab's runs."""
+    return [(name.split()[0], name.split()[1]) for name in measured if name.endswith(" lab")]
+
+
+def compared(measured: Measured, model: str, precision: str) -> list[str]:
+    """The contestants that the lab's run in `precision` is held against: in bf16 also those in fp32."""
+    kinds = ("fp32",) if precision == "fp32" else ("fp32", "bf16")
+    names = [f"{model} {kind} {peer}" for kind in kinds for peer in ("plain", *LIBRARIES)]
+    return [name for name in names if name in measured]
+
+
+def tables(content: Figures) -> str:
+    measured: Measured = content["measured"]
+    settings = content["settings"]
+    rate, alone = "images_per_second", "training_alone"
+    said = (
+        f"Images per second on {settings['dataset']}, batch {settings['batch_size']}, {settings['threads']} threads, "
+        f"over {settings['steps']} steps after {settings['warmup']}; median (least–greatest). A ratio is the lab's "
+        "whole run over the contestant, round by round."
+    )
+    rows = []
+    for model, precision in pairs(measured):
+        lab = f"{model} {precision} lab"
+        rows.append([model, f"lab, {precision}, the whole run", spread(values(measured[lab], rate)), "", ""])
+        rows.append([model, f"lab, {precision}, training alone", spread(values(measured[lab], alone)), "", ""])
+        for name in compared(measured, model, precision):
+            _, kind, who = name.split()
+            found = measured[name]
+            pure = rounds.quotients(measured[lab], found, alone, rate)
+            rows.append(
+                [
+                    model,
+                    f"{who}, {kind}",
+                    spread(values(found, rate)),
+                    spread(ratios(measured, lab, name, rate), unit="x"),
+                    spread(pure, unit="x"),
+                ]
+            )
+    head = ["model", "contestant", "images/s", "the lab's whole run", "the lab's training alone"]
+    return "\n\n".join([said, table(head, rows), utilisation(measured)])
+
+
+def utilisation(measured: Measured) -> str:
+    rows = []
+    for model, precision in pairs(measured):
+        found = measured.get(f"{model} {precision} step", [])
+        run = values(measured[f"{model} {precision} lab"], "images_per_second")
+        flops, rate = median(values(found, "flops_per_step")), median(values(found, "gemm_flops_per_second"))
+        if not flops or not rate or not run:
+            continue
+        rows.append(
+            [
+                model,
+                precision,
+                f"{flops / BATCH / 1e6:.1f}",
+                spread([value / 1e9 for value in values(found, "gemm_flops_per_second")]),
+                spread([value * 1e3 for value in values(found, "step_seconds")]),
+                spread([value * 100 for value in values(found, "fraction")], unit=" %"),
+                spread([value * flops / BATCH / rate * 100 for value in run], unit=" %"),
+            ]
+        )
+    head = ["model", "precision", "MFLOP an image", "matrix product, GFLOP/s", "step, ms", "step alone", "whole run"]
+    said = (
+        "Of the rate of a 2048 x 2048 x 2048 matrix product, in the same process and precision, the model's own FLOPs "
+        "(`torch.utils.flop_counter`, forward and backward) reach:"
+    )
+    return f"{said}\n\n{table(head, rows)}"
+
+
+def goals(content: Figures) -> list[Goal]:
+    measured: Measured = content["measured"]
+    found = []
+    for (model, precision), wanted in WANTED.items():
+        lab = f"{model} {precision} lab"
+        # In bf16 the goal is held against what the peers do by default.
+        for name in compared(measured, model, "fp32"):
+            ratio = median(ratios(measured, lab, name, "images_per_second"))
+            text = f"{model} in {precision} at least {wanted:g} times the images/s of {name.split()[2]} in fp32"
+            found.append(Goal.least(text, ratio, wanted, "x"))
+    fraction = median(values(measured.get("conv_vae fp32 step", []), "fraction"))
+    text = f"the conv_vae step in fp32 at {WANTED_FRACTION:.0%} of the machine's matrix product"
+    found.append(Goal.least(text, fraction, WANTED_FRACTION))
+    return found
+
+
+def profiles(content: Figures) -> str:
+    """Where the time of a step goes, of each model and precision."""
+    parts = []
+    for model, precision in pairs(content["measured"]):
+        found = [step for step in content["measured"].get(f"{model} {precision} step", []) if "profile" in step]
+        if found:
+            parts.append(f"{model}, {precision}:\n\n```\n{found[-1]['profile'].strip()}\n```")
+    return "\n\n".join(parts) or "–"

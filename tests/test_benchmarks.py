@@ -1,0 +1,160 @@
+"""The benchmarks compare like with like, keep what they measured, and every section of them works."""
+
+import contextlib
+import io
+import json
+import os
+import runpy
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, composed
+
+from benchmarks import growth, plain, process, render, rounds
+from benchmarks.options import RESULTS, Options
+from benchmarks.process import Failed, Finished
+from benchmarks.rounds import Goal, Record
+from vae import objective
+from vae.model import VAE
+
+
+@pytest.mark.parametrize("name", ["conv_vae", "mlp_vae"])
+def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed(f"model={name}")
+    lab, other = VAE(config.model, "linear", (1, 28, 28)), plain.PlainVAE(name)
+    other.load_state_dict(lab.state_dict())
+    images, noise = torch.rand(5, 1, 28, 28), torch.randn(5, 32)
+    monkeypatch.setattr(torch, "randn_like", lambda mu: noise)
+    posterior = lab.encode(images)
+    raw = lab.raw(posterior.sample(noise))
+    output, mu, log_sigma = other(images)
+    torch.testing.assert_close(mu, posterior.mu)
+    torch.testing.assert_close(log_sigma, posterior.log_sigma)
+    torch.testing.assert_close(output, raw)
+    likelihood = objective.build(config.objective, config.model.output, (1, 28, 28))
+    for weight in (0.0, 1.0):
+        loss = likelihood(images, raw).loss + weight * posterior.kl().mean(0).sum()
+        torch.testing.assert_close(plain.loss_function(output, images, mu, log_sigma, weight), loss)
+
+
+@pytest.mark.parametrize("name", ["conv_vae", "mlp_vae"])
+def test_both_start_from_the_same_law(name: str) -> None:
+    lab, other = VAE(composed(f"model={name}").model, "linear", (1, 28, 28)), plain.PlainVAE(name)
+    for (key, ours), theirs in zip(lab.named_parameters(), other.parameters(), strict=True):
+        assert ours.shape == theirs.shape, key
+        torch.testing.assert_close(ours.std(correction=0), theirs.std(correction=0), rtol=0.2, atol=1e-3)
+        torch.testing.assert_close(ours.abs().max(), theirs.abs().max(), rtol=0.2, atol=1e-3)
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be a process of its own runs in this one, where torch is loaded already."""
+
+    def python(*arguments: str, cwd: Path, **_: object) -> Finished:
+        flag, *rest = arguments
+        said, started = io.StringIO(), time.time()
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [flag, *rest[1:]] if flag == "-m" else [flag, *rest])
+        os.environ["HYDRA_FULL_ERROR"] = "0"
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            if flag == "-m":
+                monkeypatch.delitem(sys.modules, rest[0], raising=False)
+                runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+            elif flag == "-c":
+                exec(rest[0])
+            else:
+                import run
+
+                run.cli()
+        monkeypatch.chdir(ROOT)
+        return Finished(said.getvalue(), "", started, time.time() - started, peak_rss_mib=1.0, peak_anon_mib=1.0)
+
+    for module in (process, *render.SECTIONS.values(), sys.modules["benchmarks.ours"]):
+        monkeypatch.setattr(module, "python", python, raising=False)
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("sweep", "growth") else name for name in render.SECTIONS],
+)
+def test_every_section_measures_and_tells(name: str, tmp_path: Path) -> None:
+    options = Options(results=tmp_path, scratch=tmp_path, threads=1, rounds=1, smoke=True)
+    render.SECTIONS[name].measure(options)
+    content = json.loads((tmp_path / f"{name}.json").read_text())
+    assert content["done"]
+    assert content["machine"]["packages"]["torch"] == torch.__version__.split("+")[0]
+    for found in content["measured"].values():
+        assert len(found) == 1
+        assert rounds.FAILED not in found[0]
+    assert "| --- |" in render.section(name, content)
+    goals = render.SECTIONS[name].goals(content)
+    assert any(goal.reached is not None for goal in goals)
+
+
+def test_rounds_alternate_and_go_on(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def contestant(name: str, broken: bool = False) -> Callable[[], dict[str, Any]]:
+        def measure() -> dict[str, Any]:
+            order.append(name)
+            if broken:
+                raise Failed("no luck")
+            if len(order) == 3:
+                raise KeyboardInterrupt
+            return {"seconds": float(len(order))}
+
+        return measure
+
+    record = Record("section", tmp_path, {"steps": 1})
+    with pytest.raises(KeyboardInterrupt):
+        record.alternate({"a": contestant("a"), "b": contestant("b", broken=True)}, 2)
+    record = Record("section", tmp_path, {"steps": 1})
+    record.alternate({"a": contestant("a"), "b": contestant("b")}, 2)
+    assert order == ["a", "b", "a", "b", "a", "b"]  # the failure again, then where it was interrupted
+    assert record.finish()["measured"] == {
+        "a": [{"seconds": 1.0}, {"seconds": 5.0}],
+        "b": [{"seconds": 4.0}, {"seconds": 6.0}],
+    }
+    assert Record("section", tmp_path, {"steps": 1}).content["done"]
+    assert not Record("section", tmp_path, {"steps": 2}).content["measured"]
+
+
+def test_ratios_are_within_a_round() -> None:
+    found = {"a": [{"s": 2.0}, {"s": 30.0}, {"s": 4.0}], "b": [{"s": 1.0}, {"failed": "so"}, {"s": 1.0}]}
+    assert rounds.ratios(found, "a", "b", "s") == [2.0, 4.0]
+    assert rounds.spread([2.0, 4.0, 3.0], unit="x") == "3x (2–4)"
+    assert rounds.spread([]) == "–"
+    assert Goal.least("", 1.3, 1.3).reached
+    assert not Goal.most("", 1.31, 1.3).reached
+    assert Goal.most("", None, 1.3).reached is None
+
+
+def test_growth_is_an_exponent() -> None:
+    assert growth.exponent([(1, 3.0), (2, 6.0), (8, 24.0)]) == pytest.approx(1)
+    assert growth.exponent([(1, 3.0), (8, 3.0)]) == pytest.approx(0)
+
+
+def test_a_process_is_measured_from_outside(tmp_path: Path) -> None:
+    done = process.python("-c", "import time; a = bytearray(2**28); time.sleep(.3); print('[1]')", cwd=tmp_path)
+    assert done.answer() == [1]
+    assert done.seconds >= 0.3
+    assert done.peak_anon_mib >= 256
+    with pytest.raises(Failed, match=r"exit status 1: .*no luck"):
+        process.python("-c", "raise OSError('no luck')", cwd=tmp_path)
+
+
+def test_the_memory_limit_holds(tmp_path: Path) -> None:
+    prefix, limit, _ = growth.memory_limit()
+    with pytest.raises(Failed):
+        process.python("-c", "b'1' * 2**32", cwd=tmp_path, prefix=prefix, limit=limit)
+
+
+def test_the_page_says_what_the_records_say() -> None:
+    text = render.PAGE.read_text()
+    assert render.page(text, RESULTS) == text
