@@ -153,7 +153,9 @@ def probe_accuracy(train_mu: Tensor, train_labels: Tensor, test_mu: Tensor, test
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-    probe.fit(train_mu.double().cpu().numpy(), train_labels.cpu().numpy())
-    return float(probe.score(test_mu.double().cpu().numpy(), test_labels.cpu().numpy()))
+    with threadpool_limits(1):  # products this small wait longer for a second thread than they take
+        probe.fit(train_mu.double().cpu().numpy(), train_labels.cpu().numpy())
+        return float(probe.score(test_mu.double().cpu().numpy(), test_labels.cpu().numpy()))
