@@ -101,7 +101,7 @@ class Film:
         line = np.full((4, width, 3), 255, np.uint8)
         frame = Image.fromarray(np.concatenate([np.asarray(caption), parts[0], line, parts[1]]))
         frame.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
-        self.frames.append(encoded(frame, "PNG"))
+        self.frames.append(png(frame))
         if len(self.frames) > self.MOST:
             self.frames = self.frames[::2]
             self.stride *= 2
@@ -120,6 +120,10 @@ class Film:
         duration = max(50, min(400, 8000 // len(images)))
         durations = [duration] * (len(images) - 1) + [2000]
         return encoded(images[0], "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def png(image: Image.Image) -> bytes:
+    return encoded(image, "PNG", compress_level=2)  # three times as fast as the default of 6, and no larger here
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

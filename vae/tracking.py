@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from vae.pictures import Picture, encoded
+from vae.pictures import Picture, png
 
 LAYOUT = {
     "Reconstruction and KL": {
@@ -81,7 +81,7 @@ class Tracker:
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
         height, width = picture.shape[:2]
-        self._encoded(tag, encoded(Image.fromarray(picture), "PNG"), height, width, step)
+        self._encoded(tag, png(Image.fromarray(picture)), height, width, step)
 
     def gif(self, tag: str, content: bytes, step: int) -> None:
         """The Images tab animates a GIF that is handed to it as it is."""
