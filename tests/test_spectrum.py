@@ -141,3 +141,13 @@ def test_what_is_said_beforehand() -> None:
     assert "postpones" not in prediction(2, "objective=pixel_mse")
     assert prediction(1, "objective=bernoulli").startswith("Prediction: none")
     assert "no KL term" in prediction(0, "objective=sse")
+
+
+def test_of_many_images_a_sample_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard error of a variance from N Gaussian draws is lambda * sqrt(2 / N)."""
+    exact = torch.tensor([4.0, 1.0, 0.25])
+    images = torch.randn(40_000, 3, generator=torch.Generator().manual_seed(0)) * exact.sqrt()
+    monkeypatch.setattr("vae.spectrum.MOST_IMAGES", 10_000)
+    found = spectrum.measure(Split(images.view(-1, 1, 1, 3)), 3).eigenvalues
+    assert (found / exact - 1).abs().max() < 4 * (2 / 10_000) ** 0.5
+    assert not torch.equal(found, spectrum.measure(Split(images[:10_000].view(-1, 1, 1, 3)), 3).eigenvalues)

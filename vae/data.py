@@ -40,7 +40,7 @@ class Split:
         """Images (B, C, H, W) as float32; uint8 is scaled to [0, 1]."""
         rows = index if self.rows is None else self.rows[index]
         images = self.images[rows].to(self.device).contiguous()
-        return images.float() if images.is_floating_point() else images.float().div_(255)
+        return images.to(torch.float32, copy=True) if images.is_floating_point() else images.float().div_(255)
 
     def take(self, index: Tensor) -> "Split":
         """The images at `index`; mapped ones stay where they are."""

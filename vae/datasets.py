@@ -4,8 +4,9 @@ Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of r
 
 import gzip
 import importlib.util
+import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,6 @@ from vae import folders, schema
 from vae.config import InputError
 from vae.data import Data, Split, hold_out
 from vae.streams import generator
-
-MAPPED: Literal["c"] = "c"  # the file is never written to; torch takes no array that says it cannot be
 
 
 def load(config: schema.Dataset) -> Data:
@@ -98,7 +97,7 @@ def read_folder(root: Path, config: schema.Folder, names: list[str]) -> Split:
     path, sources = folders.decoded(root, config)
     inside = [source.relative_to(root).parts[:-1] for source in sources]
     labels = torch.tensor([names.index(parts[0]) for parts in inside]) if all(inside) else None
-    return Split(torch.from_numpy(np.load(path, mmap_mode=MAPPED)), labels, mapped=True)
+    return Split(_tensor(np.load(path, mmap_mode="r")), labels, mapped=True)
 
 
 def arrays(config: schema.Arrays) -> Data:
@@ -114,7 +113,7 @@ def read_arrays(path: Path) -> Split:
     try:
         with open(path, "rb") as file:
             if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
-                return Split(_images(np.load(path, mmap_mode=MAPPED, allow_pickle=False), path), mapped=True)
+                return Split(_images(np.load(path, mmap_mode="r", allow_pickle=False), path), mapped=True)
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if "images" not in loaded.files:
@@ -152,7 +151,14 @@ def _images(array: np.ndarray[Any, Any], path: Path) -> Tensor:
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
     elif array.dtype != np.uint8:
         raise InputError(f"{given}; allowed: uint8, or floats in [0, 1]")
-    return torch.from_numpy(array if first else array.transpose(0, 3, 1, 2))
+    return _tensor(array if first else array.transpose(0, 3, 1, 2))
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """The same memory as a tensor. torch warns that it cannot know that nobody will write to what is only mapped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
 
 
 def synthetic(config: schema.Synthetic) -> Data:

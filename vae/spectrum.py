@@ -17,7 +17,8 @@ from vae.streams import generator
 
 EXACT_PIXELS = 1024  # up to here the whole covariance matrix is made
 CHUNK = 2000  # images at a time
-SAMPLE = 2**16  # of more images so many are measured, which knows an eigenvalue to sqrt(2 / SAMPLE): half a percent
+MOST_IMAGES = 2**16  # of more a random part is measured, which knows an eigenvalue to sqrt(2 / N): half a percent
+MOST_PIXELS = 2**28  # of all images together: of large images fewer
 POWER_ITERATIONS = 6
 OVERSAMPLING = 16
 
@@ -56,11 +57,12 @@ class LinearOptimum:
 def measure(split: Split, count: int) -> Spectrum:
     """The `count` largest eigenvalues. Exact to float64 up to EXACT_PIXELS pixels; beyond, all `count` by randomised
     subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), a few passes over the images in float32.
-    Of more than SAMPLE images a random SAMPLE of them."""
-    if len(split) > SAMPLE:
-        chosen = torch.randperm(len(split), generator=generator(0, "spectrum sample"))[:SAMPLE]
-        split = split.take(chosen.sort().values)
+    Of more images than MOST_IMAGES or MOST_PIXELS allow, a random sample."""
     pixels = split.images[0].numel()
+    most = min(MOST_IMAGES, MOST_PIXELS // pixels)
+    if len(split) > most:
+        chosen = torch.randperm(len(split), generator=generator(0, "spectrum sample"))[:most]
+        split = split.take(chosen.sort().values)
     count = min(count, pixels)
     mean = _mean(split)
     if pixels <= EXACT_PIXELS:
