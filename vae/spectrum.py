@@ -18,7 +18,7 @@ from vae.streams import generator
 EXACT_PIXELS = 1024  # up to here the whole covariance matrix is made
 CHUNK = 2000  # images at a time
 MOST_IMAGES = 2**16  # of more a random part is measured, which knows an eigenvalue to sqrt(2 / N): half a percent
-MOST_PIXELS = 2**28  # of all images together: of large images fewer
+MOST_PIXELS = 2**27  # of all images together: of large images fewer
 POWER_ITERATIONS = 6
 OVERSAMPLING = 16
 
