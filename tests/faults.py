@@ -27,12 +27,16 @@ from typing import Any
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a process with threads cannot be forked well
 
+import sklearn.linear_model
+import sklearn.pipeline  # noqa: F401  (all imported for the children)
 import torch
 from conftest import ROOT, save_digits
+from hydra.core.plugins import Plugins
+from PIL import Image
 from twins import assert_twins
 
 import run
-from vae import checkpoint, result, resume, train  # noqa: F401  (imported for the children)
+from vae import checkpoint, result, resume, train  # noqa: F401
 
 MODELS = {
     "conv_vae": ["model=conv_vae", "model.channels=[4,8]", "model.hidden=16"],
@@ -61,6 +65,7 @@ SETTINGS = [
     *("train.device=cpu", "train.threads=1", "pictures.gif_every=3", "pictures.columns=4"),
     *("evaluation.iw_samples=2", "evaluation.probe_images=8", "evaluation.marginal_samples=16"),
 ]
+IMPORTS = 3.0  # seconds, about, until a fresh process trains
 LONGEST = 60.0  # seconds an attempt may take: beyond it hangs
 
 
@@ -112,8 +117,7 @@ def attempt(
 ) -> Life:
     """Run the program in a forked process. Send it signal `number` after so many seconds, or kill it before so many
     file operations."""
-    log = directory.with_suffix(".log")
-    count = directory.with_suffix(".count")
+    log, count = (Path(tempfile.gettempdir()) / f"{os.getpid()}.{name}" for name in ("log", "count"))
     started = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -194,6 +198,14 @@ def stage(directory: Path) -> str:
     return "after the last step" if done["step"] == done["config"]["train"]["steps"] else "between two checkpoints"
 
 
+def left(directory: Path) -> float:
+    """About which share of a whole life the next attempt takes: it starts, goes on from its checkpoint, and ends."""
+    if not begun(directory) or not (directory / checkpoint.FILE).is_file():
+        return 1.0
+    done = checkpoint.read(directory)
+    return max(1 - done["step"] / done["config"]["train"]["steps"], 0.4)
+
+
 def way_on(directory: Path, overrides: list[str]) -> list[str]:
     """What a user types next."""
     if begun(directory):
@@ -214,15 +226,16 @@ def disturbed(directory: Path, overrides: list[str], whole: Life, chance: random
     while ends and not (directory / result.FILE).is_file():
         arguments = way_on(directory, overrides)
         kind = chance.choices(("kill", "kill before", "terminate", "fresh"), (30, 45, 20, 5))[0]
-        moment = chance.uniform(0, whole.seconds)
+        share = chance.uniform(0, left(directory))
+        moment = share * whole.seconds
         if kind == "kill":
             life = attempt(directory, arguments, signal.SIGKILL, moment)
         elif kind == "terminate":
             life = attempt(directory, arguments, signal.SIGTERM, moment)
         elif kind == "fresh":
-            life = fresh(directory, arguments, 2.5 + 2 * moment)
+            life = fresh(directory, arguments, chance.uniform(0, IMPORTS) + moment)
         else:
-            life = attempt(directory, arguments, before=chance.randint(1, whole.operations))
+            life = attempt(directory, arguments, before=1 + int(share * whole.operations))
         if life.status == 0:
             break
         ends -= 1
@@ -320,10 +333,13 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="repeat the run of this number alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    Image.init()
+    Plugins.instance()
     disks = arguments.disks if os.geteuid() == 0 else 0
     numbers = range(arguments.runs) if arguments.only is None else [arguments.only]
     with tempfile.TemporaryDirectory() as directory:
         calls = [(number, arguments.seed, Path(directory), arguments.ends, disks) for number in numbers]
+        tempfile.tempdir = directory
         with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
             tallies = pool.starmap(rehearse, calls, chunksize=1)
     for tally in tallies:

@@ -3,7 +3,7 @@ that `--help` and `--cfg job` answer at once."""
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -76,16 +76,16 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     Raises InputError that names the key, the value and what is allowed; also for a key that was added
     with `+`, which Hydra lets pass."""
     try:
-        given = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
-        assert isinstance(given, dict)
+        given = plain(OmegaConf.create(values))
         shape = OmegaConf.structured(schema.RunConfig)
         for group, kinds in GROUPS.items():
-            kind = given.get(group, {}).get("name")
-            if kind not in kinds:
+            part = given.get(group)
+            kind = part.get("name") if isinstance(part, dict) else part
+            if not isinstance(kind, str) or kind not in kinds:
                 raise InputError(f"{group}.name={kind}: must be one of {', '.join(kinds)}")
             shape[group] = OmegaConf.structured(kinds[kind])
         config = OmegaConf.to_object(OmegaConf.merge(shape, given))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError, OverflowError, TypeError, ValueError) as error:
         raise InputError(one_line(error)) from error
     assert isinstance(config, schema.RunConfig)
     _check_fields(config, "")
@@ -104,6 +104,21 @@ def revise(
             raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
         OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False)
     return load(config)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Dicts, lists and values, with every reference resolved."""
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested values by their full names: {"train": {"lr": 1}} is {"train.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
 
 
 def one_line(error: BaseException) -> str:

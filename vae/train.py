@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from vae import anneal, checkpoint, datasets, objective, schema
 from vae.config import InputError, RunFailed
 from vae.data import training_batches
+from vae.fingerprint import Fingerprint
 from vae.model import VAE
 from vae.recorder import Recorder, TrainingFigures
 from vae.schema import RunConfig
@@ -35,6 +36,9 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
     settings, seed = config.train, config.seed
     device = use_device(settings)
     data = datasets.load(config.dataset).to(device)
+    fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
+    if saved:
+        fingerprint.load_state_dict(saved["data"])
     if settings.batch_size > len(data.train):
         raise InputError(
             f"train.batch_size={settings.batch_size}: the training split has {len(data.train)} images; lower it"
@@ -49,6 +53,7 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
         config, directory, model, likelihood, data, schedule.final, saved["recorder"] if saved else None
     )
     parts: dict[str, checkpoint.Stateful] = {
+        "data": fingerprint,
         "model": model,
         "likelihood": likelihood,
         "optimizer": optimizer,

@@ -1,0 +1,53 @@
+"""By what a run knows its data again when it goes on: number, shape and type of the images, and a digest of them."""
+
+import hashlib
+from typing import Any
+
+from torch import Tensor
+
+from vae.config import InputError
+from vae.data import Data, Split
+
+MOST = 2**26  # bytes of a split that are read: all of MNIST, an even sample of what is larger
+
+
+class Fingerprint:
+    def __init__(self, data: Data, source: str) -> None:
+        """`source` names the data in messages."""
+        self.source = source
+        self.splits = {"train": _of(data.train), "test": _of(data.test)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.splits
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises InputError where `state` was taken of other data."""
+        for split, now in self.splits.items():
+            for name, value in now.items():
+                before = state[split][name]
+                if before != value:
+                    what = "has other content" if name == "digest" else f"{name} was {before}, is {value}"
+                    raise InputError(
+                        f"{self.source}: not the data that the run began with ({split} split: {what}); "
+                        "bring them back, or start a new run"
+                    )
+
+
+def _of(split: Split) -> dict[str, Any]:
+    images = split.images
+    size = images[:1].nbytes
+    sample = images[:: max(1, -(-len(images) * size // MOST))]
+    digest = hashlib.blake2b(_bytes(sample), digest_size=16)
+    if split.labels is not None:
+        digest.update(_bytes(split.labels))
+    return {
+        "images": len(images),
+        "shape": list(split.shape),
+        "type": str(images.dtype),
+        "labelled": split.labels is not None,
+        "digest": digest.hexdigest(),
+    }
+
+
+def _bytes(values: Tensor) -> memoryview:
+    return values.cpu().contiguous().numpy().reshape(-1).view("uint8").data
