@@ -147,6 +147,11 @@ def summary(record: dict[str, Any], directory: Path) -> str:
     return "\n".join([f"{record['run_name']} finished after {record['steps']} steps", *lines, "", *answer])
 
 
+def composing(error: Exception) -> bool:
+    """Whether the error came before `main`: Hydra answers some overrides with errors that are not its own."""
+    return all(frame.f_code.co_name != "main" for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 def discard(directory: Path) -> None:
     """Remove the directory of a run that never began, and those above it, below this one, that it leaves empty."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -166,13 +171,14 @@ def cli() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
-    except (HydraException, OmegaConfBaseException, conf.InputError, OSError) as error:
-        if wants_traceback:
+    except Exception as error:
+        mendable = isinstance(error, HydraException | OmegaConfBaseException | conf.InputError | OSError)
+        if wants_traceback or not (mendable or composing(error)):
             raise
         for directory in callbacks.NEW:  # Hydra could not write the configuration
             discard(directory)
         where = f"{callbacks.NEW[0]}: " if callbacks.NEW and isinstance(error, OSError) else ""
-        sys.exit(terminal.printable(where + conf.one_line(error)))
+        sys.exit(terminal.printable(where + (conf.one_line(error) or type(error).__name__)))
     except SystemExit as stop:
         sys.exit(terminal.printable(stop.code) if isinstance(stop.code, str) else stop.code)
     except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal

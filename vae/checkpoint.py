@@ -4,6 +4,7 @@ It holds tensors, numbers, strings, lists and dicts only, so that it loads with 
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,7 +98,9 @@ def read(directory: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         untrusted.archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zipfile each have their own
         said = str(error).splitlines() or [type(error).__name__]
         raise InputError(f"{path}: not a readable checkpoint ({said[0]})") from error

@@ -5,6 +5,8 @@ Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of r
 import gzip
 import importlib.util
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +100,16 @@ def read_images(root: Path, config: schema.Folder, names: list[str]) -> Split:
     from tqdm import tqdm
 
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    for path in paths:
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            raise InputError(f"{path}: a link out of the folder, to {path.resolve()}; copy the image, or remove it")
     if not paths:
         raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
     mode = "L" if config.grayscale else "RGB"
     images: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     for i, path in enumerate(tqdm(paths, desc=f"reading {root}", unit="image", leave=False, disable=len(paths) < 2000)):
         try:
-            with warnings.catch_warnings(), Image.open(path) as file:
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with _bombs_refused(), Image.open(path) as file:
                 if config.size is not None:
                     file.draft(mode, (config.size, config.size))
                 image = _eight_bits(ImageOps.exif_transpose(file)).convert(mode)
@@ -130,6 +134,15 @@ def read_images(root: Path, config: schema.Folder, names: list[str]) -> Split:
     return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
 
 
+@contextmanager
+def _bombs_refused() -> Iterator[None]:
+    """Images of more pixels than any dataset's are errors; what is damaged in part and can be read is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit grey levels scaled to 8 bits: PIL's own conversion would clip them."""
     if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() < 2**16):
@@ -150,7 +163,8 @@ def read_arrays(path: Path) -> Split:
     """One .npy or .npz file. Pickled objects in it are refused, never loaded."""
     labels = None
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 images = _images(loaded, path)

@@ -32,7 +32,7 @@ def say(line: str) -> None:
 
 
 def show(text: str) -> None:
-    """Lines on stdout. A reader that has gone away (`| head -1`) has had what it wanted; else a failure is an OSError."""
+    """Lines on stdout. A reader that has gone away (`| head -1`) has what it wanted; else OSError is raised."""
     try:
         print("\n".join(map(printable, text.splitlines())), flush=True)
     except BrokenPipeError:
