@@ -34,7 +34,7 @@ from vae.report import page, runs
 from vae.terminal import printable
 
 FULL = os.environ.get("FUZZ") == "1"
-DEADLINE = 20.0  # seconds; what takes longer hangs
+DEADLINE = 20.0  # seconds of computing; what takes longer hangs
 COUNTS: Counter[str] = Counter()
 
 
@@ -62,7 +62,7 @@ def _counted(pytestconfig: pytest.Config) -> Iterator[None]:
 @contextmanager
 def one_line_at_most(kind: str, *errors: type[Exception]) -> Iterator[None]:
     """What happens in here works, or ends in one of these errors with one line; it is quiet, and comes to an end."""
-    started = time.monotonic()
+    started = time.process_time()
     COUNTS[kind] += 1
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -76,7 +76,7 @@ def one_line_at_most(kind: str, *errors: type[Exception]) -> Iterator[None]:
             said = "used"
     assert len(said.splitlines()) == 1, said
     assert not warned, [str(warning.message) for warning in warned]
-    assert time.monotonic() - started < DEADLINE
+    assert time.process_time() - started < DEADLINE
 
 
 KEYS = [
@@ -186,7 +186,7 @@ SMALL = [
 ]
 
 
-@examples(60, 3000)
+@examples(40, 1500)
 @given(overrides=OVERRIDES)
 def test_settings(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     import run
@@ -265,7 +265,7 @@ def array_files(draw: st.DrawFn) -> bytes:
     return draw(mutations(saved_array(IMAGES) if kind == "npy" else saved_arrays(images=IMAGES, labels=labels)))
 
 
-@examples(120, 3500)
+@examples(120, 6000)
 @given(content=array_files(), name=st.sampled_from(["a.npy", "a.npz"]))
 def test_array_files(content: bytes, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / name
@@ -285,13 +285,13 @@ def assert_usable(found: data.Data) -> None:
 @st.composite
 def image_files(draw: st.DrawFn) -> tuple[str, bytes]:
     formats = {
-        "png": ["1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"],
+        "png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
         "jpeg": ["L", "RGB", "CMYK"],
         "gif": ["L", "P", "RGB"],
         "tiff": ["1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F", "I;16"],
         "webp": ["RGB", "RGBA"],
         "bmp": ["1", "L", "P", "RGB"],
-        "ppm": ["1", "L", "RGB", "I"],
+        "ppm": ["1", "L", "RGB"],
     }
     kind = draw(st.sampled_from(sorted(formats)))
     mode = draw(st.sampled_from(formats[kind]))
@@ -390,7 +390,7 @@ def read_and_load(path: Path, parts: dict[str, Any]) -> None:
     checkpoint.load(found, parts)
 
 
-@examples(80, 2000)
+@examples(60, 1500)
 @given(draw=st.data())
 def test_checkpoints_of_other_content(
     draw: st.DataObject, base: Path, parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -402,7 +402,7 @@ def test_checkpoints_of_other_content(
         read_and_load(directory, parts)
 
 
-@examples(60, 1500)
+@examples(50, 1000)
 @given(draw=st.data())
 def test_damaged_checkpoints(
     draw: st.DataObject, base: Path, parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -415,7 +415,7 @@ def test_damaged_checkpoints(
         read_and_load(directory, parts)
 
 
-@examples(60, 1500)
+@examples(30, 1000)
 @given(draw=st.data())
 def test_run_directories(draw: st.DataObject, base: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The report of a whole run and one of which a file is damaged or says something else; one in ten is drawn."""
