@@ -66,7 +66,7 @@ SETTINGS = [
     *("evaluation.iw_samples=2", "evaluation.probe_images=8", "evaluation.marginal_samples=16"),
 ]
 IMPORTS = 3.0  # seconds, about, until a fresh process trains
-LONGEST = 60.0  # seconds an attempt may take: beyond it hangs
+LONGEST = 600.0  # seconds an attempt may take: beyond it hangs
 
 
 def settings(number: int) -> list[str]:
@@ -226,7 +226,7 @@ def disturbed(directory: Path, overrides: list[str], whole: Life, chance: random
     while ends and not (directory / result.FILE).is_file():
         arguments = way_on(directory, overrides)
         kind = chance.choices(("kill", "kill before", "terminate", "fresh"), (30, 45, 20, 5))[0]
-        share = chance.uniform(0, left(directory))
+        share = chance.uniform(0, chance.choice((0.5, 1.0)) * left(directory))
         moment = share * whole.seconds
         if kind == "kill":
             life = attempt(directory, arguments, signal.SIGKILL, moment)

@@ -104,8 +104,8 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch, pickle and zipfile each have their own
         said = str(error).splitlines() or [type(error).__name__]
         raise InputError(f"{path}: not a readable checkpoint ({said[0]})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if not isinstance(found, int) or found != FORMAT:
         raise InputError(f"{path}: checkpoint format {found}; this version reads format {FORMAT}")
     try:
         untrusted.bounded(content, path.stat().st_size)

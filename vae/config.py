@@ -22,6 +22,8 @@ class RunFailed(InputError):
     """A run began and could not end well. What it had reached is saved."""
 
 
+MOST_LAYERS = 100
+
 GROUPS: dict[str, dict[str, type]] = {
     "model": {
         "ae": schema.ConvModel,
@@ -167,5 +169,9 @@ def _check_together(config: schema.RunConfig) -> None:
         raise InputError(
             "dataset=gaussian has pixels outside [0, 1]: take a Gaussian objective and model.output=linear"
         )
+    if isinstance(model, schema.MLPModel):
+        for name in ("encoder_widths", "decoder_widths"):
+            if not 1 <= len(getattr(model, name)) <= MOST_LAYERS:
+                raise InputError(f"model.{name}: {len(getattr(model, name))} layers; must be 1 to {MOST_LAYERS}")
     if isinstance(model, schema.ConvModel) and len(model.channels) != 2:
         raise InputError(f"model.channels={model.channels}: must be two numbers, one a convolution")

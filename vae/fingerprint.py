@@ -21,11 +21,14 @@ class Fingerprint:
         return self.splits
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises InputError where `state` was taken of other data."""
+        """Raises InputError where `state` was taken of other data, or is none."""
         for split, now in self.splits.items():
             for name, value in now.items():
-                before = state[split][name]
-                if before != value:
+                try:
+                    before = state[split][name]
+                except (KeyError, TypeError, IndexError) as error:
+                    raise InputError(f"checkpoint, data: {split}.{name} is missing") from error
+                if type(before) is not type(value) or before != value:
                     what = "has other content" if name == "digest" else f"{name} was {before}, is {value}"
                     raise InputError(
                         f"{self.source}: not the data that the run began with ({split} split: {what}); "

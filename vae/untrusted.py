@@ -129,7 +129,7 @@ def optimizer(found: Any, fresh: torch.optim.Optimizer) -> None:
         names(group, mine, "optimizer.param_groups")
         number(group["lr"], "optimizer.param_groups.lr", least=0)
         for key in mine:
-            if key != "lr" and group[key] != mine[key]:
+            if key != "lr" and (type(group[key]) is not type(mine[key]) or group[key] != mine[key]):
                 raise ValueError(f"optimizer.param_groups.{key}: is {group[key]!r}, this run has {mine[key]!r}")
     parameters: list[nn.Parameter] = [parameter for group in fresh.param_groups for parameter in group["params"]]
     if not isinstance(found["state"], dict) or not set(found["state"]) <= set(range(len(parameters))):
