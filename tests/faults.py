@@ -323,6 +323,10 @@ def rehearse(number: int, seed: int, root: Path, ends: int, disks: int) -> Tally
     return tally
 
 
+def _rehearse(call: tuple[int, int, Path, int, int]) -> Tally:
+    return rehearse(*call)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Interrupt runs, resume them, compare them with undisturbed ones.")
     parser.add_argument("--runs", type=int, default=28)
@@ -341,7 +345,13 @@ def main() -> None:
         calls = [(number, arguments.seed, Path(directory), arguments.ends, disks) for number in numbers]
         tempfile.tempdir = directory
         with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
-            tallies = pool.starmap(rehearse, calls, chunksize=1)
+            tallies = []
+            for tally in pool.imap(_rehearse, calls):
+                tallies.append(tally)
+                print(
+                    f"{len(tallies)} of {len(numbers)} runs, {sum(t.counts['kills'] for t in tallies)} kills",
+                    flush=True,
+                )
     for tally in tallies:
         if tally.problem:
             print(tally.problem, file=sys.stderr)

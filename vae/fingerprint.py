@@ -23,11 +23,11 @@ class Fingerprint:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError where `state` was taken of other data, or is none."""
         for split, now in self.splits.items():
+            found = state.get(split) if isinstance(state, dict) else None
             for name, value in now.items():
-                try:
-                    before = state[split][name]
-                except (KeyError, TypeError, IndexError) as error:
-                    raise InputError(f"checkpoint, data: {split}.{name} is missing") from error
+                if not isinstance(found, dict) or name not in found:
+                    raise InputError(f"checkpoint, data: {split}.{name} is missing")
+                before = found[name]
                 if type(before) is not type(value) or before != value:
                     what = "has other content" if name == "digest" else f"{name} was {before}, is {value}"
                     raise InputError(
