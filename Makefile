@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run board test test-slow test-browser check bench
+.PHONY: run board test test-slow test-browser test-faults test-fuzz check bench
 .DEFAULT_GOAL := run
 
 $(VENV)/installed: pyproject.toml
@@ -32,6 +32,12 @@ test: $(VENV)/installed-dev     ## the test suite, under four minutes on two cor
 
 test-slow: $(VENV)/installed-dev ## the tests that train for minutes
 	$(BIN)/pytest -m slow
+
+test-faults: $(VENV)/installed-dev ## runs killed, stopped and starved of disk space at moments of chance, and resumed
+	$(BIN)/python tests/faults.py
+
+test-fuzz: $(VENV)/installed-dev ## hostile settings, data, checkpoints and run directories
+	FUZZ=1 $(BIN)/pytest -s tests/test_fuzz.py
 
 test-browser: $(VENV)/installed-dev ## the report and TensorBoard in a headless Chromium from the system
 	$(BIN)/pip install --quiet selenium

@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae import callbacks, files
+from vae import callbacks, files, terminal
 from vae import config as conf
 from vae.schema import RunConfig
 from vae.verdict import explain
@@ -41,13 +42,14 @@ def main(cfg: DictConfig) -> float | None:
         record = run(cfg, config, directory)
     except Exception as error:
         if not is_single():  # the other jobs go on, the report names this one
-            said = str(error) if isinstance(error, conf.InputError) else traceback.format_exc()
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / ERROR).write_text(said + "\n")
+            said = conf.one_line(error) if isinstance(error, conf.InputError) else traceback.format_exc()
+            with contextlib.suppress(OSError):  # what went wrong may be just that nothing can be written
+                directory.mkdir(parents=True, exist_ok=True)
+                (directory / ERROR).write_text(terminal.printable(said) + "\n")
         elif isinstance(error, conf.InputError):
             sys.exit(str(error))
         raise
-    print(summary(record, directory))
+    terminal.show(summary(record, directory))
     return float(record[cfg.metric])
 
 
@@ -59,9 +61,11 @@ def run(cfg: DictConfig, config: RunConfig, directory: Path) -> dict[str, Any]:
 
         saved = checkpoint.read(directory)["config"]
         allowed = ("evaluation", "dataset", "train.threads", "train.device")
-        return remeasure(conf.revise(saved, cfg, given_keys(), allowed), directory)
+        with mended(directory):
+            return remeasure(conf.revise(saved, cfg, given_keys(), allowed), directory)
+    callbacks.NEW.clear()
     try:
-        with files.locked(directory):
+        with files.locked(directory), mended(directory):
             if config.resume:
                 from vae.resume import go_on
 
@@ -75,6 +79,28 @@ def run(cfg: DictConfig, config: RunConfig, directory: Path) -> dict[str, Any]:
         if not config.resume and is_single() and not list(directory.glob("events.out.tfevents.*")):
             discard(directory)
         raise
+
+
+@contextlib.contextmanager
+def mended(directory: Path) -> Iterator[None]:
+    """Raises RunFailed, in words that say what to do, for what the machine could not give: files, or memory."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        where = f" (at {error.filename})" if error.filename else ""
+        raise conf.RunFailed(
+            f"{directory}: {error.strerror or error}{where}; mend that, and resume={directory} goes on if it had begun"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        from vae.machine import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise conf.RunFailed(
+            f"{directory}: out of memory; take a smaller model, or lower train.batch_size or dataset.size"
+        ) from error
 
 
 def go_on_with_sweep(directory: Path) -> None:
@@ -122,6 +148,11 @@ def summary(record: dict[str, Any], directory: Path) -> str:
     return "\n".join([f"{record['run_name']} finished after {record['steps']} steps", *lines, "", *answer])
 
 
+def composing(error: Exception) -> bool:
+    """Whether the error came before `main`: Hydra answers some overrides with errors that are not its own."""
+    return all(frame.f_code.co_name != "main" for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 def discard(directory: Path) -> None:
     """Remove the directory of a run that never began, and those above it, below this one, that it leaves empty."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -158,6 +189,8 @@ def is_killed_worker(error: Exception) -> bool:
 
 def cli() -> None:
     """Run the program; whatever a user can mend ends it with one line on stderr and an exit status that is not 0."""
+    terminal.open_streams()
+    callbacks.NEW.clear()
     # Hydra prints several lines for a mistake in a config; told to raise it instead, it leaves the one line to us.
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -167,17 +200,22 @@ def cli() -> None:
         else:
             main()
             dismiss()
-    except (HydraException, OmegaConfBaseException, conf.InputError, OSError) as error:
-        if wants_traceback:
-            raise
-        sys.exit(conf.one_line(error))
     except Exception as error:
-        if wants_traceback or not is_killed_worker(error):
+        mendable = isinstance(error, HydraException | OmegaConfBaseException | conf.InputError | OSError)
+        if wants_traceback or not (mendable or composing(error) or is_killed_worker(error)):
             raise
-        directory = next((pending.directory for pending in callbacks.PENDING), None)
-        sys.exit(f"a worker of the sweep was killed or ran out of memory; resume={directory} goes on where it stopped")
+        for directory in callbacks.NEW:  # Hydra could not write the configuration
+            discard(directory)
+        where = f"{callbacks.NEW[0]}: " if callbacks.NEW and isinstance(error, OSError) else ""
+        said = conf.one_line(error) or type(error).__name__
+        if is_killed_worker(error):
+            stopped = next((pending.directory for pending in callbacks.PENDING), None)
+            said = f"a worker of the sweep was killed or ran out of memory; resume={stopped} goes on where it stopped"
+        sys.exit(terminal.printable(where + said))
+    except SystemExit as stop:
+        sys.exit(terminal.printable(stop.code) if isinstance(stop.code, str) else stop.code)
     except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal
-        print(stop or "interrupted", file=sys.stderr)
+        terminal.say(str(stop) or "interrupted")
         sys.exit(getattr(stop, "status", 130))
     finally:
         for sweep in callbacks.PENDING:

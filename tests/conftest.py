@@ -42,18 +42,21 @@ def composed(*overrides: str) -> schema.RunConfig:
         return conf.load(compose("config", list(overrides)))
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides for 96 images of 16x16 with labels: blobs whose place depends on the label."""
+def save_digits(path: Path) -> list[str]:
+    """Save 96 images of 16x16 with labels, blobs whose place depends on the label: the overrides to train on them."""
     chance = np.random.default_rng(0)
     labels = np.arange(96) % 4
     images = chance.integers(0, 40, (96, 16, 16), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
         row, column = 8 * (label // 2), 8 * (label % 2)
         image[row : row + 8, column : column + 8] += 200
-    path = tmp_path_factory.mktemp("digits") / "digits.npz"
     np.savez(path, images=images, labels=labels)
     return ["dataset=arrays", f"dataset.train={path}", "dataset.test_fraction=0.25", "model.latent_dim=4"]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_digits(tmp_path_factory.mktemp("digits") / "digits.npz")
 
 
 @pytest.fixture

@@ -12,18 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from conftest import QUICK, ROOT, composed
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from twins import assert_twins, timeless
 
 from vae import checkpoint, data, files
 from vae.config import InputError
 from vae.train import train
 
 Program = Callable[..., tuple[int, str, str]]
-TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 SETTINGS = [*QUICK, "train.steps=11", "train.log_every=2", "train.eval_every=4", "pictures.gif_every=3"]
 
 
@@ -58,36 +56,6 @@ def interrupted(directory: Path, at: int, monkeypatch: pytest.MonkeyPatch, *over
 def resumed(directory: Path, *overrides: str) -> None:
     saved = checkpoint.read(directory) if (directory / checkpoint.FILE).exists() else None
     train(composed(*overrides), directory, saved)
-
-
-def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0}).Reload()
-    found = {tag: [(row.step, row.value) for row in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    images = events.Tags()["images"]
-    found |= {tag: [(row.step, row.encoded_image_string) for row in events.Images(tag)] for tag in images}
-    return {tag: rows for tag, rows in found.items() if "images_per_second" not in tag}
-
-
-def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in TIMES}
-
-
-def assert_twins(first: Path, second: Path) -> None:
-    a, b = checkpoint.read(first), checkpoint.read(second)
-    assert a["step"] == b["step"]
-    for part in ("model", "likelihood"):
-        assert all(torch.equal(a[part][key], b[part][key]) for key in a[part]), part
-    for key, state in a["optimizer"]["state"].items():
-        assert all(torch.equal(value, b["optimizer"]["state"][key][name]) for name, value in state.items())
-    assert a["schedule"] == b["schedule"]
-    records = [json.loads((directory / "result.json").read_text()) for directory in (first, second)]
-    assert {k: v for k, v in records[0].items() if k not in TIMES} == {
-        k: v for k, v in records[1].items() if k not in TIMES
-    }
-    assert (first / "training.gif").read_bytes() == (second / "training.gif").read_bytes()
-    with np.load(first / "history.npz") as one, np.load(second / "history.npz") as two:
-        assert all(np.array_equal(one[name], two[name]) for name in one.files)
-    assert scalars(first) == scalars(second)
 
 
 KINDS = {

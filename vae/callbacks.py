@@ -15,6 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae import config as conf
 from vae import result
+from vae.terminal import say, show
+
+NEW: list[Path] = []  # the directory of the single run of this process, until it has begun
 
 
 class Guard(Callback):
@@ -30,7 +33,9 @@ class Guard(Callback):
                 if config[key] is not None and not Path(config[key]).is_dir():
                     raise conf.InputError(f"{key}={config[key]}: no such directory")
             if config.evaluate is None and config.resume is None:
-                check_directory(Path(str(config.hydra.run.dir)))
+                directory = Path(str(config.hydra.run.dir))
+                check_directory(directory)
+                NEW.append(directory.absolute())
         except conf.InputError as error:
             sys.exit(str(error))
         except OmegaConfBaseException as error:
@@ -92,7 +97,7 @@ class SweepReport(Callback):
         done = len({path.parent for file in (result.FILE, "error.txt") for path in self.directory.glob(f"*/{file}")})
         spent = time.time() - self.started
         left = spent / max(done, 1) * (self.total - done)
-        print(f"sweep: {done} of {self.total} runs done in {spent:.0f} s, about {left:.0f} s left", file=sys.stderr)
+        say(f"sweep: {done} of {self.total} runs done in {spent:.0f} s, about {left:.0f} s left")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.report()
@@ -106,9 +111,9 @@ class SweepReport(Callback):
             from vae.report import page, runs
 
             found = runs.find([self.directory])
-            print(f"report: {os.path.relpath(page.write(found, self.directory, page.heading(found)))}")
+            show(f"report: {os.path.relpath(page.write(found, self.directory, page.heading(found)))}")
         except Exception as error:  # the runs are there, whatever became of their report
-            print(f"report: not written ({type(error).__name__}: {error})", file=sys.stderr)
+            say(f"report: not written ({type(error).__name__}: {error})")
 
 
 def count_jobs(config: DictConfig) -> int:

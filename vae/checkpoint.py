@@ -4,23 +4,27 @@ It holds tensors, numbers, strings, lists and dicts only, so that it loads with 
 
 import dataclasses
 import io
-import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch.optim import Optimizer
 
 from vae import config as conf
-from vae import files, objective
+from vae import files, objective, untrusted
 from vae.config import InputError
 from vae.model import VAE
 from vae.objective import Likelihood
 from vae.schema import RunConfig
+from vae.terminal import say
 
 FILE = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
-FORMAT = 2
+FORMAT = 3
+PARTS = ("data", "model", "likelihood", "optimizer", "schedule", "recent", "recorder")
+LARGEST_SIDE = 2**16  # pixels
 
 
 class Stateful(Protocol):
@@ -46,7 +50,7 @@ def save(
         "shape": list(shape),
         "step": step,
         "kl_weight": kl_weight,
-        **{name: part.state_dict() for name, part in parts.items()},
+        **{name: parts[name].state_dict() for name in PARTS},
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -54,9 +58,20 @@ def save(
 
 
 def load(content: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
-    """Give every part the state that `save` took from it."""
-    for name, part in parts.items():
-        part.load_state_dict(content[name])
+    """Give every part the state that `save` took from it. Raises InputError where it is none of this part."""
+    for name in PARTS:
+        part = parts[name]
+        try:
+            if isinstance(part, Optimizer):
+                untrusted.optimizer(content[name], part)
+            elif name in ("schedule", "recent"):
+                untrusted.like(content[name], part.state_dict(), name)
+            part.load_state_dict(content[name])
+        except InputError:
+            raise
+        except Exception as error:  # whatever a state that is none of theirs does to the parts
+            said = conf.one_line(error) or type(error).__name__
+            raise InputError(f"checkpoint, {name}: not the state of this run ({said})") from error
 
 
 def read(directory: Path) -> dict[str, Any]:
@@ -71,7 +86,7 @@ def read(directory: Path) -> dict[str, Any]:
             problems.append(str(error))
             continue
         if problems:
-            print(f"{problems[0]}; going on from {path.name}, step {content['step']}", file=sys.stderr)
+            say(f"{problems[0]}; going on from {path.name}, step {content['step']}")
         return content
     if problems:
         raise InputError(problems[0])
@@ -82,23 +97,58 @@ def read(directory: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        untrusted.archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zipfile each have their own
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        said = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"{path}: not a readable checkpoint ({said[0]})") from error
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if not isinstance(found, int) or found != FORMAT:
         raise InputError(f"{path}: checkpoint format {found}; this version reads format {FORMAT}")
+    try:
+        untrusted.bounded(content, path.stat().st_size)
+        _check(content)
+    except (ValueError, InputError) as error:
+        raise InputError(f"{path}: {error}") from error
     return content
 
 
-def restore(content: dict[str, Any]) -> tuple[VAE, Likelihood]:
-    """The trained model and its likelihood, on the CPU, in eval mode and without gradients."""
+def _check(content: dict[str, Any]) -> None:
+    """The structure of a checkpoint, and that its weights are those of the model in its own configuration. That model
+    is built without memory for its weights: nothing is taken at its word before the tensors agree."""
+    untrusted.names(content, ("format", "config", "shape", "step", "kl_weight", *PARTS), "checkpoint")
+    shape = content["shape"]
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise ValueError(f"shape: is {shape}, must be channels, height and width")
+    for side in shape:
+        untrusted.number(side, "shape", least=1, whole=True)
+        if side > LARGEST_SIDE:
+            raise ValueError(f"shape: {side} is out of range")
+    untrusted.number(content["step"], "step", least=1, whole=True)
+    untrusted.number(content["kl_weight"], "kl_weight", least=0)
+    untrusted.past(content["recorder"])
+    if not isinstance(content["config"], dict):
+        raise ValueError("config: must be a dict")
+    with torch.device("meta"):
+        likelihood, model = _build(content)
+    untrusted.tensors(content["model"], model.state_dict(), "model")
+    untrusted.tensors(content["likelihood"], likelihood.state_dict(), "likelihood")
+
+
+def _build(content: dict[str, Any]) -> tuple[Likelihood, VAE]:
     config = conf.load(content["config"])
     channels, height, width = content["shape"]
     shape = (channels, height, width)
     likelihood = objective.build(config.objective, config.model.output, shape)
+    return likelihood, VAE(config.model, likelihood.link_name, shape)
+
+
+def restore(content: dict[str, Any]) -> tuple[VAE, Likelihood]:
+    """The trained model and its likelihood, on the CPU, in eval mode and without gradients."""
+    likelihood, model = _build(content)
     likelihood.load_state_dict(content["likelihood"])
-    model = VAE(config.model, likelihood.link_name, shape)
     model.load_state_dict(content["model"])
     return model.eval().requires_grad_(False), likelihood.eval()
 

@@ -4,7 +4,7 @@ that `--help` and `--cfg job` answer at once."""
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -22,6 +22,8 @@ class InputError(Exception):
 class RunFailed(InputError):
     """A run began and could not end well. What it had reached is saved."""
 
+
+MOST_LAYERS = 100
 
 GROUPS: dict[str, dict[str, type]] = {
     "model": {
@@ -77,16 +79,16 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     Raises InputError that names the key, the value and what is allowed; also for a key that was added
     with `+`, which Hydra lets pass."""
     try:
-        given = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
-        assert isinstance(given, dict)
+        given = plain(OmegaConf.create(values))
         shape = OmegaConf.structured(schema.RunConfig)
         for group, kinds in GROUPS.items():
-            kind = given.get(group, {}).get("name")
-            if kind not in kinds:
+            part = given.get(group)
+            kind = part.get("name") if isinstance(part, dict) else part
+            if not isinstance(kind, str) or kind not in kinds:
                 raise InputError(f"{group}.name={kind}: must be one of {', '.join(kinds)}")
             shape[group] = OmegaConf.structured(kinds[kind])
         config = OmegaConf.to_object(OmegaConf.merge(shape, given))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError, OverflowError, TypeError, ValueError) as error:
         raise InputError(one_line(error)) from error
     assert isinstance(config, schema.RunConfig)
     _check_fields(config, "")
@@ -114,6 +116,21 @@ def processes() -> int:
 
 def is_leader() -> bool:
     return processes() > 1 and os.environ.get("RANK") == "0"
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Dicts, lists and values, with every reference resolved."""
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested values by their full names: {"train": {"lr": 1}} is {"train.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
 
 
 def one_line(error: BaseException) -> str:
@@ -162,5 +179,9 @@ def _check_together(config: schema.RunConfig) -> None:
         raise InputError(
             "dataset=gaussian has pixels outside [0, 1]: take a Gaussian objective and model.output=linear"
         )
+    if isinstance(model, schema.MLPModel):
+        for name in ("encoder_widths", "decoder_widths"):
+            if not 1 <= len(getattr(model, name)) <= MOST_LAYERS:
+                raise InputError(f"model.{name}: {len(getattr(model, name))} layers; must be 1 to {MOST_LAYERS}")
     if isinstance(model, schema.ConvModel) and len(model.channels) != 2:
         raise InputError(f"model.channels={model.channels}: must be two numbers, one a convolution")

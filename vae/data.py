@@ -38,9 +38,12 @@ class Split:
 
     def batch(self, index: Tensor | slice) -> Tensor:
         """Images (B, C, H, W) as float32; uint8 is scaled to [0, 1]."""
-        rows = index if self.rows is None else self.rows[index]
-        images = self.images[rows].to(self.device).contiguous()
+        images = self.stored(index).to(self.device).contiguous()
         return images.to(torch.float32, copy=True) if images.is_floating_point() else images.float().div_(255)
+
+    def stored(self, index: Tensor | slice) -> Tensor:
+        """Images (B, C, H, W) as they are stored."""
+        return self.images[index if self.rows is None else self.rows[index]]
 
     def take(self, index: Tensor) -> "Split":
         """The images at `index`; mapped ones stay where they are."""

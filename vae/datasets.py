@@ -111,7 +111,8 @@ def read_arrays(path: Path) -> Split:
     """One .npz file, or one .npy file, which stays on the disk. Pickled objects in them are refused, never loaded."""
     labels = None
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
                 return Split(_images(np.load(path, mmap_mode="r", allow_pickle=False), path), mapped=True)
             file.seek(0)

@@ -1,9 +1,15 @@
-"""Files that are either the old ones or the new ones, whole, whatever happens while they are written."""
+"""Files, written so that they are the old ones or the new ones, whole, whatever happens meanwhile, and read no further
+than a file of their kind can go on."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+TEXT_LIMIT = 4_000_000  # bytes of a configuration or a record
 
 
 def replace(path: Path, content: bytes, keep: Path | None = None) -> None:
@@ -26,6 +32,37 @@ def replace(path: Path, content: bytes, keep: Path | None = None) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what a process that was killed inside `replace` has left in `directory`."""
+    for path in directory.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def read_text(path: Path) -> str:
+    """Raises ValueError for a file of more than TEXT_LIMIT bytes, or one that is not UTF-8."""
+    with open(path, "rb") as file:
+        content = file.read(TEXT_LIMIT + 1)
+    if len(content) > TEXT_LIMIT:
+        raise ValueError(f"more than {TEXT_LIMIT} bytes")
+    return content.decode()
+
+
+def read_yaml(path: Path) -> Any:
+    """Raises ValueError for what is no YAML, is nested too deeply, or repeats parts of itself (a few lines of aliases
+    can stand for more than fits into memory; nothing here writes any)."""
+    try:
+        return yaml.load(read_text(path), _WithoutAliases)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"no YAML ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ def decoded(root: Path, config: schema.Folder) -> tuple[Path, list[Path]]:
     if path.exists():
         return path, paths
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is damaged in part and can be read is no error
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file that claims to be a huge image
         first = _pixels(paths[0], config)
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a run ran on: the memory it took, the versions it used."""
+"""What a run ran on: the memory that it took, and whether there was enough, the versions that it used."""
 
 import sys
 from importlib import metadata
@@ -23,3 +23,11 @@ def versions() -> str:
     packages = ("torch", "torchvision", "hydra-core", "tensorboard")
     python = ".".join(map(str, sys.version_info[:3]))
     return ", ".join([f"python {python}", *(f"{package} {metadata.version(package)}" for package in packages)])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch has a type of its own for GPUs alone; on the CPU it says so in the message of a RuntimeError."""
+    said = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )

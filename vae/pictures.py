@@ -111,8 +111,16 @@ class Film:
         return {"frames": frames, "stride": self.stride, "offered": self.offered}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError or OSError where a frame is no picture of this film."""
         self.frames = [frame.numpy().tobytes() for frame in state["frames"]]
-        self.stride, self.offered = state["stride"], state["offered"]
+        self.stride, self.offered = int(state["stride"]), int(state["offered"])
+        if len(self.frames) > self.MOST or self.stride < 1:
+            raise ValueError(f"{len(self.frames)} frames, every {self.stride}th one of those offered")
+        for frame in self.frames:
+            with Image.open(io.BytesIO(frame), formats=["PNG"]) as image:
+                if max(image.size) > self.MAX_SIDE:
+                    raise ValueError(f"a frame of {image.width}x{image.height} pixels")
+                image.load()
 
     def gif(self) -> bytes:
         """The frames as a looping GIF of about eight seconds, the last one held for two."""

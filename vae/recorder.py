@@ -2,7 +2,6 @@
 training loop says when; here stands what."""
 
 import dataclasses
-import io
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -10,25 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from omegaconf import OmegaConf
 
-from vae import figures, files, prediction, record, result, spectrum
+from vae import figures, files, prediction, record, result, spectrum, untrusted
+from vae.config import RunFailed
 from vae.data import Data
 from vae.evaluation import Evaluation, Figures, evaluate, scalars
-from vae.machine import peak_memory_mib, versions
+from vae.history import History
+from vae.machine import is_out_of_memory, peak_memory_mib, versions
 from vae.model import VAE
 from vae.objective import Likelihood
 from vae.pictures import Album, Film
 from vae.schema import RunConfig
 from vae.spectrum import LinearOptimum
-from vae.terminal import Progress
+from vae.terminal import Progress, say
 from vae.tracking import Tracker, tag
 from vae.verdict import Verdict, Watch
 
 GIF = "training.gif"
-HISTORY = "history.npz"
 PROJECTED = 1000  # test images in the projector
 
 
@@ -60,7 +58,7 @@ class Recorder:
         self.watch = Watch(config.evaluation.thresholds)
         self.evaluated: Evaluation | None = None
         self.verdict: Verdict | None = None
-        self.history: dict[str, list[Any]] = {"step": [], "kl_weight": [], "kl": []}
+        self.history = History(model.latent_dim)
         self.tracker = Tracker(directory, past["written"] if past else None)
         self.progress = Progress(config.run_name, config.train.steps, int(past["logged"][0]) if past else 0)
         self.final_weight = final_weight
@@ -73,11 +71,10 @@ class Recorder:
         self.resumed = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        history = {name: torch.tensor(values, dtype=torch.float64) for name, values in self.history.items()}
         with self.pause():
             return {
-                "written": self.tracker.written(),
-                "history": history,
+                "written": self.tracker.events.written(),
+                "history": self.history.state_dict(),
                 "film": self.film.state_dict(),
                 "watch": self.watch.state_dict(),
                 "logged": list(self.logged),
@@ -86,13 +83,13 @@ class Recorder:
             }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.history = {name: values.tolist() for name, values in state["history"].items()}
-        self.history["step"] = [int(step) for step in self.history["step"]]
+        self.history.load_state_dict(state["history"])
         self.film.load_state_dict(state["film"])
+        untrusted.like(state["watch"], self.watch.state_dict(), "watch")
         self.watch.load_state_dict(state["watch"])
-        self.logged = (int(state["logged"][0]), state["logged"][1])
-        self.training_seconds = state["training_seconds"]
-        self.started -= state["seconds"]
+        self.logged = (int(state["logged"][0]), float(state["logged"][1]))
+        self.training_seconds = float(state["training_seconds"])
+        self.started -= float(state["seconds"])
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -119,7 +116,7 @@ class Recorder:
         self.tracker.scalars({f"prediction/{key}": value for key, value in values.items()}, 0)
         rises = self.config.anneal.name not in ("constant", "no_kl")
         objective = self.config.objective.name
-        self.progress.say(prediction.sentence(optimum, self.spectrum, objective, latent_dim, weight, rises))
+        say(prediction.sentence(optimum, self.spectrum, objective, latent_dim, weight, rises))
 
     def training(self, step: int, weight: float, means: TrainingFigures) -> None:
         """Log figures of the training batches, means over the last few steps."""
@@ -129,8 +126,7 @@ class Recorder:
             shown = {"mse": means.mse, "kld": sum(means.kl), "kl_weight": weight}
             values = shown | {"loss": means.loss, "images_per_second": steps * self.config.train.batch_size / seconds}
             self.tracker.scalars({f"train/{key}": value for key, value in values.items()}, step)
-            for name, value in (("step", step), ("kl_weight", weight), ("kl", means.kl)):
-                self.history[name].append(value)
+            self.history.add(step, weight, means.kl)
             self._tell(self.watch.training(step, shown["kld"], weight), step)
             self.progress.update(step, shown)
 
@@ -153,14 +149,29 @@ class Recorder:
             self.tracker.picture("prior_samples", self.album.prior_samples(self.model), step)
             self.tracker.picture("traversal", self.album.traversal(self.model, done.posterior), step)
             self._tell(self.watch.evaluation(step, self.verdict), step)
-            self.tracker.flush()
             self.progress.milestone(step, {"mse": found.mse, "kld": found.kld, "kl_weight": weight})
             return found
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """Raises RunFailed where memory runs out in here, with the settings that take less of it."""
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            settings = self.config.evaluation
+            raise RunFailed(
+                f"out of memory while measuring; resume={self.directory} goes on with a lower "
+                f"evaluation.batch_size (now {settings.batch_size}), evaluation.probe_images (now "
+                f"{settings.probe_images}) or evaluation.iw_samples (now {settings.iw_samples})"
+            ) from error
 
     def _measure(self, weight: float, thorough: bool) -> Evaluation:
         """Evaluate and judge; what is not finite is not kept."""
         settings = self.config.evaluation
-        done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, thorough)
+        with self._measuring():
+            done = evaluate(self.model, self.likelihood, self.data.test, settings, self.config.seed, thorough)
         if math.isfinite(done.figures.mse):
             self.evaluated = done
             expected = self._expected(weight)
@@ -185,14 +196,17 @@ class Recorder:
         found = record.description(
             config, self.model, self.likelihood, self.spectrum, optimum, step, weight, self.final_weight
         )
-        self._save_history(step)
+        heatmap = self.history.save(self.directory)
+        if heatmap is not None:
+            self.tracker.picture("kl_per_dimension", heatmap, step)
         if done is not None and self.verdict is not None:
             found |= record.findings(done, self.verdict)
         if failure is not None:
             found["failure"] = failure
         elif done is not None:
-            self.progress.say(f"{config.run_name}  measuring what is measured once")
-            costly, vectors = record.costly_findings(config, self.model, self.likelihood, self.data, optimum, done)
+            say(f"{config.run_name}  measuring what is measured once")
+            with self._measuring():
+                costly, vectors = record.costly_findings(config, self.model, self.likelihood, self.data, optimum, done)
             found |= costly
             self.tracker.scalars({f"collapse/{name}": value for name, value in costly.items()}, step)
             for name, values in vectors.items():
@@ -212,24 +226,12 @@ class Recorder:
         self.tracker.hyperparameters(dataclasses.asdict(config))
         if done is not None and failure is None:
             self._draw_codes(done, step)
-        self.tracker.flush()
         result.write(self.directory, found)  # last: a run that has it is whole
         return found
 
     def close(self) -> None:
         self.progress.close()
         self.tracker.close()
-
-    def _save_history(self, step: int) -> None:
-        """history.npz and its picture: the KL of each dimension, wherever training figures were logged."""
-        if not self.history["step"]:
-            return
-        kl = np.asarray(self.history["kl"], np.float32)
-        content = io.BytesIO()
-        np.savez(content, step=self.history["step"], kl_weight=self.history["kl_weight"], kl=kl)
-        files.replace(self.directory / HISTORY, content.getvalue())
-        heatmap = figures.kl_heatmap(self.history["step"], self.history["kl_weight"], kl)
-        self.tracker.picture("kl_per_dimension", heatmap, step)
 
     def _draw_codes(self, done: Evaluation, step: int) -> None:
         """The codes of the test images: two dimensions beside the prior, and all of them for the projector."""
@@ -242,5 +244,5 @@ class Recorder:
 
     def _tell(self, event: str | None, step: int) -> None:
         if event is not None:
-            self.progress.say(f"{self.config.run_name}  {event}")
+            say(f"{self.config.run_name}  {event}")
             self.tracker.text("events", event, step)

@@ -1,9 +1,66 @@
-"""What a person sees while a run trains: a progress bar on a terminal, plain lines where stderr is a file."""
+"""What a person sees while a run trains: a progress bar on a terminal, plain lines where stderr is a file.
 
+What is printed may come from paths, files and settings that others have made: nothing of it drives the terminal. And
+nobody needs to listen: a run goes on when its stderr is closed, full, or a pipe that nobody reads any more."""
+
+import contextlib
+import os
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 from tqdm import tqdm
+
+LONGEST = 2000  # characters of a line
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with escapes in place of control characters, of what is invisible or turns the direction of
+    writing, and of bytes that are no text; of a very long one the begin and the end."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 4 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(line: str) -> None:
+    """A line on stderr, above the progress bar if there is one."""
+    try:
+        tqdm.write(printable(line), file=sys.stderr)
+        sys.stderr.flush()
+    except (OSError, ValueError):  # ValueError: closed
+        deaf(sys.stderr)
+
+
+def show(text: str) -> None:
+    """Lines on stdout. A reader that has gone away (`| head -1`) has what it wanted; else OSError is raised."""
+    try:
+        print("\n".join(map(printable, text.splitlines())), flush=True)
+    except BrokenPipeError:
+        deaf(sys.stdout)
+    except OSError:
+        deaf(sys.stdout)
+        raise
+
+
+def deaf(stream: TextIO) -> None:
+    """From here on what is written to `stream` goes nowhere: python would try once more at its end, and fail."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def open_streams() -> None:
+    """A process may be started without stdin, stdout or stderr (`2>&-`). The next file that it opens would take the
+    place of one that is missing, and get what libraries print there: nothing takes it instead."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 class Progress:
@@ -21,10 +78,7 @@ class Progress:
         """Called at every evaluation: the only lines of a log file."""
         if self.bar.disable:
             said = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
-            self.say(f"{self.name}  step {step}/{self.steps}  {said}")
-
-    def say(self, line: str) -> None:
-        tqdm.write(line, file=sys.stderr)
+            say(f"{self.name}  step {step}/{self.steps}  {said}")
 
     def close(self) -> None:
         self.bar.close()

@@ -3,7 +3,6 @@ the run's own directory."""
 
 import io
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from vae.config import flat
+from vae.events import EventFile
 from vae.pictures import Picture, png
 
 LAYOUT = {
@@ -32,9 +33,6 @@ LAYOUT = {
         ],
     },
 }
-
-
-EVENTS = "events.out.tfevents.*"
 METRICS = (
     *("test/mse", "test/kld", "test/elbo"),
     *("collapse/active_units", "collapse/mutual_information", "collapse/reconstruction_gap"),
@@ -43,35 +41,14 @@ PLAIN = (bool, int, float, str)  # what it can show
 
 
 class Tracker:
-    """Writes the event file of a run. Of a run that goes on, `written` says how much of which event files belongs to
-    its past: what came after the checkpoint is cut off, so that no point is there twice."""
+    """Writes into the event file of a run; EventFile says what `written` is."""
 
     def __init__(self, directory: Path, written: Mapping[str, int] | None = None) -> None:
         self.directory = directory
-        for path in directory.glob(EVENTS):
-            if written is None or path.name not in written:
-                path.unlink()
-            else:
-                os.truncate(path, written[path.name])
-        self.writer = SummaryWriter(str(directory))
+        self.events = EventFile(directory, written)
+        self.writer = _Writer(self.events)
         if written is None:
             self.writer.add_custom_scalars(LAYOUT)
-        self._put_past_first()
-
-    def written(self) -> dict[str, int]:
-        """The event files and their sizes in bytes, with all that was logged so far in them."""
-        self.writer.flush()
-        return {path.name: path.stat().st_size for path in self.directory.glob(EVENTS)}
-
-    def _put_past_first(self) -> None:
-        """TensorBoard reads event files in the order of their names, which begin with the time: if the clock has gone
-        back, the past is renamed to come before the present."""
-        present = Path(self.writer._get_file_writer().event_writer._file_name).name
-        time = int(present.split(".")[3])
-        later = [path for path in self.directory.glob(EVENTS) if path.name > present]
-        for back, path in enumerate(sorted(later, reverse=True), start=1):
-            parts = path.name.split(".")
-            path.rename(path.with_name(".".join([*parts[:3], str(time - back), *parts[4:]])))
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """Write all values at once: one Summary is several times faster than one each. What is not a finite number
@@ -111,23 +88,30 @@ class Tracker:
     def hyperparameters(self, values: Mapping[str, Any]) -> None:
         """A row of the HParams tab: the configuration, nested as it is, beside the last values of METRICS. It goes into
         the run's own directory: SummaryWriter.add_hparams would make a second run of it."""
-        plain = {key: value if isinstance(value, PLAIN) else str(value) for key, value in _flat(values).items()}
-        writer = self.writer._get_file_writer()
+        plain = {key: value if isinstance(value, PLAIN) else str(value) for key, value in flat(values).items()}
         for summary in hparams(plain, dict.fromkeys(METRICS, 0.0)):
-            writer.add_summary(summary)
-
-    def flush(self) -> None:
-        self.writer.flush()
+            self.events.add_summary(summary)
 
     def close(self) -> None:
-        self.writer.close()
+        self.events.close()
 
     def _encoded(self, tag: str, content: bytes, height: int, width: int, step: int) -> None:
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
         self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def _add(self, summary: Summary, step: int) -> None:
-        self.writer._get_file_writer().add_summary(summary, step)
+        self.events.add_summary(summary, step)
+
+
+class _Writer(SummaryWriter):
+    """Torch's writer of summaries, on an event file of ours."""
+
+    def __init__(self, events: EventFile) -> None:
+        self.events = events
+        super().__init__(events.get_logdir())
+
+    def _get_file_writer(self) -> EventFile:
+        return self.events
 
 
 def tag(name: str) -> str:
@@ -136,10 +120,3 @@ def tag(name: str) -> str:
         return f"latent/{name}"
     of_test = ("mse", "mse_mu", "sse", "kld", "elbo", "negative_elbo")
     return f"test/{name}" if name in of_test else f"collapse/{name}"
-
-
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
-    return flat

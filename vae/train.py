@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from vae import anneal, checkpoint, datasets, objective, parallel, schema
 from vae.config import InputError, RunFailed
 from vae.data import training_batches
+from vae.fingerprint import Fingerprint
 from vae.follower import Follower
 from vae.model import VAE
 from vae.recorder import Recorder, TrainingFigures
@@ -38,6 +39,9 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
     device = use_device(settings)
     with parallel.leader_first():
         data = datasets.load(config.dataset).to(device)
+    fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
+    if saved:
+        fingerprint.load_state_dict(saved["data"])
     if settings.batch_size > len(data.train):
         raise InputError(
             f"train.batch_size={settings.batch_size}: the training split has {len(data.train)} images; lower it"
@@ -57,6 +61,7 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
     stage = config, directory, model, likelihood, data, schedule.final, past
     recorder = Recorder(*stage) if parallel.leads() else Follower(*stage)
     parts: dict[str, checkpoint.Stateful] = {
+        "data": fingerprint,
         "model": model,
         "likelihood": likelihood,
         "optimizer": optimizer,

@@ -3,8 +3,10 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from vae.report import page, runs
+from vae.terminal import printable, show
 
 
 def main() -> None:
@@ -16,17 +18,21 @@ def main() -> None:
     arguments = parser.parse_args()
     for directory in arguments.directories:
         if not directory.is_dir():
-            sys.exit(f"{directory}: no such directory; name a run directory or a directory of runs")
+            stop(f"{directory}: no such directory; name a run directory or a directory of runs")
     found = runs.find(arguments.directories)
     if not any(run.config or run.record or run.curves for run in found):
         where = ", ".join(map(str, arguments.directories))
-        sys.exit(f"{where}: no run in it (looked for .hydra/config.yaml and result.json)")
+        stop(f"{where}: no run in it (looked for .hydra/config.yaml and result.json)")
     output = arguments.output or arguments.directories[0]
     title = arguments.title or page.heading(found)
     try:
-        print(page.write(found, output, title))
+        show(str(page.write(found, output, title)))
     except OSError as error:
-        sys.exit(f"--output={output}: cannot be written to ({error.strerror or error})")
+        stop(f"--output={output}: cannot be written to ({error.strerror or error})")
+
+
+def stop(why: str) -> NoReturn:
+    sys.exit(printable(why))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import base64
 import io
 import shlex
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from vae import files
 from vae.report import over_time, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
+from vae.terminal import say
 from vae.verdict import explain
 
 COLUMNS = {
@@ -81,14 +83,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     table = summary(runs)
     files.replace(output / "summary.csv", table.to_csv(index=False).encode())
-    pictures = []
-    for key, (heading, caption, draw) in CHARTS.items():
-        figure = draw(runs)
-        if figure is not None:
-            png = rendered(figure, "png")
-            files.replace(output / f"{key}.png", png)
-            files.replace(output / f"{key}.svg", rendered(figure, "svg"))
-            pictures.append(Picture(key, heading, caption, data_url(png, "image/png")))
+    pictures = [picture for key in CHARTS if (picture := draw(key, runs, output)) is not None]
     loader = PackageLoader("vae.report", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -113,6 +108,25 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
     report = output / "report.html"
     files.replace(report, page.encode())
     return report
+
+
+def draw(key: str, runs: Sequence[Run], output: Path) -> Picture | None:
+    """The chart of this name as PNG and SVG in `output`, and for the page. None where it has nothing to show, or where
+    what damaged runs hold cannot be drawn: that is said, and the other charts are there."""
+    heading, caption, chart = CHARTS[key]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of letters that the font has not, of values that fill no axis
+            figure = chart(runs)
+            if figure is None:
+                return None
+            png, svg = rendered(figure, "png"), rendered(figure, "svg")
+    except Exception as error:
+        say(f"report: {key} not drawn ({type(error).__name__}: {error})")
+        return None
+    files.replace(output / f"{key}.png", png)
+    files.replace(output / f"{key}.svg", svg)
+    return Picture(key, heading, caption, data_url(png, "image/png"))
 
 
 def films(runs: Sequence[Run]) -> dict[str, str]:

@@ -4,6 +4,7 @@ runs made elsewhere, by another version or only in part are read too."""
 import json
 import logging
 import math
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+
+from vae import files
+from vae.terminal import printable
 
 for chatty in ("tensorboard", "matplotlib"):
-    logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger(chatty).setLevel(logging.ERROR)
 
 Curve = pd.Series  # values over steps
 
+MOST = 1e30  # of what a run measures, nothing is larger
 IMAGES = ("reconstructions", "prior_samples")
+HISTORY_LIMIT = 400_000_000  # bytes, unpacked
+EVENTS_LIMIT = 4_000_000_000
 GIF_LIMIT = 4_000_000  # bytes; a larger film is left out of the page
 
 
@@ -53,7 +59,9 @@ class Run:
     def number(self, key: str) -> float:
         """A figure of result.json, NaN where there is none."""
         value = self.record.get(key)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > MOST:
+            return math.nan
+        return float(value)
 
 
 def find(directories: list[Path]) -> list[Run]:
@@ -81,8 +89,10 @@ def read(directory: Path) -> Run:
         run.gif = gif.read_bytes()
     trace = directory / "error.txt"
     if trace.is_file():
-        lines = [line for line in trace.read_text(errors="replace").splitlines() if line.strip()]
-        problems.insert(0, f"failed: {lines[-1]}" if lines else "failed")
+        with open(trace, "rb") as file:
+            file.seek(max(0, trace.stat().st_size - files.TEXT_LIMIT))
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        problems.insert(0, f"failed: {printable(lines[-1])}" if lines else "failed")
     elif "failure" in run.record:
         problems.insert(0, f"failed: {run.record['failure']}")
     elif not run.record:
@@ -94,30 +104,45 @@ def read(directory: Path) -> Run:
 def _read_config(run: Run) -> None:
     hydra = run.directory / ".hydra"
     if (hydra / "config.yaml").is_file():
-        run.config = dict(_flat(yaml.safe_load((hydra / "config.yaml").read_text())))
+        run.config = {clean(key): clean(value) for key, value in _flat(files.read_yaml(hydra / "config.yaml"))}
     if (hydra / "overrides.yaml").is_file():
-        run.overrides = [str(item) for item in yaml.safe_load((hydra / "overrides.yaml").read_text()) or []]
+        overrides = files.read_yaml(hydra / "overrides.yaml") or []
+        if not isinstance(overrides, list):
+            raise ValueError("overrides.yaml is no list")
+        run.overrides = [str(clean(item)) for item in overrides]
 
 
 def _read_record(run: Run) -> None:
     path = run.directory / "result.json"
     if path.is_file():
-        record = json.loads(path.read_text())
+        record = json.loads(files.read_text(path))
         if not isinstance(record, dict):
             raise ValueError("result.json is no object")
-        run.record = record
+        run.record = {clean(key): clean(value) for key, value in record.items()}
+
+
+def clean(value: Any) -> Any:
+    """Numbers and None as they are, all else as text that can be written and shown."""
+    return value if value is None or isinstance(value, bool | int | float) else printable(str(value))
 
 
 def _read_events(run: Run) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    if not list(run.directory.glob("events.out.tfevents.*")):
+    sizes = [path.stat().st_size for path in run.directory.glob("events.out.tfevents.*")]
+    if not sizes:
         return
+    if sum(sizes) > EVENTS_LIMIT:
+        raise ValueError(f"event files of {sum(sizes)} bytes")
     guidance = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}  # 0: all of them
     events = EventAccumulator(str(run.directory), size_guidance=guidance).Reload()
     for tag in events.Tags()["scalars"]:
         rows = events.Scalars(tag)
-        series = pd.Series([row.value for row in rows], index=[row.step for row in rows], dtype=float)
+        series = pd.Series(
+            [row.value if abs(row.value) < MOST else math.nan for row in rows],
+            index=[row.step for row in rows],
+            dtype=float,
+        )
         run.curves[tag] = series[~series.index.duplicated(keep="last")].sort_index()
     for tag in set(IMAGES) & set(events.Tags()["images"]):
         run.images[tag] = events.Images(tag)[-1].encoded_image_string
@@ -125,9 +150,20 @@ def _read_events(run: Run) -> None:
 
 def _read_history(run: Run) -> None:
     path = run.directory / "history.npz"
-    if path.is_file():
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-            run.history = {name: content[name] for name in ("step", "kl_weight", "kl")}
+    if not path.is_file():
+        return
+    with zipfile.ZipFile(path) as packed:
+        if sum(member.file_size for member in packed.infolist()) > HISTORY_LIMIT:
+            raise ValueError("larger than any history")
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+        history = {name: content[name] for name in ("step", "kl_weight", "kl")}
+    step, weight, kl = history.values()
+    rows = len(step) if step.ndim else -1
+    if any(array.dtype.kind not in "iuf" for array in history.values()) or kl.ndim != 2 or not kl.shape[1]:
+        raise ValueError(f"kl of {kl.dtype} and shape {kl.shape}")
+    if step.shape != (rows,) or weight.shape != (rows,) or len(kl) != rows or (np.diff(step, prepend=0) <= 0).any():
+        raise ValueError(f"{rows} steps, kl {kl.shape}: do not fit together")
+    run.history = history
 
 
 def _tell_apart(runs: list[Run]) -> None:
@@ -159,4 +195,4 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
+    return printable(f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__)

@@ -1,0 +1,71 @@
+"""A run that was interrupted and the same run undisturbed are twins: what they leave behind is the same to the bit, but
+for the times."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vae import checkpoint
+
+TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
+
+
+def timeless(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in TIMES}
+
+
+def scalars(directory: Path) -> dict[str, list[tuple[int, Any]]]:
+    """All points of all scalars and all images, in the order in which TensorBoard reads them."""
+    events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0}).Reload()
+    found: dict[str, list[tuple[int, Any]]] = {
+        tag: [(row.step, row.value) for row in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+    images = events.Tags()["images"]
+    found |= {tag: [(row.step, row.encoded_image_string) for row in events.Images(tag)] for tag in images}
+    return {tag: rows for tag, rows in found.items() if "images_per_second" not in tag}
+
+
+def left_behind(directory: Path) -> set[str]:
+    """The names of a run's files, the event files under one name: how many there are tells of interruptions."""
+    files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    return {"events" if name.startswith("events.out.tfevents.") else name for name in files}
+
+
+def assert_same(a: Any, b: Any, where: str) -> None:
+    """Equal, to the bit where they are tensors, in what they hold and in the order in which they hold it."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert list(a) == list(b), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for i, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{where}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_twins(first: Path, second: Path) -> None:
+    a, b = checkpoint.read(first), checkpoint.read(second)
+    for content in (a, b):
+        for name in ("written", "logged", "training_seconds", "seconds"):  # sizes and times
+            del content["recorder"][name]
+    assert_same(a, b, "checkpoint")
+    records = [json.loads((directory / "result.json").read_text()) for directory in (first, second)]
+    assert timeless(records[0]) == timeless(records[1])
+    assert (first / "training.gif").read_bytes() == (second / "training.gif").read_bytes()
+    with np.load(first / "history.npz") as one, np.load(second / "history.npz") as two:
+        assert one.files == two.files
+        assert all(np.array_equal(one[name], two[name]) for name in one.files)
+    curves, others = scalars(first), scalars(second)
+    assert {tag for tag in curves if curves[tag] != others.get(tag)} == set()
+    assert set(curves) == set(others)
+    assert left_behind(first) == left_behind(second)

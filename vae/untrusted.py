@@ -1,0 +1,144 @@
+"""Looking through what was read from a checkpoint before anything is done with it: a checkpoint may be damaged, made by
+another program, or made to do harm. torch.load(weights_only=True) runs no code from it; what it holds is looked at
+here. All functions raise ValueError with one line that names the place."""
+
+import math
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+DTYPES = (torch.float32, torch.float64, torch.int64, torch.uint8)
+MOST_VALUES = 200_000  # containers, numbers, strings and tensors in one checkpoint
+DEEPEST = 8
+PAST = ("written", "history", "film", "watch", "logged", "training_seconds", "seconds")
+
+
+def archive(path: Path) -> None:
+    """A checkpoint is a zip archive whose members are stored as they are, so that what they take in memory is what
+    they take on the disk."""
+    with zipfile.ZipFile(path) as file:
+        members = file.infolist()
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise ValueError(f"{packed[0]!r} is compressed, as torch never writes it")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("its members are larger than it is itself")
+
+
+def bounded(content: Any, size: int) -> None:
+    """Only plain values and tensors, no more of them and no deeper than a run has, and tensors that hold what they
+    declare: `size` bytes in all at most."""
+    values = memory = 0
+    left = [(content, "", 0)]
+    while left:
+        value, place, depth = left.pop()
+        values += 1
+        if values > MOST_VALUES or depth > DEEPEST:
+            raise ValueError(f"{place}: more values, or more deeply nested, than any run has")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str | int) for key in value):
+                raise ValueError(f"{place}: keys other than names and numbers")
+            left += [(item, f"{place}.{key}".lstrip("."), depth + 1) for key, item in value.items()]
+        elif isinstance(value, list | tuple):
+            left += [(item, f"{place}[{i}]", depth + 1) for i, item in enumerate(value)]
+        elif isinstance(value, Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in DTYPES:
+                raise ValueError(f"{place}: a {value.layout} tensor of {value.dtype} on {value.device}")
+            memory += value.numel() * value.element_size()
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes() or memory > size:
+                raise ValueError(f"{place}: a tensor of shape {tuple(value.shape)} that has fewer numbers")
+        elif not (value is None or isinstance(value, bool | int | float | str)):
+            raise ValueError(f"{place}: {type(value).__name__}, which no run saves")
+
+
+def names(found: Mapping[Any, Any], wanted: Iterable[Any], place: str) -> None:
+    """`found` is a dict with just these keys."""
+    if not isinstance(found, dict):
+        raise ValueError(f"{place}: is {type(found).__name__}, must be a dict")
+    missing, added = [sorted(map(str, keys)) for keys in (set(wanted) - set(found), set(found) - set(wanted))]
+    if missing:
+        raise ValueError(f"{place}: {missing[0]} is missing")
+    if added:
+        raise ValueError(f"{place}: {added[0]} does not belong there")
+
+
+def number(value: Any, place: str, least: float = -math.inf, whole: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ValueError(f"{place}: is {type(value).__name__}, must be a {'whole ' if whole else ''}number")
+    if not least <= value < 2**53:
+        raise ValueError(f"{place}: {value} is out of range")
+
+
+def like(found: Any, fresh: Mapping[str, Any], place: str) -> None:
+    """A dict with the keys of `fresh`: tensors like its own, numbers and truth values, and None where it has None."""
+    names(found, fresh, place)
+    for key, wanted in fresh.items():
+        value = found[key]
+        if isinstance(wanted, Tensor):
+            tensor(value, wanted.shape, wanted.dtype, f"{place}: {key}")
+        elif not (isinstance(value, bool) or (value is None and wanted is None)):
+            number(value, f"{place}.{key}")
+
+
+def tensors(found: Any, like: Mapping[str, Tensor], place: str) -> None:
+    """A dict of tensors with the keys, the shapes and the types of `like` (whose tensors may be on the meta device)."""
+    names(found, like, place)
+    for key, wanted in like.items():
+        tensor(found[key], wanted.shape, wanted.dtype, f"{place}: {key}")
+
+
+def tensor(found: Any, shape: Iterable[int], dtype: torch.dtype, place: str) -> None:
+    if not isinstance(found, Tensor):
+        raise ValueError(f"{place} is {type(found).__name__}, must be a tensor")
+    if tuple(found.shape) != tuple(shape):
+        raise ValueError(f"{place} is {tuple(found.shape)}, this run has {tuple(shape)}")
+    if found.dtype != dtype:
+        raise ValueError(f"{place} is {found.dtype}, this run has {dtype}")
+
+
+def past(found: Any) -> None:
+    """What the recorder of a run knows of it, but for what its parts look at themselves."""
+    names(found, PAST, "recorder")
+    names(found["written"], found["written"], "recorder.written")
+    for name, size in found["written"].items():
+        if not re.fullmatch(r"events\.out\.tfevents\.[\w.-]{1,300}", str(name)):
+            raise ValueError(f"recorder.written: {name!r} is no event file")
+        number(size, "recorder.written", least=0, whole=True)
+    logged = found["logged"]
+    if not isinstance(logged, list) or len(logged) != 2:
+        raise ValueError("recorder.logged: must be a step and seconds")
+    number(logged[0], "recorder.logged", least=0, whole=True)
+    for value in (logged[1], found["training_seconds"], found["seconds"]):
+        number(value, "recorder: seconds")
+
+
+def optimizer(found: Any, fresh: torch.optim.Optimizer) -> None:
+    """The state of an optimiser like `fresh`: the same groups and settings but for the learning rate, and for each
+    parameter nothing yet, or tensors of its shape and single numbers."""
+    names(found, ("state", "param_groups"), "optimizer")
+    own = fresh.state_dict()["param_groups"]
+    groups = found["param_groups"]
+    if not isinstance(groups, list) or len(groups) != len(own):
+        raise ValueError("optimizer.param_groups: not those of this run")
+    for group, mine in zip(groups, own, strict=True):
+        names(group, mine, "optimizer.param_groups")
+        number(group["lr"], "optimizer.param_groups.lr", least=0)
+        for key in mine:
+            if key != "lr" and (type(group[key]) is not type(mine[key]) or group[key] != mine[key]):
+                raise ValueError(f"optimizer.param_groups.{key}: is {group[key]!r}, this run has {mine[key]!r}")
+    parameters: list[nn.Parameter] = [parameter for group in fresh.param_groups for parameter in group["params"]]
+    if not isinstance(found["state"], dict) or not set(found["state"]) <= set(range(len(parameters))):
+        raise ValueError("optimizer.state: not that of this run's parameters")
+    kinds = {"momentum_buffer"} if isinstance(fresh, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+    for i, state in found["state"].items():
+        names(state, kinds, f"optimizer.state[{i}]")
+        for key, value in state.items():
+            if value is None and key == "momentum_buffer":
+                continue
+            shape = () if key == "step" else parameters[i].shape
+            tensor(value, shape, torch.float32, f"optimizer.state[{i}]: {key}")
