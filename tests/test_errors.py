@@ -32,6 +32,8 @@ CONFIG_MISTAKES = {
     "absent device": (["train.device=cuda:9"], "train.device"),
     "latent size zero": (["model.latent_dim=0"], "model.latent_dim"),
     "width zero": (["model=mlp_vae", "model.encoder_widths=[500,0]"], "model.encoder_widths"),
+    "a list in a list": (["model=mlp_vae", "model.encoder_widths=[[8]]"], "single values"),
+    "too many layers": (["model=mlp_vae", f"model.encoder_widths={[8] * 200}".replace(" ", "")], "200 layers"),
     "wrong depth": (["model.channels=[8,8,8]"], "two numbers"),
     "unknown output": (["model.output=tanh"], "linear, sigmoid"),
     "bernoulli with linear output": (["objective=bernoulli", "model.output=linear"], "logits"),

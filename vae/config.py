@@ -149,6 +149,8 @@ def _check_fields(node: Any, path: str) -> None:
             _check_fields(value, key + ".")
             continue
         for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, list | dict):  # OmegaConf lets a list into a list of numbers
+                raise InputError(f"{key}={value}: must be a list of single values")
             if isinstance(item, float) and not math.isfinite(item):
                 raise InputError(f"{key}={item}: must be a finite number")
             if value is not None and "accepts" in field.metadata and not field.metadata["accepts"](item):
