@@ -15,7 +15,7 @@ from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, s
 ROUNDS = 5
 BATCH = 64
 CYCLE = 250  # the default train.eval_every: a window of whole cycles holds its share of evaluations
-WARMUP, STEPS = CYCLE, 4 * CYCLE
+WARMUP, STEPS = CYCLE, CYCLE
 LIBRARIES = {"pythae": "pythae", "lightning": "pytorch_lightning"}  # and the module that each is
 AUTOCAST = ("plain", "lightning")  # pythae's amp is CUDA's alone
 WANTED = {("conv_vae", "fp32"): 1.3, ("mlp_vae", "fp32"): 1.7, ("conv_vae", "bf16"): 2.0, ("mlp_vae", "bf16"): 2.5}
