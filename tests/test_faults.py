@@ -33,7 +33,7 @@ MLP = [
 
 def test_a_few_kills_and_a_full_disk() -> None:
     """What `make test-faults` does at length."""
-    command = [sys.executable, str(ROOT / "tests" / "faults.py"), "--runs=2", "--ends=4", "--disks=1"]
+    command = [sys.executable, str(ROOT / "tests" / "faults.py"), "--runs=1", "--ends=4", "--disks=1"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300
     )
@@ -170,7 +170,15 @@ def ended(shell: str, digits: list[str], cwd: Path, *more: str) -> subprocess.Co
 
 
 @pytest.mark.parametrize(
-    "shell", ["{} 2>&1 | head -1", "{} 2>&-", "{} >&- 2>&- <&-", "{} 2>/dev/full", "{} 2> >(exec true)", "{} | true"]
+    "shell",
+    [
+        "{} 2>&1 | head -1",
+        "{} 2>/dev/full",
+        *(
+            pytest.param(shell, marks=pytest.mark.slow)
+            for shell in ("{} 2>&-", "{} >&- 2>&- <&-", "{} 2> >(exec true)", "{} | true")
+        ),
+    ],
 )
 def test_nobody_listens(shell: str, digits: list[str], tmp_path: Path) -> None:
     """The run goes on and ends well."""

@@ -186,7 +186,7 @@ SMALL = [
 ]
 
 
-@examples(40, 1500)
+@examples(8, 1500)
 @given(overrides=OVERRIDES)
 def test_settings(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     import run
@@ -265,7 +265,7 @@ def array_files(draw: st.DrawFn) -> bytes:
     return draw(mutations(saved_array(IMAGES) if kind == "npy" else saved_arrays(images=IMAGES, labels=labels)))
 
 
-@examples(120, 6000)
+@examples(100, 6000)
 @given(content=array_files(), name=st.sampled_from(["a.npy", "a.npz"]))
 def test_array_files(content: bytes, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / name
@@ -308,14 +308,15 @@ def test_image_folders(
     files: list[tuple[str, bytes]], size: int | None, grey: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.getbasetemp() / "images"
-    shutil.rmtree(root, ignore_errors=True)
+    for path in (root, Path(f"{root}-cache")):
+        shutil.rmtree(path, ignore_errors=True)
     root.mkdir()
     for i in range(4):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(root / f"{i}.png")
     for i, (kind, content) in enumerate(files):
         (root / f"x{i}.{kind}").write_bytes(content)
     with one_line_at_most("image folders", InputError):
-        assert_usable(datasets.load(schema.Folder("folder", 0.5, 0, str(root), size, grey)))
+        assert_usable(datasets.load(schema.Folder("folder", 0.5, 0, str(root), size, grey, f"{root}-cache")))
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -402,7 +403,7 @@ def test_checkpoints_of_other_content(
         read_and_load(directory, parts)
 
 
-@examples(50, 1000)
+@examples(20, 1000)
 @given(draw=st.data())
 def test_damaged_checkpoints(
     draw: st.DataObject, base: Path, parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -415,7 +416,7 @@ def test_damaged_checkpoints(
         read_and_load(directory, parts)
 
 
-@examples(30, 1000)
+@examples(6, 1000)
 @given(draw=st.data())
 def test_run_directories(draw: st.DataObject, base: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The report of a whole run and one of which a file is damaged or says something else; one in ten is drawn."""

@@ -28,6 +28,7 @@ def run(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_agree_with_one(kind: str, digits: list[str], tmp_path: Path, weights: Weights) -> None:
     settings = [*QUICK, *digits, *KINDS[kind], "train.log_every=1", "evaluation.batch_size=7"]
@@ -36,12 +37,16 @@ def test_two_processes_agree_with_one(kind: str, digits: list[str], tmp_path: Pa
     assert two.stdout.count("finished after 4 steps") == 1
     assert run(1, *settings, f"hydra.run.dir={tmp_path}/one").returncode == 0
     compare(tmp_path / "several", tmp_path / "one", weights)
+    assert left(tmp_path / "several") == left(tmp_path / "one")
+
+
+def left(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if "tfevents" not in path.name)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(digits: list[str], tmp_path: Path, weights: Weights) -> None:
     settings = [*QUICK, *digits, *KINDS["fitted variance"]]
-    assert run(1, *settings, f"hydra.run.dir={tmp_path}/changing").returncode == 0
-    assert run(2, f"resume={tmp_path}/changing", "train.steps=6").returncode == 0
+    assert run(2, *settings, f"hydra.run.dir={tmp_path}/changing").returncode == 0
     assert run(1, f"resume={tmp_path}/changing", "train.steps=8").returncode == 0
     assert run(1, *settings, "train.steps=8", f"hydra.run.dir={tmp_path}/one").returncode == 0
     compare(tmp_path / "changing", tmp_path / "one", weights)
@@ -54,11 +59,9 @@ def compare(first: Path, second: Path, weights: Weights) -> None:
     for key in ("mse", "kld", "elbo", "kl_weight", "mutual_information", "reconstruction_gap", "sigma_mean"):
         a, b = (record[key] for record in records)
         assert a == b or a == pytest.approx(b, rel=1e-4, abs=1e-5), key  # the KL of a point is null
-    assert sorted(path.name for path in first.iterdir() if "tfevents" not in path.name) == sorted(
-        path.name for path in second.iterdir() if "tfevents" not in path.name
-    )
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_all_processes(digits: list[str], tmp_path: Path) -> None:
     done = run(2, *QUICK, *digits, "model=mlp_vae", "train.batch_size=9", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode != 0

@@ -191,29 +191,23 @@ def test_resuming_refuses(arguments: list[str], says: str, digits: list[str], pr
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_a_sweep_goes_on_where_it_is_unfinished(digits: list[str], program: Program, tmp_path: Path) -> None:
-    settings = [*QUICK, *digits, "model=mlp_vae", "hydra.sweep.dir=sweep"]
-    assert program("-m", *settings, "seed=0,1")[0] == 0
-    first, second = sorted((tmp_path / "sweep").glob("*/result.json"))
-    finished = second.stat().st_mtime_ns
-    kept = first.read_text()
-    first.unlink()
+def test_a_sweep_goes_on_with_what_is_unfinished_or_never_began(
+    digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    settings = [*QUICK, *digits, "model=mlp_vae", "hydra.sweep.dir=sweep", "run_name=${anneal.name}"]
+    assert program("-m", *settings, "anneal=constant,delayed,linear")[0] == 0
+    whole, unfinished, missing = sorted((tmp_path / "sweep").glob("*/result.json"))
+    finished = whole.stat().st_mtime_ns
+    kept = {path: path.read_text() for path in (unfinished, missing)}
+    unfinished.unlink()
+    shutil.rmtree(missing.parent)
     status, out, err = program("resume=sweep")
     assert status == 0, err
     assert "report:" in out
-    assert timeless(json.loads(first.read_text())) == timeless(json.loads(kept))
-    assert second.stat().st_mtime_ns == finished
-
-
-def test_a_sweep_goes_on_with_what_never_began(digits: list[str], program: Program, tmp_path: Path) -> None:
-    settings = [*QUICK, *digits, "model=mlp_vae", "hydra.sweep.dir=sweep", "run_name=${anneal.name}"]
-    assert program("-m", *settings, "anneal=constant,delayed")[0] == 0
-    first, second = sorted((tmp_path / "sweep").glob("*/result.json"))
-    kept = second.read_text()
-    shutil.rmtree(second.parent)
-    assert program("resume=sweep")[0] == 0
-    assert timeless(json.loads(second.read_text())) == timeless(json.loads(kept))
-    assert sorted((tmp_path / "sweep").glob("*/result.json")) == [first, second]
+    for path, content in kept.items():
+        assert timeless(json.loads(path.read_text())) == timeless(json.loads(content))
+    assert whole.stat().st_mtime_ns == finished
+    assert sorted((tmp_path / "sweep").glob("*/result.json")) == [whole, unfinished, missing]
 
 
 def test_files_are_the_old_ones_or_the_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def _check_together(config: schema.RunConfig) -> None:
         )
     if isinstance(model, schema.MLPModel):
         for name in ("encoder_widths", "decoder_widths"):
-            if not 1 <= len(getattr(model, name)) <= MOST_LAYERS:
-                raise InputError(f"model.{name}: {len(getattr(model, name))} layers; must be 1 to {MOST_LAYERS}")
+            if len(getattr(model, name)) > MOST_LAYERS:
+                raise InputError(f"model.{name}: {len(getattr(model, name))} layers; at most {MOST_LAYERS} are allowed")
     if isinstance(model, schema.ConvModel) and len(model.channels) != 2:
         raise InputError(f"model.channels={model.channels}: must be two numbers, one a convolution")
