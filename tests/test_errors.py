@@ -50,6 +50,7 @@ CONFIG_MISTAKES = {
     "test fraction one": (["dataset.test_fraction=1"], "dataset.test_fraction"),
     "logits for unbounded pixels": (["dataset=gaussian", "objective=bernoulli"], "outside [0, 1]"),
     "sides not divisible by four": (["dataset=gaussian"], "divisible by 4"),
+    "path too long": (["evaluate=" + 300 * "x"], "too long"),
     "root not given": (["dataset=folder"], "dataset.root"),
     "root missing": (["dataset=folder", "dataset.root=nowhere"], "nowhere"),
     "batch larger than the data": (["train.batch_size=5000"], "4000 images"),

@@ -38,7 +38,7 @@ class Guard(Callback):
                 NEW.append(directory.absolute())
         except conf.InputError as error:
             sys.exit(str(error))
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, OSError) as error:  # OSError: a name that is too long for a path
             sys.exit(conf.one_line(error))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -52,6 +52,8 @@ class Guard(Callback):
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
         except conf.InputError as error:
             sys.exit(str(error))
+        except OSError as error:
+            sys.exit(conf.one_line(error))
 
 
 def check_directory(directory: Path, key: str = "hydra.run.dir") -> None:
