@@ -329,7 +329,7 @@ def _rehearse(call: tuple[int, int, Path, int, int]) -> Tally:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Interrupt runs, resume them, compare them with undisturbed ones.")
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=28)
     parser.add_argument("--ends", type=int, default=15, help="interruptions of a run, at most")
     parser.add_argument("--disks", type=int, default=2, help="full disks for each run (needs root)")
     parser.add_argument("--seed", type=int, default=0)
