@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> float | None:
             said = conf.one_line(error) if isinstance(error, conf.InputError) else traceback.format_exc()
             with contextlib.suppress(OSError):  # what went wrong may be just that nothing can be written
                 directory.mkdir(parents=True, exist_ok=True)
-                (directory / ERROR).write_text(terminal.printable(said) + "\n")
+                (directory / ERROR).write_text(terminal.lines(said) + "\n")
         elif isinstance(error, conf.InputError):
             sys.exit(str(error))
         raise

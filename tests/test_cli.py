@@ -65,6 +65,21 @@ def test_multirun(digits: list[str], program: Program, tmp_path: Path) -> None:
     assert [result["run_name"] for result in results] == ["ae_no_kl", "conv_vae_constant", "mlp_vae_constant"]
 
 
+def test_a_job_that_breaks_leaves_its_traceback(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*anything: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr("vae.train.train", broken)
+    with pytest.raises(ZeroDivisionError):
+        program("-m", "seed=0", "hydra.sweep.dir=sweep")
+    said = next((tmp_path / "sweep").glob("0_*/error.txt")).read_text().splitlines()
+    assert said[0] == "Traceback (most recent call last):"
+    assert said[-1] == "ZeroDivisionError: of all things"
+    assert "failed: ZeroDivisionError: of all things" in (tmp_path / "sweep" / "report.html").read_text()
+
+
 def test_other_jobs_go_on_when_one_fails(digits: list[str], program: Program, tmp_path: Path) -> None:
     status, _, err = program("-m", *QUICK, *digits, "train.batch_size=9999,8")
     assert status == 1

@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def lines(text: str) -> str:
+    """The same of each line of `text`."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def say(line: str) -> None:
     """A line on stderr, above the progress bar if there is one."""
     try:
@@ -34,7 +39,7 @@ def say(line: str) -> None:
 def show(text: str) -> None:
     """Lines on stdout. A reader that has gone away (`| head -1`) has what it wanted; else OSError is raised."""
     try:
-        print("\n".join(map(printable, text.splitlines())), flush=True)
+        print(lines(text), flush=True)
     except BrokenPipeError:
         deaf(sys.stdout)
     except OSError:
