@@ -202,13 +202,14 @@ def cli() -> None:
             dismiss()
     except Exception as error:
         mendable = isinstance(error, HydraException | OmegaConfBaseException | conf.InputError | OSError)
-        if wants_traceback or not (mendable or composing(error) or is_killed_worker(error)):
+        killed = is_killed_worker(error)
+        if wants_traceback or not (mendable or killed or composing(error)):
             raise
         for directory in callbacks.NEW:  # Hydra could not write the configuration
             discard(directory)
         where = f"{callbacks.NEW[0]}: " if callbacks.NEW and isinstance(error, OSError) else ""
         said = conf.one_line(error) or type(error).__name__
-        if is_killed_worker(error):
+        if killed:
             stopped = next((pending.directory for pending in callbacks.PENDING), None)
             said = f"a worker of the sweep was killed or ran out of memory; resume={stopped} goes on where it stopped"
         sys.exit(terminal.printable(where + said))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import QUICK, ROOT
+from twins import left_behind
 
 Program = Callable[..., tuple[int, str, str]]
 Weights = Callable[[Path], dict[str, torch.Tensor]]
@@ -37,11 +38,7 @@ def test_two_processes_agree_with_one(kind: str, digits: list[str], tmp_path: Pa
     assert two.stdout.count("finished after 4 steps") == 1
     assert run(1, *settings, f"hydra.run.dir={tmp_path}/one").returncode == 0
     compare(tmp_path / "several", tmp_path / "one", weights)
-    assert left(tmp_path / "several") == left(tmp_path / "one")
-
-
-def left(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if "tfevents" not in path.name)
+    assert left_behind(tmp_path / "several") == left_behind(tmp_path / "one")
 
 
 def test_a_run_goes_on_with_another_number_of_processes(digits: list[str], tmp_path: Path, weights: Weights) -> None:

@@ -1,9 +1,10 @@
 """What Hydra calls around runs: `Guard` looks before Hydra writes anything, `SweepReport` sums up a multirun."""
 
-import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Guard(Callback):
     Hydra turns an exception in a callback into a warning, so the refusal is a SystemExit with one line."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        try:
+        with refusals():
             values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
             conf.load(OmegaConf.create(values))
             for key in ("evaluate", "resume"):
@@ -36,24 +37,27 @@ class Guard(Callback):
                 directory = Path(str(config.hydra.run.dir))
                 check_directory(directory)
                 NEW.append(directory.absolute())
-        except conf.InputError as error:
-            sys.exit(str(error))
-        except (OmegaConfBaseException, OSError) as error:  # OSError: a name that is too long for a path
-            sys.exit(conf.one_line(error))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """What is swept is checked job by job; here only that no other sweep is mixed into."""
-        try:
+        with refusals():
             if conf.processes() > 1:
                 raise conf.InputError("torchrun is for one run; a sweep takes hydra/launcher=joblib instead")
             for item in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
                 if item.key_or_group in ("evaluate", "resume"):
                     raise conf.InputError(f"{item.key_or_group}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
-        except conf.InputError as error:
-            sys.exit(str(error))
-        except OSError as error:
-            sys.exit(conf.one_line(error))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """End the program with one line for what a user can mend."""
+    try:
+        yield
+    except conf.InputError as error:
+        sys.exit(str(error))
+    except (OmegaConfBaseException, OSError) as error:  # OSError: a name that is too long for a path
+        sys.exit(conf.one_line(error))
 
 
 def check_directory(directory: Path, key: str = "hydra.run.dir") -> None:
@@ -125,9 +129,4 @@ def count_jobs(config: DictConfig) -> int:
     if trials is not None:
         return int(trials)
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    given = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
-    sizes: dict[str, int] = {}
-    for override in OverridesParser.create().parse_overrides(given):
-        size = len(list(override.sweep_string_iterator())) if override.is_sweep_override() else 1
-        sizes[override.key_or_group] = size  # of two that set the same, the later one counts
-    return math.prod(sizes.values())
+    return len(conf.grid(params, list(config.hydra.overrides.task)))

@@ -7,7 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -116,6 +118,13 @@ def processes() -> int:
 
 def is_leader() -> bool:
     return processes() > 1 and os.environ.get("RANK") == "0"
+
+
+def grid(params: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job that Hydra's own sweeper makes of hydra.sweeper.params and a command line."""
+    given = [*(f"{key}={value}" for key, value in params.items()), *overrides]
+    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(given), None)
+    return jobs
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

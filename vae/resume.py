@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -123,9 +121,7 @@ def _never_begun(directory: Path) -> dict[str, list[str]]:
         hydra = files.read_yaml(directory / "multirun.yaml")["hydra"]
         if not hydra["sweeper"]["_target_"].endswith("BasicSweeper"):
             return {}  # what a search tries next depends on what it has seen
-        params = hydra["sweeper"]["params"] or {}
-        given = [*(f"{key}={value}" for key, value in params.items()), *hydra["overrides"]["task"]]
-        (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(given), None)
+        jobs = conf.grid(hydra["sweeper"]["params"] or {}, hydra["overrides"]["task"])
         place = f"hydra.run.dir={directory}/{hydra['sweep']['subdir']}"
     except (OSError, ValueError, LookupError, TypeError, HydraException) as error:
         reason = conf.one_line(error)

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vae import config as conf
 from vae import files
 from vae.terminal import printable
 
@@ -104,7 +104,9 @@ def read(directory: Path) -> Run:
 def _read_config(run: Run) -> None:
     hydra = run.directory / ".hydra"
     if (hydra / "config.yaml").is_file():
-        run.config = {clean(key): clean(value) for key, value in _flat(files.read_yaml(hydra / "config.yaml"))}
+        run.config = {
+            clean(key): clean(value) for key, value in conf.flat(files.read_yaml(hydra / "config.yaml")).items()
+        }
     if (hydra / "overrides.yaml").is_file():
         overrides = files.read_yaml(hydra / "overrides.yaml") or []
         if not isinstance(overrides, list):
@@ -179,14 +181,6 @@ def _tell_apart(runs: list[Run]) -> None:
         names = [run.name for run in runs]
         for run in [run for run in runs if names.count(run.name) > 1]:
             run.name = distinguish(run)
-
-
-def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
