@@ -6,6 +6,7 @@ from conftest import composed
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
+from vae import architectures
 from vae.config import InputError
 from vae.model import LOG_SIGMA_RANGE, VAE, Posterior, bound_log_sigma, continuous_bernoulli_mean
 
@@ -124,3 +125,16 @@ def test_continuous_bernoulli_mean_against_torch_distributions() -> None:
     continuous_bernoulli_mean(far).sum().backward()
     assert far.grad is not None
     assert far.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_to_pixels_is_the_transposed_convolution(channels: int) -> None:
+    ours = architectures.ToPixels(5, channels)
+    torchs = nn.ConvTranspose2d(5, channels, kernel_size=4, stride=2, padding=1)
+    torchs.load_state_dict(ours.state_dict())
+    images, upstream = torch.randn(2, 5, 6, 7), torch.randn(2, channels, 12, 14)
+    for layer in (ours, torchs):
+        layer(images).backward(upstream)
+    torch.testing.assert_close(ours(images), torchs(images))
+    for mine, theirs in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
