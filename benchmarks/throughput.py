@@ -109,9 +109,9 @@ def tables(content: Figures) -> str:
     rate, alone = "images_per_second", "training_alone"
     said = (
         f"Images per second on {settings['dataset']}, batch {settings['batch_size']}, {settings['threads']} threads, "
-        f"over {settings['steps']} steps after {settings['warmup']} (the lab: after {settings['lab_warmup']}, so that an "
-        "evaluation is in them that is not its first); median (least–greatest). A ratio is the lab's whole run over the "
-        "contestant, round by round."
+        f"over {settings['steps']} steps after {settings['warmup']} (the lab: after {settings['lab_warmup']}, so that "
+        "an evaluation is in them that is not its first); median (least–greatest). A ratio is the lab's whole run over "
+        "the contestant, round by round."
     )
     rows = []
     for model, precision in pairs(measured):
