@@ -15,11 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.process import ROOT
 from vae import config as conf
-from vae import datasets, objective
+from vae import datasets, objective, optimizers
 from vae.data import training_batches
 from vae.model import VAE
 from vae.streams import generator
-from vae.train import build_optimizer, use_device
+from vae.train import use_device
 
 REPEATS = 5
 PROFILED = 20  # steps
@@ -35,7 +35,7 @@ def training_step(overrides: list[str]) -> Callable[[], None]:
     data = datasets.load(config.dataset).to(device)
     likelihood = objective.build(config.objective, config.model.output, data.train.shape).to(device)
     model = VAE(config.model, likelihood.link_name, data.train.shape, config.seed).to(device)
-    optimizer = build_optimizer(config.train, model, device)
+    optimizer = optimizers.build(config.train, model.parameters())
     batches = training_batches(data.train, config.train.batch_size, config.seed)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
 

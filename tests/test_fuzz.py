@@ -26,7 +26,7 @@ from conftest import QUICK, ROOT, composed, save_digits
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
-from vae import anneal, checkpoint, config, data, datasets, objective, recorder, schema, train
+from vae import anneal, checkpoint, config, data, datasets, objective, optimizers, recorder, schema, train
 from vae.config import InputError
 from vae.fingerprint import Fingerprint
 from vae.model import VAE
@@ -375,7 +375,7 @@ def parts(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "data": Fingerprint(images, "arrays"),
         "model": model,
         "likelihood": likelihood,
-        "optimizer": train.build_optimizer(chosen.train, model, torch.device("cpu")),
+        "optimizer": optimizers.build(chosen.train, model.parameters()),
         "schedule": schedule,
         "recent": train.Recent(
             max(chosen.train.log_every, schedule.observe_every), model.latent_dim, torch.device("cpu")

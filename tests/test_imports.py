@@ -28,6 +28,7 @@ ORDER = [
     "model",
     "objective",
     "anneal",
+    "optimizers",
     "spectrum",
     "prediction",
     "diagnostics",

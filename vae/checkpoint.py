@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch.optim import Optimizer
 
 from vae import config as conf
 from vae import files, objective, untrusted
@@ -22,7 +21,7 @@ from vae.terminal import say
 
 FILE = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
-FORMAT = 3
+FORMAT = 4
 PARTS = ("data", "model", "likelihood", "optimizer", "schedule", "recent", "recorder")
 LARGEST_SIDE = 2**16  # pixels
 
@@ -62,9 +61,7 @@ def load(content: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
     for name in PARTS:
         part = parts[name]
         try:
-            if isinstance(part, Optimizer):
-                untrusted.optimizer(content[name], part)
-            elif name in ("schedule", "recent"):
+            if name in ("optimizer", "schedule", "recent"):
                 untrusted.like(content[name], part.state_dict(), name)
             part.load_state_dict(content[name])
         except InputError:

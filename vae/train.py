@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from joblib import cpu_count
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from vae import anneal, checkpoint, datasets, objective, parallel, schema
+from vae import anneal, checkpoint, datasets, objective, optimizers, parallel, schema
 from vae.config import InputError, RunFailed
 from vae.data import training_batches
 from vae.fingerprint import Fingerprint
@@ -53,7 +52,7 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
     likelihood = objective.build(config.objective, config.model.output, data.train.shape).to(device)
     model = VAE(config.model, likelihood.link_name, data.train.shape, seed).to(device)
     network = parallel.replicated(model, unused=model.is_dirac)
-    optimizer = build_optimizer(settings, model, device)
+    optimizer = optimizers.build(settings, model.parameters())
     schedule = anneal.build(config.anneal)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
@@ -79,7 +78,7 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
         batches = training_batches(data.train, settings.batch_size, seed, start)
         for step, images in zip(range(start + 1, settings.steps + 1), batches, strict=False):
             weight = schedule.weight(step)
-            optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
+            optimizer.lr = learning_rate(settings, step)
             chance = generator(seed, "noise", step, device)
             noise = torch.randn(settings.batch_size, model.latent_dim, generator=chance, device=device)
             with autocast:
@@ -188,18 +187,6 @@ class Recent:
 def _means(rows: Tensor) -> TrainingFigures:
     loss, _, mse, *kl = rows.double().mean(0).tolist()
     return TrainingFigures(loss, mse, kl)
-
-
-def build_optimizer(settings: schema.Train, model: nn.Module, device: torch.device) -> Optimizer:
-    """Fused where torch has a fused kernel: one pass over the weights a step."""
-    fused = device.type in ("cpu", "cuda", "mps")
-    parameters, lr, momentum = model.parameters(), settings.lr, settings.momentum
-    match settings.optimizer:
-        case "sgd":
-            return torch.optim.SGD(parameters, lr, momentum, fused=fused)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr, betas=(momentum, 0.999), fused=fused)
-    return torch.optim.Adam(parameters, lr, betas=(momentum, 0.999), fused=fused)
 
 
 def use_device(settings: schema.Train) -> torch.device:

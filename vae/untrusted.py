@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 DTYPES = (torch.float32, torch.float64, torch.int64, torch.uint8)
 MOST_VALUES = 200_000  # containers, numbers, strings and tensors in one checkpoint
@@ -115,30 +115,3 @@ def past(found: Any) -> None:
     number(logged[0], "recorder.logged", least=0, whole=True)
     for value in (logged[1], found["training_seconds"], found["seconds"]):
         number(value, "recorder: seconds")
-
-
-def optimizer(found: Any, fresh: torch.optim.Optimizer) -> None:
-    """The state of an optimiser like `fresh`: the same groups and settings but for the learning rate, and for each
-    parameter nothing yet, or tensors of its shape and single numbers."""
-    names(found, ("state", "param_groups"), "optimizer")
-    own = fresh.state_dict()["param_groups"]
-    groups = found["param_groups"]
-    if not isinstance(groups, list) or len(groups) != len(own):
-        raise ValueError("optimizer.param_groups: not those of this run")
-    for group, mine in zip(groups, own, strict=True):
-        names(group, mine, "optimizer.param_groups")
-        number(group["lr"], "optimizer.param_groups.lr", least=0)
-        for key in mine:
-            if key != "lr" and (type(group[key]) is not type(mine[key]) or group[key] != mine[key]):
-                raise ValueError(f"optimizer.param_groups.{key}: is {group[key]!r}, this run has {mine[key]!r}")
-    parameters: list[nn.Parameter] = [parameter for group in fresh.param_groups for parameter in group["params"]]
-    if not isinstance(found["state"], dict) or not set(found["state"]) <= set(range(len(parameters))):
-        raise ValueError("optimizer.state: not that of this run's parameters")
-    kinds = {"momentum_buffer"} if isinstance(fresh, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
-    for i, state in found["state"].items():
-        names(state, kinds, f"optimizer.state[{i}]")
-        for key, value in state.items():
-            if value is None and key == "momentum_buffer":
-                continue
-            shape = () if key == "step" else parameters[i].shape
-            tensor(value, shape, torch.float32, f"optimizer.state[{i}]: {key}")
