@@ -141,10 +141,6 @@ class Recorder:
             self.tracker.scalars({tag(name): value for name, value in values.items()}, step)
             self.tracker.histogram("collapse/kl_per_dimension", done.kl, step)
             self.tracker.histogram("collapse/mu_variance", done.mu_variance, step)
-            if step <= self.config.train.eval_every:  # the first one: matplotlib is not waited for at the start
-                expected = self._expected(self.final_weight)
-                picture = figures.spectrum_figure(self.spectrum, expected, self.model.latent_dim)
-                self.tracker.picture("spectrum", picture, 0)
             self.tracker.picture("reconstructions", self.album.reconstructions(self.model), step)
             self.tracker.picture("prior_samples", self.album.prior_samples(self.model), step)
             self.tracker.picture("traversal", self.album.traversal(self.model, done.posterior), step)
@@ -196,6 +192,8 @@ class Recorder:
         found = record.description(
             config, self.model, self.likelihood, self.spectrum, optimum, step, weight, self.final_weight
         )
+        expected = self._expected(self.final_weight)  # drawn here: nobody waits for matplotlib before the end
+        self.tracker.picture("spectrum", figures.spectrum_figure(self.spectrum, expected, self.model.latent_dim), 0)
         heatmap = self.history.save(self.directory)
         if heatmap is not None:
             self.tracker.picture("kl_per_dimension", heatmap, step)
