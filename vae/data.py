@@ -43,7 +43,8 @@ class Split:
 
     def stored(self, index: Tensor | slice) -> Tensor:
         """Images (B, C, H, W) as they are stored."""
-        return self.images[index if self.rows is None else self.rows[index]]
+        rows = index if self.rows is None else self.rows[index]
+        return self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows)
 
     def take(self, index: Tensor) -> "Split":
         """The images at `index`; mapped ones stay where they are."""

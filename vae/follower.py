@@ -1,6 +1,7 @@
 """What stands in the recorder's place in the processes that follow: it takes part in measuring, and writes nothing."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ class Follower:
         if not self.evaluated and failure is None:
             self.evaluation(step, weight, last=True)
         return {}
+
+    def pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def state_dict(self) -> dict[str, Any]:
         return {}

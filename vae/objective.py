@@ -41,7 +41,7 @@ class Likelihood(nn.Module, ABC):
 
     def squared_error(self, images: Tensor, raw: Tensor) -> Tensor:
         """Squared error of the mean image, summed over pixels, (B,)."""
-        return (self.link(raw) - images).square().flatten(1).sum(1)
+        return F.mse_loss(self.link(raw), images, reduction="none").flatten(1).sum(1)
 
     def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
         return Reconstruction(self.nll(images, raw).mean(), self.squared_error(images, raw))

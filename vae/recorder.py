@@ -71,16 +71,15 @@ class Recorder:
         self.resumed = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        with self.pause():
-            return {
-                "written": self.tracker.events.written(),
-                "history": self.history.state_dict(),
-                "film": self.film.state_dict(),
-                "watch": self.watch.state_dict(),
-                "logged": list(self.logged),
-                "training_seconds": self.training_seconds,
-                "seconds": time.perf_counter() - self.started,
-            }
+        return {
+            "written": self.tracker.events.written(),
+            "history": self.history.state_dict(),
+            "film": self.film.state_dict(),
+            "watch": self.watch.state_dict(),
+            "logged": list(self.logged),
+            "training_seconds": self.training_seconds,  # until the last pause
+            "seconds": time.perf_counter() - self.started,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.history.load_state_dict(state["history"])

@@ -112,7 +112,8 @@ def train(config: RunConfig, directory: Path, saved: Mapping[str, Any] | None = 
                 recorder.finish(step, weight, str(failure))
                 raise
             if save and parallel.leads():
-                checkpoint.save(directory, config, model.shape, step, weight, parts)
+                with recorder.pause():
+                    checkpoint.save(directory, config, model.shape, step, weight, parts)
             if stop and not last:
                 raise Interrupted(f"stopped after step {step} and saved; resume={directory}", stop)
         return recorder.finish(settings.steps, weight)
