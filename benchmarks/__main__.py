@@ -48,7 +48,8 @@ def main() -> None:
     if "render" not in given.sections:
         run(given.sections or list(render.SECTIONS), options)
     if options.results == RESULTS:
-        render.PAGE.write_text(render.page(render.PAGE.read_text(), RESULTS))
+        for path in render.PAGES:
+            path.write_text(render.page(path.read_text(), RESULTS))
 
 
 def run(sections: list[str], options: Options) -> None:

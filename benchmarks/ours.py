@@ -34,20 +34,27 @@ class Run:
     def training_rate(self, first: int, last: int, batch_size: int) -> float:
         """Images per second of training alone in these steps, by the run's own count: evaluations and logging out."""
         rows = [(step, rate) for step, _, rate in self.scalars["train/images_per_second"]]
-        before = [step for step, _ in rows]
+        before = [0, *(step for step, _ in rows)]
         spent = sum(
             (step - previous) * batch_size / rate
-            for previous, (step, rate) in zip(before, rows[1:], strict=False)
+            for previous, (step, rate) in zip(before, rows, strict=False)
             if first < step <= last
         )
         return (last - first) * batch_size / spent
 
 
-def run(*overrides: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Run:
-    """Train once, in a directory that is gone afterwards. Raises Failed."""
+def run(
+    *overrides: str,
+    launcher: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+    limit: Callable[[], None] | None = None,
+) -> Run:
+    """Train once, in a directory that is gone afterwards. `launcher`: a module that starts run.py, with its arguments;
+    `prefix`: a command that starts the interpreter. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="bench") as directory:
         here = Path(directory) / "run"
-        finished = python(PROGRAM, f"hydra.run.dir={here}", *overrides, cwd=Path(directory), prefix=prefix, limit=limit)
+        command = (*launcher, PROGRAM, f"hydra.run.dir={here}", *overrides)
+        finished = python(*command, cwd=Path(directory), prefix=prefix, limit=limit)
         return Run(finished, events(here))
 
 

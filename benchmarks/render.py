@@ -1,18 +1,19 @@
-"""The figures of docs/performance.md, made from the records: whatever stands between `<!-- measured: NAME -->` and
+"""The figures of docs/performance.md and docs/scaling.md, made from the records: whatever stands between `<!-- measured: NAME -->` and
 `<!-- end -->` is replaced."""
 
 import re
 from pathlib import Path
 
-from benchmarks import growth, observing, startup, sweep, throughput, time_to_quality
+from benchmarks import growth, observing, processes, startup, sweep, throughput, time_to_quality
 from benchmarks.process import ROOT
 from benchmarks.rounds import FAILED, Figures, Goal, read, table
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = [ROOT / "docs" / name for name in ("performance.md", "scaling.md")]
 SECTIONS = {
     "throughput": throughput,
     "time_to_quality": time_to_quality,
     "sweep": sweep,
+    "processes": processes,
     "observing": observing,
     "startup": startup,
     "growth": growth,

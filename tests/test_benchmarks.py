@@ -94,7 +94,7 @@ def test_every_section_measures_and_tells(name: str, tmp_path: Path) -> None:
         assert rounds.FAILED not in found[0]
     assert "| --- |" in render.section(name, content)
     goals = render.SECTIONS[name].goals(content)
-    assert any(goal.reached is not None for goal in goals)
+    assert any(goal.reached is not None for goal in goals) == (name != "processes")  # which has none
 
 
 def test_rounds_alternate_and_go_on(tmp_path: Path) -> None:
@@ -156,5 +156,6 @@ def test_the_memory_limit_holds(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_the_records_say() -> None:
-    text = render.PAGE.read_text()
-    assert render.page(text, RESULTS) == text
+    for path in render.PAGES:
+        text = path.read_text()
+        assert render.page(text, RESULTS) == text
