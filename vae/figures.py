@@ -72,7 +72,7 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure  # half a second, only when something is drawn
 
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+    return Figure(figsize=(width, height), dpi=100)  # its default margins do: fitted ones cost more than the drawing
 
 
 def _drawn(figure: "Figure") -> Picture:
