@@ -1,5 +1,5 @@
-"""The figures of docs/performance.md and docs/scaling.md, made from the records: whatever stands between `<!-- measured: NAME -->` and
-`<!-- end -->` is replaced."""
+"""The figures of docs/performance.md and docs/scaling.md, made from the records: whatever stands between
+`<!-- measured: NAME -->` and `<!-- end -->` is replaced."""
 
 import re
 from pathlib import Path

@@ -14,11 +14,11 @@ from vae.optimizers import SGD, Adam, Optimizer
 Make = Callable[[Iterable[nn.Parameter]], Optimizer]
 MAKE: dict[str, tuple[Make, Callable[..., torch.optim.Optimizer]]] = {
     "adam": (
-        lambda p: Adam(p, 0.01, 0.8),
-        lambda p: torch.optim.Adam(p, 0.01, betas=(0.8, 0.999), foreach=False),
+        lambda p: Adam(p, 0.01, 0.8, 0.99),
+        lambda p: torch.optim.Adam(p, 0.01, betas=(0.8, 0.99), foreach=False),
     ),
     "adamw": (
-        lambda p: Adam(p, 0.01, 0.9, optimizers.DECAY),
+        lambda p: Adam(p, 0.01, decay=optimizers.DECAY),
         lambda p: torch.optim.AdamW(p, 0.01, foreach=False),
     ),
     "sgd": (lambda p: SGD(p, 0.01, 0.9), lambda p: torch.optim.SGD(p, 0.01, 0.9, foreach=False)),

@@ -5,14 +5,13 @@ importing torch takes) and that look after more, at each step, than a run of thi
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae import schema
 
-BETA2, EPS = 0.999, 1e-8  # of Adam, and AdamW's decay: torch's own
+EPS = 1e-8  # of Adam, and AdamW's decay: torch's own
 DECAY = 0.01
 
 
@@ -20,8 +19,8 @@ class Optimizer(ABC):
     """`step` moves the parameters that have a gradient; always the same ones. `memory` is what it keeps of past
     gradients: lists of tensors like the parameters, by name."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, memory: Iterable[str]) -> None:
-        self.parameters = list(parameters)
+    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float, memory: Iterable[str]) -> None:
+        self.parameters: list[Tensor] = list(parameters)
         self.lr = lr
         self.momentum = momentum
         self.memory = {name: [torch.zeros_like(p, requires_grad=False) for p in self.parameters] for name in memory}
@@ -48,22 +47,22 @@ class Optimizer(ABC):
         self.move(parameters, gradients, {name: [values[i] for i in used] for name, values in self.memory.items()})
 
     @abstractmethod
-    def move(
-        self, parameters: list[nn.Parameter], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]
-    ) -> None: ...
+    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]) -> None:
+        """One step of those parameters, in place."""
 
 
 class Adam(Optimizer):
     """Kingma and Ba 2015, arXiv 1412.6980, algorithm 1; with `decay` AdamW, Loshchilov and Hutter 2019, arXiv
     1711.05101, algorithm 2, where the decay of a step is lr * decay."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, decay: float = 0.0) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.9, beta2: float = 0.999, decay: float = 0.0
+    ) -> None:
         super().__init__(parameters, lr, momentum, ("mean", "square"))
+        self.beta2 = beta2
         self.decay = decay
 
-    def move(
-        self, parameters: list[nn.Parameter], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]
-    ) -> None:
+    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]) -> None:
         kernel = torch._fused_adamw_ if self.decay else torch._fused_adam_
         kernel(
             parameters,
@@ -74,7 +73,7 @@ class Adam(Optimizer):
             [self.count] * len(parameters),
             lr=self.lr,
             beta1=self.momentum,
-            beta2=BETA2,
+            beta2=self.beta2,
             eps=EPS,
             weight_decay=self.decay,
             amsgrad=False,
@@ -86,12 +85,10 @@ class SGD(Optimizer):
     """Stochastic gradient descent with heavy-ball momentum, as torch.optim.SGD has it: velocity = momentum * velocity +
     gradient, and a step of -lr * velocity."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float) -> None:
         super().__init__(parameters, lr, momentum, ("velocity",))
 
-    def move(
-        self, parameters: list[nn.Parameter], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]
-    ) -> None:
+    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]) -> None:
         torch._fused_sgd_(
             parameters,
             gradients,
@@ -106,10 +103,10 @@ class SGD(Optimizer):
         )
 
 
-def build(settings: schema.Train, parameters: Iterable[nn.Parameter]) -> Optimizer:
+def build(settings: schema.Train, parameters: Iterable[Tensor]) -> Optimizer:
     match settings.optimizer:
         case "sgd":
             return SGD(parameters, settings.lr, settings.momentum)
         case "adamw":
-            return Adam(parameters, settings.lr, settings.momentum, DECAY)
-    return Adam(parameters, settings.lr, settings.momentum)
+            return Adam(parameters, settings.lr, settings.momentum, settings.beta2, DECAY)
+    return Adam(parameters, settings.lr, settings.momentum, settings.beta2)

@@ -184,6 +184,7 @@ class Train:
     optimizer: str = one_of("adam", "adamw", "sgd")
     lr: float = within(gt=0)
     momentum: float = within(ge=0, lt=1)  # of the gradient: Adam's beta1
+    beta2: float = within(ge=0, lt=1)  # of the squared gradient: Adam's and AdamW's; sgd has none
     lr_schedule: str = one_of("constant", "cosine")  # cosine: from lr to 0 over the run
     warmup_steps: int = within(ge=0)  # the learning rate rises to lr in a line over this many steps; 0: at once
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
