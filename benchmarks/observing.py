@@ -8,7 +8,7 @@ from benchmarks import ours
 from benchmarks.options import Options
 from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
 
-ROUNDS = 9
+ROUNDS = 7
 STEPS = 1001  # 4 evaluations, 20 frames and 100 rows of figures lie before the last step
 BATCH = 64
 WANTED = 0.05

@@ -16,6 +16,7 @@ from vae.config import InputError, RunFailed
 from vae.data import training_batches
 from vae.fingerprint import Fingerprint
 from vae.follower import Follower
+from vae.machine import keep_freed_memory
 from vae.model import VAE
 from vae.recorder import Recorder, TrainingFigures
 from vae.schema import RunConfig
@@ -191,7 +192,8 @@ def _means(rows: Tensor) -> TrainingFigures:
 
 
 def use_device(settings: schema.Train) -> torch.device:
-    """The device of train.device, with torch's threads and determinism set as the run needs them."""
+    """The device of train.device, with memory, torch's threads and determinism set as the run needs them."""
+    keep_freed_memory()
     # Set even when it is the default: launchers set OMP_NUM_THREADS as they like, and results depend on it.
     torch.set_num_threads(settings.threads or parallel.local(cpu_count(only_physical_cores=True)))
     name = settings.device
