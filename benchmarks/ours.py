@@ -49,7 +49,7 @@ def run(
     prefix: Sequence[str] = (),
     limit: Callable[[], None] | None = None,
 ) -> Run:
-    """Train once, in a directory that is gone afterwards. `launcher`: a module that starts run.py, with its arguments;
+    """Train once, in a directory that is gone afterwards. `launcher`: what the interpreter is given before run.py;
     `prefix`: a command that starts the interpreter. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="bench") as directory:
         here = Path(directory) / "run"

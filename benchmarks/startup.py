@@ -1,7 +1,9 @@
-"""How long until something happens: --help, --cfg job, the end of the first training step; beside importing torch."""
+"""How long until something happens: --help, --cfg job, the end of the first training step; beside importing torch. And
+what the first step waits for."""
 
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,10 @@ from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, s
 ROUNDS = 5
 WANTED = 1.3
 TORCH, FIRST = "import torch", "first training step"
+IMPORTED = re.compile(r"import time: +\d+ \| +(\d+) \| +(\S+)$", re.MULTILINE)  # microseconds, all it imports with it
+PACKAGES = {"hydra": "Hydra", "torch": "torch", "vae.tracking": "TensorBoard"}
+PROFILED = ["-X", "importtime"]
+WAITED = "what the first step waits for"
 CALLS = {"run.py --help": ["--help"], "run.py --cfg job": ["--cfg", "job"]}
 
 
@@ -22,6 +28,7 @@ def measure(options: Options) -> None:
         TORCH: import_torch,
         **{name: partial(call, arguments) for name, arguments in CALLS.items()},
         FIRST: partial(first_step, options),
+        WAITED: partial(waited, options),
     }
     record.alternate(contestants, options.rounds or ROUNDS)
     record.finish()
@@ -39,11 +46,25 @@ def call(arguments: list[str]) -> Figures:
         return {"seconds": python(ours.PROGRAM, *arguments, cwd=Path(directory)).seconds}
 
 
+def one_step(options: Options, launcher: Sequence[str] = ()) -> ours.Run:
+    here = [f"train.threads={options.threads}", "train.device=cpu", *options.data(), *options.quick()]
+    return ours.run("train.steps=1", "train.log_every=1", *here, launcher=launcher)
+
+
 def first_step(options: Options) -> Figures:
     """Until the first step is done and logged; the memory is of the whole run that consists of this step."""
-    here = [f"train.threads={options.threads}", "train.device=cpu"]
-    done = ours.run("train.steps=1", "train.log_every=1", *here, *options.data(), *options.quick())
+    done = one_step(options)
     return {"seconds": done.wall(ours.STEP, 1) - done.finished.started, "peak_mib": done.finished.peak_rss_mib}
+
+
+def waited(options: Options) -> Figures:
+    """Seconds of the imports, and from the beginning of the process until the prediction is logged, which the first
+    step follows."""
+    done = one_step(options, PROFILED)
+    imports = {name: int(spent) / 1e6 for spent, name in IMPORTED.findall(done.finished.stderr)}
+    found = {label: imports[name] for name, label in PACKAGES.items() if name in imports}
+    begun, first = done.wall(ours.LOOP_BEGINS, 0), done.wall(ours.STEP, 1)
+    return found | {"until the prediction": begun - done.finished.started, "the first step": first - begun}
 
 
 def tables(content: Figures) -> str:
@@ -58,7 +79,16 @@ def tables(content: Figures) -> str:
         for name in (TORCH, *CALLS, FIRST)
     ]
     said = "Seconds from the start of the process, on mnist5k with conv_vae; peak memory of the whole process."
-    return f"{said}\n\n{table(['until', 'seconds', 'of importing torch', 'peak memory, MiB'], rows)}"
+    parts = [said, table(["until", "seconds", "of importing torch", "peak memory, MiB"], rows)]
+    if found := measured.get(WAITED):
+        shares = ", ".join(f"{label} {spread(values(found, label))}" for label in PACKAGES.values())
+        until, first = (spread(values(found, key)) for key in ("until the prediction", "the first step"))
+        parts.append(
+            f"What the first step waits for, in seconds, with `python -X importtime` (which itself takes time): the imports "
+            f"of {shares}; until the prediction, with the configuration, the digits and their spectrum, {until}; the first "
+            f"frame of the film and the first step {first}."
+        )
+    return "\n\n".join(parts)
 
 
 def goals(content: Figures) -> list[Goal]:

@@ -56,7 +56,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be a process of its own runs in this one, where torch is loaded already."""
 
     def python(*arguments: str, cwd: Path, **_: object) -> Finished:
-        flag, *rest = arguments
+        flag, *rest = arguments[2:] if arguments[0] == "-X" else arguments
         said, started = io.StringIO(), time.time()
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", [flag, *rest[1:]] if flag == "-m" else [flag, *rest])
