@@ -48,5 +48,5 @@ check: $(VENV)/installed-dev    ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-bench  ## the figures of docs/performance.md, hours on an idle machine; ARGS="throughput --rounds 3"
+bench: $(VENV)/installed-bench  ## the figures of docs/performance.md and docs/scaling.md, hours on an idle machine; ARGS="throughput --rounds 3"
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -32,7 +32,7 @@ def name(model: str, processes: int) -> str:
 
 
 def training(options: Options, model: str, processes: int, warmup: int, steps: int) -> Figures:
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes > 1 else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     done = ours.run(
         *(f"model={model}", f"train.steps={warmup + steps}", f"train.log_every={min(warmup, 20)}", "train.device=cpu"),
         *(f"train.threads={options.threads // processes}", f"train.eval_every={warmup + steps}"),

@@ -13,7 +13,7 @@ from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, s
 ROUNDS = 3
 STEPS = 1000
 WANTED = 0.75
-BASIC, JOBLIB, ALL = "basic launcher", "joblib, one thread a run", "the same, all four runs at once"
+BASIC, JOBLIB, ALL = "basic launcher", "joblib, one thread a run", "joblib, one thread a run, all four at once"
 ONE_THREAD = ["hydra/launcher=joblib", "train.threads=1"]
 LAUNCHERS = {BASIC: [], JOBLIB: ONE_THREAD, ALL: [*ONE_THREAD, "hydra.launcher.n_jobs=4"]}
 

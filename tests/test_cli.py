@@ -45,16 +45,24 @@ def test_the_config_is_shown_without_torch(tmp_path: Path) -> None:
 
 
 def test_one_run_in_its_own_process(digits: list[str], tmp_path: Path) -> None:
-    done = python(str(ROOT / "run.py"), *QUICK, *digits, "model=mlp_vae", "anneal=delayed", cwd=tmp_path)
+    program = ["-X", "importtime", str(ROOT / "run.py")]
+    done = python(*program, *QUICK, *digits, "model=mlp_vae", "anneal=delayed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (directory,) = (tmp_path / "outputs").glob("*/*")
     assert directory.name.endswith("_mlp_vae_delayed")
     assert "test MSE" in done.stdout
     assert f"tensorboard --logdir {directory.relative_to(tmp_path)}" in done.stdout
     assert (directory / ".hydra" / "config.yaml").exists()
-    lines = done.stderr.splitlines()  # plain ones: the prediction, events, one an evaluation
+    everything = done.stderr.splitlines()
+    lines = [line for line in everything if not line.startswith("import time:")]
+    # Plain ones: the prediction, events, one an evaluation.
     assert lines[0].startswith("Prediction: t = ")
     assert sum("mlp_vae_delayed  step" in line and "mse" in line for line in lines) == 2
+    names = [line.split("|")[-1].strip() for line in everything if line.startswith("import time:")]
+    assert "torch" in names
+    assert "torch._dynamo" not in names  # torch's compiler: as long as importing torch
+    before = [line.split("|")[-1].strip() for line in everything[: everything.index(lines[0])]]
+    assert not {"matplotlib", "sklearn", "torchvision"} & set(before)  # until the first step
 
 
 def test_multirun(digits: list[str], program: Program, tmp_path: Path) -> None:

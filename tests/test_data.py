@@ -56,3 +56,9 @@ def test_batches_can_start_anywhere() -> None:
 def test_uint8_becomes_unit_interval() -> None:
     split = Split(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1))
     assert split.batch(slice(None)).flatten().tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_images_are_looked_up_where_they_are() -> None:
+    """An index on the CPU finds images on another device: here meta, which has no values."""
+    split = Split(torch.zeros(4, 1, 2, 2, dtype=torch.uint8, device="meta"))
+    assert split.stored(torch.tensor([2, 0])).shape == (2, 1, 2, 2)

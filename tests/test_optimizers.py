@@ -63,10 +63,13 @@ def test_the_state_is_all_there_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", MAKE)
 def test_without_a_gradient_nothing_moves(name: str) -> None:
-    model = network()
+    model, whole = network(), network()
+    first, *others = model.parameters()
     unused = nn.Parameter(torch.ones(3))
-    descend(model, MAKE[name][0]([*model.parameters(), unused]), 2)
+    descend(model, MAKE[name][0]([first, unused, *others]), 3)
+    descend(whole, MAKE[name][0](whole.parameters()), 3)
     assert torch.equal(unused, torch.ones(3))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
 
 
 def test_the_compiler_is_not_imported() -> None:

@@ -131,6 +131,9 @@ def test_what_is_logged(digits: list[str], tmp_path: Path) -> None:
     assert drawn | {"spectrum", "kl_per_dimension", "aggregate_posterior"} <= set(images)
     assert {"collapse/active_units", "collapse/mutual_information", "collapse/reconstruction_gap"} <= set(scalars)
     assert {"prediction/predicted_active_units", "prediction/largest_eigenvalue"} <= set(scalars)
+    eigenvalues = scalars["prediction/eigenvalue"]
+    assert [event.step for event in eigenvalues] == [*range(1, 101)]
+    assert eigenvalues[0].value == pytest.approx(record["largest_eigenvalue"])
     histograms = {f"collapse/{name}" for name in ("kl_per_dimension", "mu_variance", "dimension_gap", "sensitivity")}
     assert histograms <= set(events.Tags()["histograms"])
     assert events.Images("training")[0].encoded_image_string == (tmp_path / "training.gif").read_bytes()

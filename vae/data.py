@@ -42,7 +42,9 @@ class Split:
         return images.to(torch.float32, copy=True) if images.is_floating_point() else images.float().div_(255)
 
     def stored(self, index: Tensor | slice) -> Tensor:
-        """Images (B, C, H, W) as they are stored."""
+        """Images (B, C, H, W) as they are stored, where they are stored."""
+        if isinstance(index, Tensor):
+            index = index.to(self.images.device)
         rows = index if self.rows is None else self.rows[index]
         return self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows)
 

@@ -120,8 +120,8 @@ def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor
     """(d,): the mean over codes z (B, d) of |d decode / d z_j|, the length of the change of the image (in pixel
     values) for a unit of z_j. Exact. 0: a dead decoder.
 
-    J^T u is linear in u, and its derivative by u along the j-th direction is column j of J: two reverse passes do what
-    forward-mode differentiation does, and torch's imports its compiler."""
+    One reverse pass gives J^T u as a function of u, linear in it; one more for each j gives column j of J. Torch's
+    forward mode would do the same, but imports torch's compiler."""
     with torch.enable_grad():
         codes = z.detach().requires_grad_()
         images = decode(codes)

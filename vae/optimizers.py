@@ -11,19 +11,19 @@ from torch import Tensor
 
 from vae import schema
 
-EPS = 1e-8  # of Adam, and AdamW's decay: torch's own
-DECAY = 0.01
+EPS = 1e-8  # of Adam: torch's own
+DECAY = 0.01  # of AdamW: torch's own
 
 
 class Optimizer(ABC):
     """`step` moves the parameters that have a gradient; always the same ones. `memory` is what it keeps of past
     gradients: lists of tensors like the parameters, by name."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float, memory: Iterable[str]) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float, names: Iterable[str]) -> None:
         self.parameters: list[Tensor] = list(parameters)
         self.lr = lr
         self.momentum = momentum
-        self.memory = {name: [torch.zeros_like(p, requires_grad=False) for p in self.parameters] for name in memory}
+        self.memory = {name: [torch.zeros_like(p) for p in self.parameters] for name in names}
         self.count = torch.zeros((), device=self.parameters[0].device)  # steps, where the kernels want it
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -40,11 +40,10 @@ class Optimizer(ABC):
 
     @torch.no_grad()
     def step(self) -> None:
-        used = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         self.count += 1
-        parameters = [self.parameters[i] for i in used]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        self.move(parameters, gradients, {name: [values[i] for i in used] for name, values in self.memory.items()})
+        used = [(i, p, p.grad) for i, p in enumerate(self.parameters) if p.grad is not None]
+        memory = {name: [values[i] for i, _, _ in used] for name, values in self.memory.items()}
+        self.move([p for _, p, _ in used], [gradient for _, _, gradient in used], memory)
 
     @abstractmethod
     def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]) -> None:
@@ -86,13 +85,13 @@ class SGD(Optimizer):
     gradient, and a step of -lr * velocity."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float) -> None:
-        super().__init__(parameters, lr, momentum, ("velocity",))
+        super().__init__(parameters, lr, momentum, ("velocity",) if momentum else ())
 
     def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Mapping[str, list[Tensor]]) -> None:
         torch._fused_sgd_(
             parameters,
             gradients,
-            memory["velocity"] if self.momentum else [],
+            memory.get("velocity", []),
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=0.0,

@@ -27,7 +27,7 @@ from vae.tracking import Tracker, tag
 from vae.verdict import Verdict, Watch
 
 GIF = "training.gif"
-PROJECTED = 1000  # test images in the projector
+PROJECTED, SHOWN = 1000, 100  # test images in the projector, eigenvalues in TensorBoard's curve
 
 
 class TrainingFigures(NamedTuple):
@@ -71,13 +71,14 @@ class Recorder:
         self.resumed = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
+        """To be taken in a `pause`, which brings the time up to date."""
         return {
             "written": self.tracker.events.written(),
             "history": self.history.state_dict(),
             "film": self.film.state_dict(),
             "watch": self.watch.state_dict(),
             "logged": list(self.logged),
-            "training_seconds": self.training_seconds,  # until the last pause
+            "training_seconds": self.training_seconds,
             "seconds": time.perf_counter() - self.started,
         }
 
@@ -89,6 +90,7 @@ class Recorder:
         self.logged = (int(state["logged"][0]), float(state["logged"][1]))
         self.training_seconds = float(state["training_seconds"])
         self.started -= float(state["seconds"])
+        self.resumed = time.perf_counter()
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -112,6 +114,8 @@ class Recorder:
                 "predicted_collapse_weight": optimum.collapse_weight,
                 "predicted_t": optimum.t,
             }
+        for component, eigenvalue in enumerate(self.spectrum.eigenvalues[:SHOWN].tolist(), start=1):
+            self.tracker.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
         self.tracker.scalars({f"prediction/{key}": value for key, value in values.items()}, 0)
         rises = self.config.anneal.name not in ("constant", "no_kl")
         objective = self.config.objective.name
@@ -191,7 +195,8 @@ class Recorder:
         found = record.description(
             config, self.model, self.likelihood, self.spectrum, optimum, step, weight, self.final_weight
         )
-        expected = self._expected(self.final_weight)  # drawn here: nobody waits for matplotlib before the end
+        # At the end, so that no training waits for matplotlib; the curve of the eigenvalues is there from the start.
+        expected = self._expected(self.final_weight)
         self.tracker.picture("spectrum", figures.spectrum_figure(self.spectrum, expected, self.model.latent_dim), 0)
         heatmap = self.history.save(self.directory)
         if heatmap is not None:

@@ -96,7 +96,7 @@ class Tracker:
         self.events.close()
 
     def _encoded(self, tag: str, content: bytes, height: int, width: int, step: int) -> None:
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+        image = Summary.Image(height=height, width=width, encoded_image_string=content)
         self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def _add(self, summary: Summary, step: int) -> None:
