@@ -84,9 +84,9 @@ def tables(content: Figures) -> str:
         shares = ", ".join(f"{label} {spread(values(found, label))}" for label in PACKAGES.values())
         until, first = (spread(values(found, key)) for key in ("until the prediction", "the first step"))
         parts.append(
-            f"What the first step waits for, in seconds, with `python -X importtime` (which itself takes time): the imports "
-            f"of {shares}; until the prediction, with the configuration, the digits and their spectrum, {until}; the first "
-            f"frame of the film and the first step {first}."
+            "What the first step waits for, in seconds, with `python -X importtime` (which itself takes time): the "
+            f"imports of {shares}; until the prediction, with the configuration, the digits and their spectrum, {until}; "
+            f"the first frame of the film and the first step {first}."
         )
     return "\n\n".join(parts)
 
