@@ -85,8 +85,8 @@ def tables(content: Figures) -> str:
         until, first = (spread(values(found, key)) for key in ("until the prediction", "the first step"))
         parts.append(
             "What the first step waits for, in seconds, with `python -X importtime` (which itself takes time): the "
-            f"imports of {shares}; until the prediction, with the configuration, the digits and their spectrum, {until}; "
-            f"the first frame of the film and the first step {first}."
+            f"imports of {shares}; until the prediction, with configuration, digits and spectrum, {until}; the first "
+            f"frame of the film and the first step {first}."
         )
     return "\n\n".join(parts)
 

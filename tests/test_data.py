@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from vae.data import Split, hold_out, training_batches
 from vae.datasets import embedded_digits
@@ -58,7 +59,15 @@ def test_uint8_becomes_unit_interval() -> None:
     assert split.batch(slice(None)).flatten().tolist() == pytest.approx([0, 0.2, 1])
 
 
-def test_images_are_looked_up_where_they_are() -> None:
-    """An index on the CPU finds images on another device: here meta, which has no values."""
-    split = Split(torch.zeros(4, 1, 2, 2, dtype=torch.uint8, device="meta"))
-    assert split.stored(torch.tensor([2, 0])).shape == (2, 1, 2, 2)
+@pytest.mark.parametrize(("stored", "asked"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_images_are_looked_up_where_they_are(stored: str, asked: str) -> None:
+    """In torch's fake mode, which has devices that are not there and refuses what mixes them."""
+    with FakeTensorMode():
+        images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8, device=stored)
+        index = torch.tensor([2, 0], device=asked)
+        with pytest.raises(RuntimeError, match="same device"):
+            images.index_select(0, index)
+        rows = torch.tensor([3, 2, 1], device=stored)
+        for split in (Split(images), Split(images, rows=rows, mapped=True)):
+            assert split.stored(index).shape == (2, 1, 2, 2)
+            assert split.stored(index).device.type == stored
