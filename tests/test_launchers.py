@@ -28,7 +28,7 @@ def sweep(directory: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 def launched(launcher: str, digits: list[str], tmp_path: Path, weights: Weights, *more: str) -> None:
-    settings = [*QUICK, *digits, "train.threads=2", "train.steps=12", "model=mlp_vae,conv_vae"]
+    settings = [*QUICK, *digits, "train.threads=2", "model=mlp_vae,conv_vae"]
     basic = sweep(tmp_path / "basic", *settings)
     other = sweep(tmp_path / "other", *settings, f"hydra/launcher={launcher}", *more)
     assert basic.returncode == other.returncode == 0, other.stderr
