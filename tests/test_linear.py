@@ -57,6 +57,7 @@ def test_an_objective_that_asks_for_collapse_gets_it(tmp_path: Path) -> None:
     assert record["linear_kept"] == record["optimum_kept"] == 0
 
 
+@pytest.mark.slow
 def test_weights_up_to_signed_permutation(tmp_path: Path) -> None:
     """W_i = sqrt(lambda_i - t) u_i, and Var(mu_i) = 1 - t / lambda_i; a dimension without use has neither."""
     t = 0.4
