@@ -12,7 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure SECTIONs (default: all), print their tables, fill those of docs/performance.md. A section "
-        "that was interrupted goes on; one that is complete is kept.",
+        "that was interrupted is resumed; one that is complete is kept.",
     )
     defaults = Options()
     parser.add_argument(
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=defaults.threads, help=f"default: {defaults.threads}")
     parser.add_argument("--scratch", type=Path, default=defaults.scratch, help="directory for large files")
     parser.add_argument("--large", type=float, default=defaults.large, help="GiB of the data that exceed memory")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="of versions: the checkout to compare this one with")
     parser.add_argument("--results", type=Path, help="where the records go (default: benchmarks/results)")
     parser.add_argument("--fresh", action="store_true", help="measure again what is complete")
     parser.add_argument("--smoke", action="store_true", help="a few steps of each, to see that all works")
@@ -34,6 +35,11 @@ def main() -> None:
     root = find_mnist(given.root)
     if root is None and (given.root or given.dataset == "mnist"):
         parser.error("no MNIST there (looked for MNIST/raw/train-images-idx3-ubyte): see --root")
+    before = given.before and given.before.expanduser().resolve()
+    if before and not (before / "run.py").is_file():
+        parser.error(f"--before {given.before}: no checkout of this project (looked for run.py)")
+    if before is None and "versions" in given.sections:
+        parser.error("versions: give another checkout of this project with --before DIR")
     options = Options(
         root=root,
         dataset=given.dataset,
@@ -42,6 +48,7 @@ def main() -> None:
         results=given.results or (RESULTS / "smoke" if given.smoke else RESULTS),
         scratch=given.scratch,
         large=given.large,
+        before=before,
         fresh=given.fresh,
         smoke=given.smoke,
     )

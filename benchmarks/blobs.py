@@ -7,10 +7,10 @@ import numpy as np
 
 def blobs(path: Path, count: int, side: int) -> Path:
     """A .npy of `count` uint8 images (side, side), one blob each. Written block by block: this process stays small."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     axis = np.arange(side)
     block = min(count, max(2, 2**21 // side**2))
-    row, column = chance.uniform(0.2 * side, 0.8 * side, (2, block, 1))
+    row, column = rng.uniform(0.2 * side, 0.8 * side, (2, block, 1))
     bump = [np.exp(-(((axis - centre) / (0.15 * side)) ** 2)) for centre in (row, column)]
     images = (255 * bump[0][:, :, None] * bump[1][:, None, :]).astype(np.uint8)
     with path.open("wb") as file:

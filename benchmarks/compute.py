@@ -1,5 +1,5 @@
 """The training step alone, without logging, beside what the machine's matrix product can do: FLOPs of a step, their
-rate as a part of the rate of a square product, and where the step's time goes. A process of its own:
+rate as a fraction of the rate of a square product, and where the step's time goes. A process of its own:
 `python -m benchmarks.compute --model conv_vae --precision fp32 --threads 2`"""
 
 import argparse
@@ -9,46 +9,34 @@ import time
 from collections.abc import Callable
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.process import ROOT
-from vae import config as conf
-from vae import datasets, objective, optimizers
-from vae.data import training_batches
-from vae.model import VAE
-from vae.streams import generator
-from vae.train import use_device
+from benchmarks import ours
+from vae.training.optimizer import learning_rate
+from vae.training.setup import prepare
 
 REPEATS = 5
 PROFILED = 20  # steps
+ENDLESS = 10**9  # steps: it is stopped from outside
 OPERATIONS = 12  # rows of the profile
 
 
 def training_step(overrides: list[str]) -> Callable[[], None]:
-    """One step of the loop in vae.train: data, forward, backward, Adam."""
-    conf.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = conf.load(compose("config", overrides))
-    device = use_device(config.train)
-    data = datasets.load(config.dataset).to(device)
-    likelihood = objective.build(config.objective, config.model.output, data.train.shape).to(device)
-    model = VAE(config.model, likelihood.link_name, data.train.shape, config.seed).to(device)
-    optimizer = optimizers.build(config.train, model.parameters())
-    batches = training_batches(data.train, config.train.batch_size, config.seed)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
+    """One step of the loop in vae.training.loop: data, forward, backward, Adam."""
+    config = ours.composed(*overrides, f"train.steps={ENDLESS}")
+    setup = prepare(config)
+    subject, optimizer = setup.subject, setup.optimizer
+    batches = setup.batches(after=0)
 
     def step() -> None:
-        images = next(batches)
-        noise = torch.randn(len(images), model.latent_dim, generator=generator(0, "noise", 0, device), device=device)
-        with autocast:
-            posterior = model.encode(images)
-            raw = model.raw(posterior.sample(noise))
-        loss = likelihood(images, raw).loss + posterior.kl().mean(0).sum()
+        number, images = next(batches)
+        with setup.autocast():
+            posterior, raw = setup.network(images, setup.noise(number))
+        loss = subject.likelihood(images, raw).loss + posterior.kl().mean(0).sum()
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.step(learning_rate(config.train, number))
 
     return step
 
@@ -89,14 +77,14 @@ def main() -> None:
     table = profiled.key_averages().table(
         sort_by="self_cpu_time_total", row_limit=OPERATIONS, max_name_column_width=40, max_src_column_width=0
     )
-    figures = {
+    metrics = {
         "flops_per_step": flops,
         "step_seconds": step_seconds,
         "gemm_flops_per_second": statistics.median(rates),
         "fraction": statistics.median(flops / spent / rate for (spent, _), rate in zip(pairs, rates, strict=True)),
         "profile": table,
     }
-    print(json.dumps(figures))
+    print(json.dumps(metrics))
 
 
 if __name__ == "__main__":

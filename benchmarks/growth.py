@@ -14,7 +14,7 @@ from benchmarks import ours
 from benchmarks.blobs import blobs
 from benchmarks.options import GIGABYTE, Options
 from benchmarks.process import python
-from benchmarks.rounds import FAILED, Figures, Goal, Measured, Record, median, spread, table, values
+from benchmarks.rounds import FAILED, Goal, Measured, Metrics, Record, median, spread, table, values
 
 ROUNDS = 3
 TIMES = (1, 2, 4, 8)
@@ -24,7 +24,7 @@ BATCH = 64
 LIMIT = 2 * GIGABYTE
 LARGE_SIDE = 64  # an image is then one page of memory
 IN_MEMORY, BEYOND = "in memory", "beyond memory"
-LINEAR = 1.1  # the greatest exponent that counts as linear
+LINEAR = 1.1  # max exponent that counts as linear
 MODELS = {"images": "mlp_vae", "pixels": "conv_vae"}
 
 
@@ -33,7 +33,7 @@ def measure(options: Options) -> None:
     steps = 4 if options.smoke else 300
     settings = {"images": images, "steps": steps, "threads": options.threads, "large_gib": options.large}
     record = Record("growth", options.results, settings, options.fresh)
-    contestants: dict[str, Callable[[], Figures]] = {}
+    contestants: dict[str, Callable[[], Metrics]] = {}
     for factor, side in zip(times, SIDES, strict=False):
         contestants[f"images {factor}"] = partial(train, options, steps, images * factor, 28, "mlp_vae")
         contestants[f"pixels {factor}"] = partial(train, options, steps, images, side, "conv_vae")
@@ -44,7 +44,7 @@ def measure(options: Options) -> None:
     record.finish()
 
 
-def train(options: Options, steps: int, images: int, side: int, model: str) -> Figures:
+def train(options: Options, steps: int, images: int, side: int, model: str) -> Metrics:
     with tempfile.TemporaryDirectory(dir=options.scratch) as directory:
         paths = [blobs(Path(directory) / "train.npy", images, side), blobs(Path(directory) / "test.npy", 100, side)]
         return training(options, steps, model, paths)
@@ -57,11 +57,12 @@ def training(
     paths: list[Path],
     prefix: list[str] | None = None,
     limit: Callable[[], None] | None = None,
-) -> Figures:
-    """Time per step in the second half of a short run that looks at nothing, start-up, peak memory."""
+) -> Metrics:
+    """Time per step in the second half of a short run that observes nothing, start-up, peak memory."""
     done = ours.run(
         *("dataset=arrays", f"dataset.train={paths[0]}", f"dataset.test={paths[1]}", f"model={model}"),
-        *(f"train.steps={steps}", f"train.log_every={steps // 2}", f"train.eval_every={steps}", "pictures.gif_every=0"),
+        *(f"train.steps={steps + 1}", f"train.log_every={steps // 2}", f"train.eval_every={steps + 1}"),
+        "pictures.gif_every=0",
         *(f"train.threads={options.threads}", "train.device=cpu", *options.quick()),
         prefix=prefix or [],
         limit=limit,
@@ -74,10 +75,10 @@ def training(
     }
 
 
-def several(options: Options, runs: int, directory: Path) -> Figures:
+def several(options: Options, runs: int, directory: Path) -> Metrics:
     """Small runs one after the other in one process, seed by seed."""
     done = python(
-        *(ours.PROGRAM, "-m", *options.data(), f"seed=range({runs})", "model=mlp_vae", "hydra.sweep.dir=sweep"),
+        *(ours.program(), "-m", *options.data(), f"seed=range({runs})", "model=mlp_vae", "hydra.sweep.dir=sweep"),
         *(f"train.steps={2 if options.smoke else 50}", "train.eval_every=25"),
         *(f"train.threads={options.threads}", "train.device=cpu", *options.quick()),
         cwd=directory,
@@ -85,12 +86,12 @@ def several(options: Options, runs: int, directory: Path) -> Figures:
     return {"seconds": done.seconds, "peak_mib": done.peak_rss_mib, "anonymous_mib": done.peak_anon_mib}
 
 
-def sweep(options: Options, runs: int) -> Figures:
+def sweep(options: Options, runs: int) -> Metrics:
     with tempfile.TemporaryDirectory() as directory:
         return several(options, runs, Path(directory))
 
 
-def report(options: Options, runs: int) -> Figures:
+def report(options: Options, runs: int) -> Metrics:
     """The report of so many runs, alone."""
     with tempfile.TemporaryDirectory() as directory:
         several(options, runs, Path(directory))
@@ -116,7 +117,7 @@ def beyond_memory(options: Options, record: Record, steps: int) -> None:
         test = blobs(path / "test.npy", 100, LARGE_SIDE)
         small = blobs(path / "small.npy", max(200, count // 40), LARGE_SIDE)
         large = blobs(path / "large.npy", count, LARGE_SIDE)
-        contestants: dict[str, Callable[[], Figures]] = {
+        contestants: dict[str, Callable[[], Metrics]] = {
             IN_MEMORY: partial(training, options, steps, "conv_vae", [small, test]),
             BEYOND: partial(training, options, steps, "conv_vae", [large, test], prefix, limit),
         }
@@ -139,7 +140,7 @@ def memory_limit() -> tuple[list[str], Callable[[], None] | None, str]:
 
 
 def grown(measured: Measured, kind: str, key: str) -> list[tuple[int, float]]:
-    """(factor, median) of a figure."""
+    """(factor, median) of a metric."""
     found = [(int(name.split()[1]), median(values(measured[name], key))) for name in measured if name.startswith(kind)]
     return [(factor, value) for factor, value in found if value is not None]
 
@@ -166,7 +167,7 @@ GROWING = {
 }
 
 
-def tables(content: Figures) -> str:
+def tables(content: Metrics) -> str:
     measured: Measured = content["measured"]
     settings = content["settings"]
     rows = []
@@ -187,13 +188,13 @@ def tables(content: Figures) -> str:
     return "\n\n".join(parts)
 
 
-def larger(content: Figures) -> str:
+def larger(content: Metrics) -> str:
     rows = []
     for name in (IN_MEMORY, BEYOND):
         found = content["measured"].get(name, [])
         rates = [BATCH / seconds for seconds in values(found, "step_seconds")]
         memory = [spread(values(found, key)) for key in ("start_seconds", "peak_mib", "anonymous_mib")]
-        failed = [figures[FAILED] for figures in found if FAILED in figures]
+        failed = [metrics[FAILED] for metrics in found if FAILED in metrics]
         rows.append([name, spread(rates) if rates else f"failed: {failed[-1] if failed else '–'}", *memory])
     said = (
         f"{content['settings']['large_gib']:g} GiB of 64x64 images in a .npy, with at most 2 GiB of memory "
@@ -203,16 +204,16 @@ def larger(content: Figures) -> str:
     return f"{said}\n\n{table(['', 'images/s', 'start-up, s', 'peak resident, MiB', 'peak anonymous, MiB'], rows)}"
 
 
-def goals(content: Figures) -> list[Goal]:
+def goals(content: Metrics) -> list[Goal]:
     measured: Measured = content["measured"]
     found = []
     for (kind, key), what in GROWING.items():
         text = f"{what} at most linear in {kind if kind in MODELS else f'the runs of a {kind}'} (exponent)"
-        found.append(Goal.most(text, exponent(grown(measured, kind, key)), LINEAR))
+        found.append(Goal.at_most(text, exponent(grown(measured, kind, key)), LINEAR))
     points = grown(measured, "images", "peak_mib")
     if len(points) > 1:
         (first, low), (last, high) = points[0], points[-1]
         added = content["settings"]["images"] * (last - first) * 28 * 28 / 2**20
         text = "a byte of uint8 data takes one byte of memory, up to a tenth (bytes a byte)"
-        found.append(Goal.most(text, (high - low) / added, 1.1))
+        found.append(Goal.at_most(text, (high - low) / added, 1.1))
     return found

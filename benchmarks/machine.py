@@ -40,10 +40,11 @@ def processor() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def code() -> str:
-    """A digest of what is measured: figures of two versions are never mixed in one record."""
-    files = [path for name in MEASURED for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
+def code(checkout: Path = ROOT) -> str:
+    """A digest of what is measured: two versions are never mixed in one record."""
+    places = [checkout / name for name in MEASURED]
+    files = [path for place in places for path in [place, *place.rglob("*")] if path.is_file()]
     digest = hashlib.sha256()
     for path in sorted(path for path in files if path.suffix in (".py", ".yaml", ".html")):
-        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+        digest.update(f"{path.relative_to(checkout)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,23 +1,33 @@
 """The lab as its user runs it: run.py in a process of its own, timed by the wall time that TensorBoard's file holds
-with every figure. So nothing is patched, and what logging and looking cost is in the time."""
+with every scalar. So nothing is patched, and what logging and observing cost is in the time."""
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.process import ROOT, Failed, Finished, python
 
-PROGRAM = str(ROOT / "run.py")
-LOOP_BEGINS = "prediction/largest_eigenvalue"  # the last figure that is logged before the loop
-STEP = "train/loss"  # logged after a step, before that step's evaluation, pictures and checkpoint
+if TYPE_CHECKING:
+    from vae.config.schema import RunConfig
+
+LOOP_BEGINS = "prediction/largest_eigenvalue"  # the last scalar that is logged before the loop
+# Logged after a step and the evaluation that is due at it, before its pictures and checkpoint. So no time ends at the
+# last step of a run, whose evaluation is thorough: what is timed is followed by one step more.
+STEP = "train/loss"
+
+
+def program(checkout: Path = ROOT) -> str:
+    return str(checkout / "run.py")
 
 
 @dataclass(frozen=True)
 class Run:
     finished: Finished
     scalars: dict[str, list[tuple[int, float, float]]]  # of each tag: step, time.time(), value
+    result: dict[str, Any]  # result.json
 
     def wall(self, tag: str, step: int) -> float:
         """time.time() at which `tag` was logged at `step`."""
@@ -45,17 +55,18 @@ class Run:
 
 def run(
     *overrides: str,
+    checkout: Path = ROOT,
     launcher: Sequence[str] = (),
     prefix: Sequence[str] = (),
     limit: Callable[[], None] | None = None,
 ) -> Run:
-    """Train once, in a directory that is gone afterwards. `launcher`: what the interpreter is given before run.py;
-    `prefix`: a command that starts the interpreter. Raises Failed."""
+    """Train once, in a directory that is gone afterwards. `checkout`: whose run.py; `launcher`: what the interpreter
+    is given before it; `prefix`: a command that starts the interpreter. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="bench") as directory:
         here = Path(directory) / "run"
-        command = (*launcher, PROGRAM, f"hydra.run.dir={here}", *overrides)
-        finished = python(*command, cwd=Path(directory), prefix=prefix, limit=limit)
-        return Run(finished, events(here))
+        command = (*launcher, program(checkout), f"hydra.run.dir={here}", *overrides)
+        finished = python(*command, cwd=Path(directory), checkout=checkout, prefix=prefix, limit=limit)
+        return Run(finished, events(here), json.loads((here / "result.json").read_text()))
 
 
 def events(directory: Path) -> dict[str, list[tuple[int, float, float]]]:
@@ -67,6 +78,16 @@ def events(directory: Path) -> dict[str, list[tuple[int, float, float]]]:
         tag: [(event.step, event.wall_time, event.value) for event in found.Scalars(tag)]
         for tag in found.Tags()["scalars"]
     }
+
+
+def composed(*overrides: str) -> "RunConfig":
+    """The checked configuration that these overrides give, in this process."""
+    from hydra import compose, initialize_config_dir
+
+    from vae.config.load import load
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return load(compose("config", list(overrides)))
 
 
 def dataset(root: str | None) -> list[str]:

@@ -103,8 +103,8 @@ def digits(root: str | None, train: bool) -> Any:
     """MNIST from `root`, or the embedded digits, which torchvision does not have."""
     if root is not None:
         return datasets.MNIST(root, train=train, transform=transforms.ToTensor())
-    from vae.data import hold_out
-    from vae.datasets import embedded_digits
+    from vae.data.readers import embedded_digits
+    from vae.data.split import hold_out
 
     data = hold_out(embedded_digits(), 0.2, 0)
     return Digits((data.train if train else data.test).images[:, 0].numpy())
@@ -134,8 +134,8 @@ class Stopwatch:
 
     def answer(self) -> None:
         """For the process that started this one."""
-        figures = {"images_per_second": self.images / self.seconds, "seconds": self.seconds}
-        print(f"\n{json.dumps(figures)}", flush=True)
+        metrics = {"images_per_second": self.images / self.seconds, "seconds": self.seconds}
+        print(f"\n{json.dumps(metrics)}", flush=True)
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:

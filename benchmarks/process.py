@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-SAMPLED_EVERY = 0.05  # seconds between two looks at anonymous memory
+SAMPLED_EVERY = 0.05  # seconds between two samples of anonymous memory
 PATIENCE = 3 * 3600  # seconds after which a child is given up
 
 
@@ -38,11 +38,17 @@ class Finished:
         return found
 
 
-def python(*arguments: str, cwd: Path, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Finished:
-    """Run this interpreter, with this project importable. `prefix`: a command that starts it, `limit`: called in the
-    child before it begins. Raises Failed."""
+def python(
+    *arguments: str,
+    cwd: Path,
+    checkout: Path = ROOT,
+    prefix: Sequence[str] = (),
+    limit: Callable[[], None] | None = None,
+) -> Finished:
+    """Run this interpreter, with the packages of `checkout` importable. `prefix`: a command that starts it, `limit`:
+    called in the child before it begins. Raises Failed."""
     command = [*prefix, sys.executable, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHONWARNINGS": "ignore"}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started, clock = time.time(), time.perf_counter()
         child = subprocess.Popen(
@@ -80,7 +86,7 @@ def python(*arguments: str, cwd: Path, prefix: Sequence[str] = (), limit: Callab
 
 
 class Watch(threading.Thread):
-    """Looks at a process's anonymous memory until stopped. 0 where the system has no /proc."""
+    """Samples a process's anonymous memory until stopped. 0 where the system has no /proc."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)

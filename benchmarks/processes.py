@@ -4,7 +4,7 @@ from functools import partial
 
 from benchmarks import ours
 from benchmarks.options import Options
-from benchmarks.rounds import Figures, Goal, Measured, Record, ratios, spread, table, values
+from benchmarks.rounds import Goal, Measured, Metrics, Record, ratios, spread, table, values
 
 ROUNDS = 5
 BATCH = 64
@@ -31,7 +31,7 @@ def name(model: str, processes: int) -> str:
     return f"{model} on {processes}"
 
 
-def training(options: Options, model: str, processes: int, warmup: int, steps: int) -> Figures:
+def training(options: Options, model: str, processes: int, warmup: int, steps: int) -> Metrics:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     done = ours.run(
         *(f"model={model}", f"train.steps={warmup + steps}", f"train.log_every={min(warmup, 20)}", "train.device=cpu"),
@@ -42,7 +42,7 @@ def training(options: Options, model: str, processes: int, warmup: int, steps: i
     return {RATE: done.training_rate(warmup, warmup + steps, BATCH)}
 
 
-def tables(content: Figures) -> str:
+def tables(content: Metrics) -> str:
     measured: Measured = content["measured"]
     threads = content["settings"]["threads"]
     rows = []
@@ -58,5 +58,5 @@ def tables(content: Figures) -> str:
     return f"{said}\n\n{table(head, rows)}"
 
 
-def goals(content: Figures) -> list[Goal]:
+def goals(content: Metrics) -> list[Goal]:
     return []

@@ -1,12 +1,22 @@
-"""The figures of docs/performance.md and docs/scaling.md, made from the records: whatever stands between
+"""The tables of docs/performance.md and docs/scaling.md, made from the records: whatever stands between
 `<!-- measured: NAME -->` and `<!-- end -->` is replaced."""
 
 import re
 from pathlib import Path
 
-from benchmarks import growth, observing, processes, startup, sweep, throughput, time_to_quality
+from benchmarks import (
+    growth,
+    observing,
+    optimizers,
+    processes,
+    startup,
+    sweep,
+    throughput,
+    time_to_quality,
+    versions,
+)
 from benchmarks.process import ROOT
-from benchmarks.rounds import FAILED, Figures, Goal, read, table
+from benchmarks.rounds import FAILED, Goal, Metrics, read, table
 
 PAGES = [ROOT / "docs" / name for name in ("performance.md", "scaling.md")]
 SECTIONS = {
@@ -17,8 +27,11 @@ SECTIONS = {
     "observing": observing,
     "startup": startup,
     "growth": growth,
+    "optimizers": optimizers,
+    "versions": versions,
 }
 SHOWN = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard", "pythae", "pytorch-lightning")
+UNMEASURED: Metrics = {"settings": {}, "measured": {}}
 BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -43,13 +56,13 @@ def missing(name: str) -> str:
     return f"Not measured yet: `python -m benchmarks {name}`."
 
 
-def section(name: str, content: Figures) -> str:
+def section(name: str, content: Metrics) -> str:
     """The tables of a section, and what went wrong in it."""
     failures = [
-        f"- {contestant}, round {number}: {figures[FAILED]}"
+        f"- {contestant}, round {number}: {metrics[FAILED]}"
         for contestant, found in content["measured"].items()
-        for number, figures in enumerate(found, start=1)
-        if FAILED in figures
+        for number, metrics in enumerate(found, start=1)
+        if FAILED in metrics
     ]
     parts = [SECTIONS[name].tables(content), "\n".join(failures)]
     if not content["done"]:
@@ -60,11 +73,8 @@ def section(name: str, content: Figures) -> str:
 def goals(results: Path) -> str:
     rows: list[list[str]] = []
     for name, module in SECTIONS.items():
-        content = read(results, name)
-        if content is None:
-            rows.append([name, "", "–", "not measured"])
-        else:
-            rows += [[name, goal.text, goal.figure, verdict(goal)] for goal in module.goals(content)]
+        content = read(results, name) or UNMEASURED
+        rows += [[name, goal.text, goal.measured, verdict(goal)] for goal in module.goals(content)]
     return table(["section", "goal", "measured", ""], rows)
 
 

@@ -1,4 +1,4 @@
-"""Alternating rounds, kept on disk: each measurement is written as it comes, an interrupted section goes on."""
+"""Alternating rounds, kept on disk: each measurement is written as it comes, an interrupted section resumes."""
 
 import json
 import os
@@ -12,18 +12,18 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.process import Failed
 
-Figures = dict[str, Any]  # what one measurement of one contestant found
-Measured = Mapping[str, list[Figures]]  # of each contestant, round by round
+Metrics = dict[str, Any]  # what one measurement of one contestant found
+Measured = Mapping[str, list[Metrics]]  # of each contestant, round by round
 FAILED = "failed"  # the key of a measurement that was not to be had: why
 
 
 class Record:
-    """The measurements of one section. `settings`: what they depend on; a record on disk goes on only where settings,
-    machine and code are the same."""
+    """The measurements of one section. `settings`: what they depend on; a record on disk is resumed only where
+    settings, machine and code are the same."""
 
-    def __init__(self, name: str, directory: Path, settings: Figures, fresh: bool = False) -> None:
+    def __init__(self, name: str, directory: Path, settings: Metrics, fresh: bool = False) -> None:
         self.path = directory / f"{name}.json"
-        self.content: Figures = {
+        self.content: Metrics = {
             "section": name,
             "settings": settings,
             "machine": machine.describe(),
@@ -33,18 +33,18 @@ class Record:
             "done": False,
             "measured": {},
         }
-        past = read(directory, name)
-        if past is None or fresh:
+        saved = read(directory, name)
+        if saved is None or fresh:
             return
-        if all(past[key] == self.content[key] for key in ("settings", "machine", "code")):
-            self.content = past
-            print(f"{name}: {'complete' if past['done'] else 'goes on'} ({self.path})", flush=True)
+        if all(saved[key] == self.content[key] for key in ("settings", "machine", "code")):
+            self.content = saved
+            print(f"{name}: {'complete' if saved['done'] else 'resumed'} ({self.path})", flush=True)
         else:
             print(f"{name}: {self.path} is of other settings, packages or code; starting over", flush=True)
 
-    def alternate(self, contestants: Mapping[str, Callable[[], Figures]], rounds: int) -> None:
+    def alternate(self, contestants: Mapping[str, Callable[[], Metrics]], rounds: int) -> None:
         """Measure each contestant once a round, in turn."""
-        measured: dict[str, list[Figures]] = self.content["measured"]
+        measured: dict[str, list[Metrics]] = self.content["measured"]
         for number in range(rounds):
             for name, measure in contestants.items():
                 found = measured.setdefault(name, [])
@@ -52,18 +52,18 @@ class Record:
                     continue
                 start = time.perf_counter()
                 try:
-                    figures = measure()
+                    metrics = measure()
                 except Failed as failure:
-                    figures = {FAILED: str(failure)}
-                found[number:] = [figures]
+                    metrics = {FAILED: str(failure)}
+                found[number:] = [metrics]
                 self.save()
-                said = ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, float))
-                said = said or str(figures.get(FAILED, "done"))
+                said = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, float))
+                said = said or str(metrics.get(FAILED, "done"))
                 spent = time.perf_counter() - start
                 section = self.content["section"]
                 print(f"{section}  round {number + 1}/{rounds}  {name}: {said}  ({spent:.0f} s)", flush=True)
 
-    def finish(self) -> Figures:
+    def finish(self) -> Metrics:
         self.content["done"] = True
         self.save()
         return self.content
@@ -75,28 +75,28 @@ class Record:
         partial.replace(self.path)
 
 
-def read(directory: Path, name: str) -> Figures | None:
+def read(directory: Path, name: str) -> Metrics | None:
     """The record of a section, or None."""
     try:
-        content: Figures = json.loads((directory / f"{name}.json").read_text())
+        content: Metrics = json.loads((directory / f"{name}.json").read_text())
     except FileNotFoundError:
         return None
     return content
 
 
-def values(found: Iterable[Figures], key: str) -> list[float]:
-    """A figure in every round that has it."""
-    return [figures[key] for figures in found if key in figures]
+def values(found: Iterable[Metrics], key: str) -> list[float]:
+    """A metric in every round that has it."""
+    return [metrics[key] for metrics in found if key in metrics]
 
 
-def quotients(above: Iterable[Figures], below: Iterable[Figures], above_key: str, below_key: str) -> list[float]:
+def quotients(above: Iterable[Metrics], below: Iterable[Metrics], above_key: str, below_key: str) -> list[float]:
     """above / below in each round in which both were measured."""
     pairs = zip(above, below, strict=False)
     return [a[above_key] / b[below_key] for a, b in pairs if above_key in a and below_key in b]
 
 
 def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
-    """The same of one figure of two contestants, by their names."""
+    """The same of one metric of two contestants, by their names."""
     return quotients(measured.get(above, []), measured.get(below, []), key, key)
 
 
@@ -105,7 +105,7 @@ def median(found: list[float]) -> float | None:
 
 
 def spread(found: list[float], digits: int = 3, unit: str = "") -> str:
-    """Median (least to greatest), for a table."""
+    """Median (min to max), for a table."""
     if not found:
         return "–"
     low, middle, high = (_rounded(value, digits) for value in (min(found), statistics.median(found), max(found)))
@@ -115,15 +115,15 @@ def spread(found: list[float], digits: int = 3, unit: str = "") -> str:
 @dataclass(frozen=True)
 class Goal:
     text: str
-    figure: str
+    measured: str
     reached: bool | None  # None: not measured
 
     @classmethod
-    def least(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
+    def at_least(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
         return cls(text, *(("–", None) if value is None else (f"{value:.2f}{unit}", value >= wanted)))
 
     @classmethod
-    def most(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
+    def at_most(cls, text: str, value: float | None, wanted: float, unit: str = "") -> "Goal":
         return cls(text, *(("–", None) if value is None else (f"{value:.2f}{unit}", value <= wanted)))
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from benchmarks import ours
 from benchmarks.options import Options
 from benchmarks.process import python
-from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
 
 ROUNDS = 5
 WANTED = 1.3
 TORCH, FIRST = "import torch", "first training step"
 IMPORTED = re.compile(r"import time: +\d+ \| +(\d+) \| +(\S+)$", re.MULTILINE)  # microseconds, all it imports with it
-PACKAGES = {"hydra": "Hydra", "torch": "torch", "vae.tracking": "TensorBoard"}
+PACKAGES = {"hydra": "Hydra", "torch": "torch", "vae.output.tensorboard": "TensorBoard"}
 PROFILED = ["-X", "importtime"]
 WAITED = "what the first step waits for"
 CALLS = {"run.py --help": ["--help"], "run.py --cfg job": ["--cfg", "job"]}
@@ -24,7 +24,7 @@ CALLS = {"run.py --help": ["--help"], "run.py --cfg job": ["--cfg", "job"]}
 
 def measure(options: Options) -> None:
     record = Record("startup", options.results, {"threads": options.threads}, options.fresh)
-    contestants: dict[str, Callable[[], Figures]] = {
+    contestants: dict[str, Callable[[], Metrics]] = {
         TORCH: import_torch,
         **{name: partial(call, arguments) for name, arguments in CALLS.items()},
         FIRST: partial(first_step, options),
@@ -34,40 +34,41 @@ def measure(options: Options) -> None:
     record.finish()
 
 
-def import_torch() -> Figures:
+def import_torch() -> Metrics:
     """Until the import is done, told by the child: what ending a process takes is not in it."""
     with tempfile.TemporaryDirectory() as directory:
         done = python("-c", "import torch, time, json; print(json.dumps(time.time()))", cwd=Path(directory))
     return {"seconds": float(done.stdout.split()[-1]) - done.started, "peak_mib": done.peak_rss_mib}
 
 
-def call(arguments: list[str]) -> Figures:
+def call(arguments: list[str]) -> Metrics:
     with tempfile.TemporaryDirectory() as directory:
-        return {"seconds": python(ours.PROGRAM, *arguments, cwd=Path(directory)).seconds}
+        return {"seconds": python(ours.program(), *arguments, cwd=Path(directory)).seconds}
 
 
-def one_step(options: Options, launcher: Sequence[str] = ()) -> ours.Run:
+def short_run(options: Options, launcher: Sequence[str] = ()) -> ours.Run:
+    """Two steps: the first is logged as soon as it is done."""
     here = [f"train.threads={options.threads}", "train.device=cpu", *options.data(), *options.quick()]
-    return ours.run("train.steps=1", "train.log_every=1", *here, launcher=launcher)
+    return ours.run("train.steps=2", "train.log_every=1", *here, launcher=launcher)
 
 
-def first_step(options: Options) -> Figures:
-    """Until the first step is done and logged; the memory is of the whole run that consists of this step."""
-    done = one_step(options)
+def first_step(options: Options) -> Metrics:
+    """Until the first step is done and logged; the memory is of the whole run of two steps."""
+    done = short_run(options)
     return {"seconds": done.wall(ours.STEP, 1) - done.finished.started, "peak_mib": done.finished.peak_rss_mib}
 
 
-def waited(options: Options) -> Figures:
+def waited(options: Options) -> Metrics:
     """Seconds of the imports, and from the beginning of the process until the prediction is logged, which the first
     step follows."""
-    done = one_step(options, PROFILED)
+    done = short_run(options, PROFILED)
     imports = {name: int(spent) / 1e6 for spent, name in IMPORTED.findall(done.finished.stderr)}
     found = {label: imports[name] for name, label in PACKAGES.items() if name in imports}
     begun, first = done.wall(ours.LOOP_BEGINS, 0), done.wall(ours.STEP, 1)
     return found | {"until the prediction": begun - done.finished.started, "the first step": first - begun}
 
 
-def tables(content: Figures) -> str:
+def tables(content: Metrics) -> str:
     measured: Measured = content["measured"]
     rows = [
         [
@@ -91,8 +92,8 @@ def tables(content: Figures) -> str:
     return "\n\n".join(parts)
 
 
-def goals(content: Figures) -> list[Goal]:
+def goals(content: Metrics) -> list[Goal]:
     ratio = median(ratios(content["measured"], FIRST, TORCH, "seconds"))
     return [
-        Goal.most(f"the first training step within {WANTED:g} times what importing torch takes", ratio, WANTED, "x")
+        Goal.at_most(f"the first training step within {WANTED:g} times what importing torch takes", ratio, WANTED, "x")
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import ours
 from benchmarks.options import Options
 from benchmarks.process import python
-from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
 
 ROUNDS = 3
 STEPS = 1000
@@ -26,19 +26,19 @@ def measure(options: Options) -> None:
     record.finish()
 
 
-def whole(options: Options, steps: int, launcher: list[str]) -> Figures:
+def whole(options: Options, steps: int, launcher: list[str]) -> Metrics:
     threads = [] if launcher else [f"train.threads={options.threads}"]
     short = ["hydra.launcher.n_jobs=1"] if options.smoke and launcher else []
     with tempfile.TemporaryDirectory() as directory:
         done = python(
-            *(ours.PROGRAM, "sweep=compare", f"train.steps={steps}", "train.device=cpu", *launcher, *threads),
+            *(ours.program(), "sweep=compare", f"train.steps={steps}", "train.device=cpu", *launcher, *threads),
             *("hydra.sweep.dir=sweep", *short, *options.data(), *options.quick()),
             cwd=Path(directory),
         )
     return {"seconds": done.seconds}
 
 
-def tables(content: Figures) -> str:
+def tables(content: Metrics) -> str:
     measured: Measured = content["measured"]
     rows = [
         [name, spread(values(measured.get(name, []), "seconds")), spread(ratios(measured, name, BASIC, "seconds"))]
@@ -48,11 +48,11 @@ def tables(content: Figures) -> str:
     return f"{said}\n\n{table(['launcher', 'seconds', 'of the basic one'], rows)}"
 
 
-def goals(content: Figures) -> list[Goal]:
+def goals(content: Metrics) -> list[Goal]:
     found = []
     for name in (JOBLIB, ALL):
         ratio = median(ratios(content["measured"], name, BASIC, "seconds"))
         found.append(
-            Goal.most(f"the sweep with {name}: at most {WANTED:g} of the basic launcher's time", ratio, WANTED, "x")
+            Goal.at_most(f"the sweep with {name}: at most {WANTED:g} of the basic launcher's time", ratio, WANTED, "x")
         )
     return found

@@ -10,11 +10,11 @@ from pathlib import Path
 from benchmarks import ours, rounds
 from benchmarks.options import Options
 from benchmarks.process import python
-from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
 
 ROUNDS = 5
 BATCH = 64
-CYCLE = 250  # the default train.eval_every: a window of whole cycles holds its share of evaluations
+CYCLE = 250  # the default train.eval_every: a window of whole cycles holds one evaluation for each
 WARMUP = CYCLE
 LAB_WARMUP = 2 * CYCLE  # a run's first evaluation is not in the window: it does some things once
 STEPS = {"conv_vae": CYCLE, "mlp_vae": 4 * CYCLE}  # windows of some seconds
@@ -42,7 +42,7 @@ def measure(options: Options) -> None:
         print(f"throughput: {name} is not installed and left out; `make bench` installs it", flush=True)
         peers.remove(name)
     for model, steps in windows.items():
-        contestants: dict[str, Callable[[], Figures]] = {}
+        contestants: dict[str, Callable[[], Metrics]] = {}
         for precision in ("fp32", "bf16"):
             contestants[f"{model} {precision} lab"] = partial(whole_run, options, model, precision, lab_warmup, steps)
             for name in peers:
@@ -55,14 +55,14 @@ def measure(options: Options) -> None:
     record.finish()
 
 
-def whole_run(options: Options, model: str, precision: str, warmup: int, steps: int) -> Figures:
+def whole_run(options: Options, model: str, precision: str, warmup: int, steps: int) -> Metrics:
     cycle = ["train.log_every=1", f"train.eval_every={warmup}"] if options.smoke else []
     done = ours.run(
         *(options.data() or ours.dataset(options.throughput_root())),
         f"model={model}",
         f"train.precision={precision}",
         f"train.threads={options.threads}",
-        f"train.steps={warmup + steps}",
+        f"train.steps={warmup + steps + 1}",
         "train.device=cpu",
         *cycle,
         *options.quick(),
@@ -74,7 +74,7 @@ def whole_run(options: Options, model: str, precision: str, warmup: int, steps: 
     }
 
 
-def peer(options: Options, name: str, model: str, precision: str, warmup: int, steps: int) -> Figures:
+def peer(options: Options, name: str, model: str, precision: str, warmup: int, steps: int) -> Metrics:
     module = ["benchmarks.plain"] if name == "plain" else ["benchmarks.peers", name]
     root = options.throughput_root()
     data = ["--root", root] if root else []
@@ -85,7 +85,7 @@ def peer(options: Options, name: str, model: str, precision: str, warmup: int, s
         ).answer()
 
 
-def step_alone(options: Options, model: str, precision: str) -> Figures:
+def step_alone(options: Options, model: str, precision: str) -> Metrics:
     sizes = [f"--threads={options.threads}", *(["--steps=5", "--side=256"] if options.smoke else ["--steps=200"])]
     with tempfile.TemporaryDirectory() as directory:
         return python(
@@ -105,7 +105,7 @@ def compared(measured: Measured, model: str, precision: str) -> list[str]:
     return [name for name in names if name in measured]
 
 
-def tables(content: Figures) -> str:
+def tables(content: Metrics) -> str:
     measured: Measured = content["measured"]
     settings = content["settings"]
     rate, alone = "images_per_second", "training_alone"
@@ -165,7 +165,7 @@ def utilisation(measured: Measured) -> str:
     return f"{said}\n\n{table(head, rows)}"
 
 
-def goals(content: Figures) -> list[Goal]:
+def goals(content: Metrics) -> list[Goal]:
     measured: Measured = content["measured"]
     found = []
     for (model, precision), wanted in WANTED.items():
@@ -174,14 +174,14 @@ def goals(content: Figures) -> list[Goal]:
         for name in compared(measured, model, "fp32"):
             ratio = median(ratios(measured, lab, name, "images_per_second"))
             text = f"{model} in {precision} at least {wanted:g} times the images/s of {name.split()[2]} in fp32"
-            found.append(Goal.least(text, ratio, wanted, "x"))
+            found.append(Goal.at_least(text, ratio, wanted, "x"))
     fraction = median(values(measured.get("conv_vae fp32 step", []), "fraction"))
     text = f"the conv_vae step in fp32 at {WANTED_FRACTION:.0%} of the machine's matrix product"
-    found.append(Goal.least(text, fraction, WANTED_FRACTION))
+    found.append(Goal.at_least(text, fraction, WANTED_FRACTION))
     return found
 
 
-def profiles(content: Figures) -> str:
+def profiles(content: Metrics) -> str:
     """Where the time of a step goes, of each model and precision."""
     parts = []
     for model, precision in pairs(content["measured"]):

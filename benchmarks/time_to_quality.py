@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import ours
 from benchmarks.options import Options
 from benchmarks.process import Failed, python
-from benchmarks.rounds import Figures, Goal, Measured, Record, median, ratios, spread, table, values
+from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
 
 ROUNDS = 1
 RECIPE = ["model=ae", "train=fast"]
@@ -30,7 +30,7 @@ def measure(options: Options) -> None:
     record.finish()
 
 
-def lab(options: Options, good: float) -> Figures:
+def lab(options: Options, good: float) -> Metrics:
     short = ["train.steps=2", "train.eval_every=1", "train.warmup_steps=0"] if options.smoke else []
     here = [f"train.threads={options.threads}", "train.device=cpu"]
     done = ours.run(*(options.data() or ours.dataset(options.root)), *RECIPE, *here, *short, *options.quick())
@@ -45,7 +45,7 @@ def lab(options: Options, good: float) -> Figures:
     }
 
 
-def plain(options: Options, good: float, every: int, cap: int) -> Figures:
+def plain(options: Options, good: float, every: int, cap: int) -> Metrics:
     data = [f"--root={options.root}"] if options.root else []
     sizes = [f"--threads={options.threads}", f"--until-mse={good}", f"--eval-every={every}", f"--cap={cap}"]
     with tempfile.TemporaryDirectory() as directory:
@@ -63,13 +63,13 @@ def plain(options: Options, good: float, every: int, cap: int) -> Figures:
     }
 
 
-def tables(content: Figures) -> str:
+def tables(content: Metrics) -> str:
     measured: Measured = content["measured"]
     rows = []
     for name in (LAB, PLAIN):
         found = measured.get(name, [])
-        figures = [spread(values(found, key)) for key in ("seconds", "after_start_up", "without_evaluations")]
-        rows.append([name, spread(values(found, "step")), *figures])
+        times = [spread(values(found, key)) for key in ("seconds", "after_start_up", "without_evaluations")]
+        rows.append([name, spread(values(found, "step")), *times])
     ratio = [spread(ratios(measured, LAB, PLAIN, key), unit="x") for key in ("seconds", "after_start_up")]
     said = (
         f"Seconds until the test MSE is at most {content['settings']['good']:g}, the autoencoder on full MNIST, batch "
@@ -81,7 +81,7 @@ def tables(content: Figures) -> str:
     return f"{said}\n\n{table(head, [*rows, ['ratio', '', *ratio, '']])}"
 
 
-def goals(content: Figures) -> list[Goal]:
+def goals(content: Metrics) -> list[Goal]:
     ratio = median(ratios(content["measured"], LAB, PLAIN, "seconds"))
     text = f"time to a test MSE of {GOOD:g} at most a third of the plain loop's"
-    return [Goal.most(text, ratio, WANTED, "x")]
+    return [Goal.at_most(text, ratio, WANTED, "x")]

@@ -1,17 +1,18 @@
 """Shared by all tests: composing a configuration, calling the program, a small dataset on disk."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from vae import config as conf
-from vae import schema
+from vae.cli.launch import register_resolvers
+from vae.config import schema
+from vae.config.load import load
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -28,18 +29,32 @@ QUICK = [
     "pictures.columns=4",
 ]
 
-conf.register()
+register_resolvers()
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 def composed(*overrides: str) -> schema.RunConfig:
     """The checked configuration that these overrides give."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return conf.load(compose("config", list(overrides)))
+        return load(compose("config", list(overrides)))
+
+
+def options(group: str) -> list[str]:
+    """The names of a group's options in conf/."""
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def trained(directory: Path, *overrides: str) -> dict[str, Any]:
+    """Train what these overrides give: the keys of result.json."""
+    from vae.training.loop import train
+
+    record = train(composed(*overrides), directory)
+    assert record is not None
+    return record.to_dict()
 
 
 def save_digits(path: Path) -> list[str]:
@@ -65,15 +80,15 @@ def program(
 ) -> Callable[..., tuple[int, str, str]]:
     """Call run.py in this process, from an empty directory: (exit status, stdout, stderr)."""
     import run
+    from vae.cli import launch
 
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py"), *arguments])
-        os.environ["HYDRA_FULL_ERROR"] = "0"
         capsys.readouterr()
         try:
-            run.cli()
+            launch.run(run.main)
             status: object = 0
         except SystemExit as stop:
             status = stop.code

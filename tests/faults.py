@@ -2,10 +2,10 @@
 resumed until they finish; each must then be the twin of its undisturbed self (tests/twins.py).
 
 Each attempt is a process of its own, forked from one that has imported torch, so that it begins at once where a user's
-begins after seconds of imports. It calls `run.cli()` as `python run.py` does; one in twenty is a fresh `python run.py`.
-A third of the kills come at a moment of chance, the others just before a file operation in the run's directory, which
-is drawn by its number: so the short moments between two of them are met as often as the long ones. All draws are
-functions of --seed."""
+begins after seconds of imports. It does what `python run.py` does; one in twenty is a fresh `python run.py`. A third of
+the kills come at a moment of chance, the others just before a file operation in the run's directory, which is drawn by
+its number: so the short moments between two of them are met as often as the long ones. All draws are functions of
+--seed."""
 
 import argparse
 import json
@@ -36,7 +36,9 @@ from PIL import Image
 from twins import assert_twins
 
 import run
-from vae import checkpoint, result, resume, train  # noqa: F401
+from vae.cli import launch, resume  # noqa: F401
+from vae.runtime import directory as names
+from vae.training import checkpoint
 
 MODELS = {
     "conv_vae": ["model=conv_vae", "model.channels=[4,8]", "model.hidden=16"],
@@ -66,7 +68,7 @@ SETTINGS = [
     *("evaluation.iw_samples=2", "evaluation.probe_images=8", "evaluation.marginal_samples=16"),
 ]
 IMPORTS = 3.0  # seconds, about, until a fresh process trains
-LONGEST = 600.0  # seconds an attempt may take: beyond it hangs
+MAX_SECONDS = 600.0  # seconds an attempt may take: beyond it hangs
 
 
 def settings(number: int) -> list[str]:
@@ -113,7 +115,7 @@ class Operations:
 
 
 def attempt(
-    directory: Path, arguments: list[str], number: int = 0, after: float = LONGEST, before: int | None = None
+    directory: Path, arguments: list[str], number: int = 0, after: float = MAX_SECONDS, before: int | None = None
 ) -> Life:
     """Run the program in a forked process. Send it signal `number` after so many seconds, or kill it before so many
     file operations."""
@@ -134,7 +136,7 @@ def attempt(
     if code is None:
         os.kill(child, number or signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert number, f"no end after {LONGEST:.0f} s: {arguments}"
+        assert number, f"no end after {MAX_SECONDS:.0f} s: {arguments}"
     operations = int(count.read_text()) if before is None and code == 0 else 0
     return Life(code, log.read_text(), time.monotonic() - started, operations)
 
@@ -150,7 +152,7 @@ def _program(directory: Path, arguments: list[str], log: Path, count: Path, befo
     sys.addaudithook(operations)
     status: Any = 0
     try:
-        run.cli()
+        launch.run(run.main)
     except SystemExit as stop:
         status = stop.code or 0
     except BaseException:
@@ -179,31 +181,30 @@ def fresh(directory: Path, arguments: list[str], after: float) -> Life:
 
 
 def begun(directory: Path) -> bool:
-    """Whether resume= has something to go on with. Hydra writes overrides.yaml last."""
-    return (directory / ".hydra" / "overrides.yaml").is_file()
+    """Whether resume= has something to continue. Hydra writes overrides.yaml last."""
+    return (directory / names.OVERRIDES).is_file()
 
 
 def stage(directory: Path) -> str:
     """How far a run had come when it was killed."""
     if not begun(directory):
         return "before the run had its configuration"
-    if not (directory / checkpoint.FILE).is_file():
-        half = list(directory.glob(f".{checkpoint.FILE}.*"))
-        return "while a checkpoint was written" if half else "before the first checkpoint"
-    if list(directory.glob(f".{checkpoint.FILE}.*")):
+    if list(directory.glob(f".{names.CHECKPOINT}.*")):
         return "while a checkpoint was written"
-    if (directory / result.FILE).is_file():
+    if not (directory / names.CHECKPOINT).is_file():
+        return "before the first checkpoint"
+    if (directory / names.RESULT).is_file():
         return "after result.json"
     done = checkpoint.read(directory)
-    return "after the last step" if done["step"] == done["config"]["train"]["steps"] else "between two checkpoints"
+    return "after the last step" if done.step == done.config.train.steps else "between two checkpoints"
 
 
 def left(directory: Path) -> float:
-    """About which share of a whole life the next attempt takes: it starts, goes on from its checkpoint, and ends."""
-    if not begun(directory) or not (directory / checkpoint.FILE).is_file():
+    """About which fraction of a whole life the next attempt takes: it starts, resumes from its checkpoint, and ends."""
+    if not begun(directory) or not (directory / names.CHECKPOINT).is_file():
         return 1.0
     done = checkpoint.read(directory)
-    return max(1 - done["step"] / done["config"]["train"]["steps"], 0.4)
+    return max(1 - done.step / done.config.train.steps, 0.4)
 
 
 def way_on(directory: Path, overrides: list[str]) -> list[str]:
@@ -223,11 +224,11 @@ def way_on(directory: Path, overrides: list[str]) -> list[str]:
 def disturbed(directory: Path, overrides: list[str], whole: Life, chance: random.Random, ends: int) -> Counter[str]:
     """Run until it is finished, with at most `ends` interruptions; how many of which kind there were."""
     counts: Counter[str] = Counter()
-    while ends and not (directory / result.FILE).is_file():
+    while ends and not (directory / names.RESULT).is_file():
         arguments = way_on(directory, overrides)
         kind = chance.choices(("kill", "kill before", "terminate", "fresh"), (30, 45, 20, 5))[0]
-        share = chance.uniform(0, chance.choice((0.5, 1.0)) * left(directory))
-        moment = share * whole.seconds
+        fraction = chance.uniform(0, chance.choice((0.5, 1.0)) * left(directory))
+        moment = fraction * whole.seconds
         if kind == "kill":
             life = attempt(directory, arguments, signal.SIGKILL, moment)
         elif kind == "terminate":
@@ -235,7 +236,7 @@ def disturbed(directory: Path, overrides: list[str], whole: Life, chance: random
         elif kind == "fresh":
             life = fresh(directory, arguments, chance.uniform(0, IMPORTS) + moment)
         else:
-            life = attempt(directory, arguments, before=1 + int(share * whole.operations))
+            life = attempt(directory, arguments, before=1 + int(fraction * whole.operations))
         if life.status == 0:
             break
         ends -= 1
@@ -247,7 +248,7 @@ def disturbed(directory: Path, overrides: list[str], whole: Life, chance: random
             assert kind == "terminate", life.said
             counts["terminated"] += 1
             counts[check_terminated(directory, life)] += 1
-    if not (directory / result.FILE).is_file() or life_is_open(directory):
+    if not (directory / names.RESULT).is_file() or life_is_open(directory):
         last = attempt(directory, way_on(directory, overrides))
         assert last.status == 0, last.said
     return counts
@@ -267,7 +268,7 @@ def check_terminated(directory: Path, life: Life) -> str:
         return "terminated outside the loop"
     assert life.status == 128 + signal.SIGTERM, (life.status, life.said)
     last = life.said.splitlines()[-1]
-    assert last.startswith(f"stopped after step {checkpoint.read(directory)['step']} and saved"), last
+    assert last.startswith(f"stopped after step {checkpoint.read(directory).step} and saved"), last
     return "terminated in the loop, with a checkpoint of that step"
 
 
@@ -283,7 +284,7 @@ def small_disk(directory: Path, size: int) -> Iterator[None]:
 
 
 def full_disk(directory: Path, overrides: list[str], whole: Path, chance: random.Random) -> Counter[str]:
-    """Run on a disk that is too small by a part drawn by chance; give it more space, and go on."""
+    """Run on a disk that is too small by a part drawn by chance; give it more space, and resume."""
     disk = directory.parent / f"{directory.name}_disk"
     place = disk / "run"
     needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())

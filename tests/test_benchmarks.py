@@ -15,18 +15,19 @@ import pytest
 import torch
 from conftest import ROOT, composed
 
-from benchmarks import growth, plain, process, render, rounds
+from benchmarks import adam, growth, observing, plain, process, render, rounds, versions
 from benchmarks.options import RESULTS, Options
 from benchmarks.process import Failed, Finished
 from benchmarks.rounds import Goal, Record
-from vae import objective
-from vae.model import VAE
+from vae.models import likelihood as likelihoods
+from vae.models.links import identity
+from vae.models.vae import VAE
 
 
 @pytest.mark.parametrize("name", ["conv_vae", "mlp_vae"])
 def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed(f"model={name}")
-    lab, other = VAE(config.model, "linear", (1, 28, 28)), plain.PlainVAE(name)
+    lab, other = VAE(config.model, identity, (1, 28, 28)), plain.PlainVAE(name)
     other.load_state_dict(lab.state_dict())
     images, noise = torch.rand(5, 1, 28, 28), torch.randn(5, 32)
     monkeypatch.setattr(torch, "randn_like", lambda mu: noise)
@@ -36,7 +37,7 @@ def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(mu, posterior.mu)
     torch.testing.assert_close(log_sigma, posterior.log_sigma)
     torch.testing.assert_close(output, raw)
-    likelihood = objective.build(config.objective, config.model.output, (1, 28, 28))
+    likelihood = likelihoods.build(config.objective, config.model.output, (1, 28, 28))
     for weight in (0.0, 1.0):
         loss = likelihood(images, raw).loss + weight * posterior.kl().mean(0).sum()
         torch.testing.assert_close(plain.loss_function(output, images, mu, log_sigma, weight), loss)
@@ -44,11 +45,26 @@ def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["conv_vae", "mlp_vae"])
 def test_both_start_from_the_same_law(name: str) -> None:
-    lab, other = VAE(composed(f"model={name}").model, "linear", (1, 28, 28)), plain.PlainVAE(name)
+    lab, other = VAE(composed(f"model={name}").model, identity, (1, 28, 28)), plain.PlainVAE(name)
     for (key, ours), theirs in zip(lab.named_parameters(), other.parameters(), strict=True):
         assert ours.shape == theirs.shape, key
         torch.testing.assert_close(ours.std(correction=0), theirs.std(correction=0), rtol=0.2, atol=1e-3)
         torch.testing.assert_close(ours.abs().max(), theirs.abs().max(), rtol=0.2, atol=1e-3)
+
+
+def test_both_optimizers_are_adam() -> None:
+    config = composed("model=mlp_vae")
+    lab, other = adam.weights(config), adam.weights(config)
+    for ours, theirs in zip(lab, other, strict=True):
+        theirs.grad = ours.grad
+    before = [weight.detach().clone() for weight in lab]
+    steps = adam.stepper("lab", config.train, lab), adam.stepper("torch.optim", config.train, other)
+    for _ in range(3):
+        for step in steps:
+            step()
+    for ours, theirs, weight in zip(lab, other, before, strict=True):
+        torch.testing.assert_close(ours, theirs)
+        assert not torch.equal(ours, weight)
 
 
 @pytest.fixture
@@ -69,8 +85,9 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
                 exec(rest[0])
             else:
                 import run
+                from vae.cli import launch
 
-                run.cli()
+                launch.run(run.main)
         monkeypatch.chdir(ROOT)
         return Finished(said.getvalue(), "", started, time.time() - started, peak_rss_mib=1.0, peak_anon_mib=1.0)
 
@@ -84,7 +101,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     [pytest.param(name, marks=pytest.mark.slow) if name in ("sweep", "growth") else name for name in render.SECTIONS],
 )
 def test_every_section_measures_and_tells(name: str, tmp_path: Path) -> None:
-    options = Options(results=tmp_path, scratch=tmp_path, threads=1, rounds=1, smoke=True)
+    options = Options(results=tmp_path, scratch=tmp_path, threads=1, rounds=1, smoke=True, before=ROOT)
     render.SECTIONS[name].measure(options)
     content = json.loads((tmp_path / f"{name}.json").read_text())
     assert content["done"]
@@ -97,7 +114,7 @@ def test_every_section_measures_and_tells(name: str, tmp_path: Path) -> None:
     assert not goals or any(goal.reached is not None for goal in goals)
 
 
-def test_rounds_alternate_and_go_on(tmp_path: Path) -> None:
+def test_rounds_alternate_and_resume(tmp_path: Path) -> None:
     order: list[str] = []
 
     def contestant(name: str, broken: bool = False) -> Callable[[], dict[str, Any]]:
@@ -130,9 +147,9 @@ def test_ratios_are_within_a_round() -> None:
     assert rounds.ratios(found, "a", "b", "s") == [2.0, 4.0]
     assert rounds.spread([2.0, 4.0, 3.0], unit="x") == "3x (2–4)"
     assert rounds.spread([]) == "–"
-    assert Goal.least("", 1.3, 1.3).reached
-    assert not Goal.most("", 1.31, 1.3).reached
-    assert Goal.most("", None, 1.3).reached is None
+    assert Goal.at_least("", 1.3, 1.3).reached
+    assert not Goal.at_most("", 1.31, 1.3).reached
+    assert Goal.at_most("", None, 1.3).reached is None
 
 
 def test_growth_is_an_exponent() -> None:
@@ -147,6 +164,45 @@ def test_a_process_is_measured_from_outside(tmp_path: Path) -> None:
     assert done.peak_anon_mib >= 256
     with pytest.raises(Failed, match=r"exit status 1: .*no luck"):
         process.python("-c", "raise OSError('no luck')", cwd=tmp_path)
+
+
+FAKE_RUN = """
+import json, sys
+from pathlib import Path
+from vae import SPEED
+
+[here] = [Path(given.split("=")[1]) for given in sys.argv if given.startswith("hydra.run.dir=")]
+here.mkdir()
+(here / "result.json").write_text(json.dumps({"images_per_second": SPEED}))
+"""
+
+
+def test_each_version_imports_its_own_package(tmp_path: Path) -> None:
+    for speed in (1, 2):
+        checkout = tmp_path / str(speed)
+        (checkout / "vae").mkdir(parents=True)
+        (checkout / "vae" / "__init__.py").write_text(f"SPEED = {speed}")
+        (checkout / "run.py").write_text(FAKE_RUN)
+        done = observing.run(Options(), "mlp_vae", 1, "default", checkout)
+        assert done.result == {"images_per_second": speed}
+
+
+def test_versions_need_another_checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    versions.measure(Options(results=tmp_path))
+    assert "--before" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_cost_of_observing_is_what_a_silent_run_does_not_have() -> None:
+    def rounds_of(*found: float) -> list[dict[str, Any]]:
+        return [{"observing": value} for value in found]
+
+    measured = {
+        "mlp_vae default before": rounds_of(0.25, 0.5),
+        "mlp_vae silent before": rounds_of(0.125, 0.25),
+    }
+    assert versions.cost(measured, "mlp_vae", "before") == [12.5, 25.0]
+    assert versions.cost(measured, "mlp_vae", "after") == []
 
 
 def test_the_memory_limit_holds(tmp_path: Path) -> None:

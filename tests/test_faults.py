@@ -1,7 +1,8 @@
-"""Faults of the machine: each ends in one clear line, or the run goes on; and what was reached is never lost."""
+"""Faults of the machine: each ends in one clear line, or the run continues; and what was reached is never lost."""
 
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,10 +17,12 @@ import torch
 from conftest import QUICK, ROOT, composed
 from twins import assert_twins, scalars
 
-from vae import checkpoint, events, terminal
-from vae.config import RunFailed
-from vae.events import EventFile
-from vae.train import train
+from vae.config.errors import RunFailed
+from vae.output.events import EventFile, whole
+from vae.runtime import directory as names
+from vae.runtime import terminal
+from vae.training import checkpoint
+from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
 MLP = [
@@ -41,7 +44,7 @@ def test_a_few_kills_and_a_full_disk() -> None:
     assert "all bit-identical" in done.stdout
 
 
-@pytest.mark.parametrize("target", ["vae.recorder.evaluate", "vae.record.examine"])
+@pytest.mark.parametrize("target", ["vae.measure.evaluation.evaluate", "vae.measure.evaluation.examine"])
 @pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"), MemoryError()])
 def test_out_of_memory_while_measuring(
     target: str, error: Exception, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,7 +69,7 @@ def test_out_of_memory_in_a_step(digits: list[str], program: Program, monkeypatc
     def exhausted(*args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("vae.model.VAE.encode", exhausted)
+    monkeypatch.setattr("vae.models.vae.VAE.encode", exhausted)
     status, _, err = program(*QUICK, *digits, *MLP, "pictures.gif_every=0", "hydra.run.dir=mine")
     assert status == 1
     assert "lower train.batch_size" in err.splitlines()[-1]
@@ -102,7 +105,7 @@ def test_files_that_cannot_be_written(
             raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("vae.files.os.fsync", failing)
+        patch.setattr("vae.runtime.files.os.fsync", failing)
         status, _, err = program(*QUICK, *digits, *MLP, "hydra.run.dir=mine")
     assert status == 1
     last = err.splitlines()[-1]
@@ -181,7 +184,7 @@ def ended(shell: str, digits: list[str], cwd: Path, *more: str) -> subprocess.Co
     ],
 )
 def test_nobody_listens(shell: str, digits: list[str], tmp_path: Path) -> None:
-    """The run goes on and ends well."""
+    """The run continues and ends well."""
     done = ended(shell, digits, tmp_path, "hydra.run.dir=mine")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mine" / "result.json").is_file()
@@ -199,17 +202,18 @@ def test_a_summary_that_cannot_be_written(digits: list[str], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("lost", [1, 50, 5000])
 def test_event_files_that_lost_their_end(
-    lost: int, digits: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lost: int, digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("vae"), "propagate", True)  # which a call of the program has ended
     config = composed(*QUICK, *digits, *MLP)
     train(config, tmp_path)
-    (path,) = tmp_path.glob(events.FILES)
+    (path,) = tmp_path.glob(names.EVENTS)
     path.write_bytes(path.read_bytes()[:-lost])
-    written = checkpoint.read(tmp_path)["recorder"]["written"]
+    written = checkpoint.read(tmp_path).recorder["written"]
     written[path.name] = path.stat().st_size + lost
     EventFile(tmp_path, written).close()
-    assert f"{lost} bytes have been lost" in capsys.readouterr().err
-    assert events.whole(path.read_bytes()) == path.stat().st_size > 0
+    assert f"{lost} bytes have been lost" in caplog.text
+    assert whole(path.read_bytes()) == path.stat().st_size > 0
     assert "train/mse" in scalars(tmp_path)
 
 
@@ -240,7 +244,7 @@ def test_an_extension_is_not_forgotten(
         raise RunFailed("the end")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vae.train.training_batches", exhausted)
+        patch.setattr("vae.training.setup.training_batches", exhausted)
         assert program("resume=mine", "train.steps=12")[0] == 1
     status, out, err = program("resume=mine")
     assert status == 0, err
@@ -249,4 +253,4 @@ def test_an_extension_is_not_forgotten(
 
 def test_nothing_that_is_said_drives_the_terminal() -> None:
     assert terminal.printable("a\x1b[2J\r\n\u202eb\udc80é") == "a\\x1b[2J\\r\\n\\u202eb\\udc80é"
-    assert len(terminal.printable("x" * 10**6)) < terminal.LONGEST
+    assert len(terminal.printable("x" * 10**6)) < terminal.MAX_LINE

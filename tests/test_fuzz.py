@@ -26,12 +26,19 @@ from conftest import QUICK, ROOT, composed, save_digits
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
-from vae import anneal, checkpoint, config, data, datasets, objective, optimizers, recorder, schema, train
-from vae.config import InputError
-from vae.fingerprint import Fingerprint
-from vae.model import VAE
+from vae.config.errors import InputError, schema
+from vae.config.errors import load as config
+from vae.data import readers, split
+from vae.data.fingerprint import Fingerprint
+from vae.models import likelihood as likelihoods
+from vae.models.vae import VAE
+from vae.output import recorder
 from vae.report import page, runs
-from vae.terminal import printable
+from vae.runtime.terminal import printable
+from vae.training import checkpoint
+from vae.training import loop as train
+from vae.training import optimizer as optimizers
+from vae.training import schedule as schedules
 
 FULL = os.environ.get("FUZZ") == "1"
 DEADLINE = 20.0  # seconds of computing; what takes longer hangs
@@ -271,10 +278,10 @@ def test_array_files(content: bytes, name: str, tmp_path_factory: pytest.TempPat
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(content)
     with one_line_at_most("array files", InputError):
-        assert_usable(datasets.load(schema.Arrays("arrays", 0.5, 0, str(path), None)))
+        assert_usable(readers.load(schema.Arrays("arrays", 0.5, 0, str(path), None)))
 
 
-def assert_usable(found: data.Data) -> None:
+def assert_usable(found: split.Data) -> None:
     for split in (found.train, found.test):
         batch = split.batch(slice(None))
         assert batch.isfinite().all()
@@ -316,7 +323,7 @@ def test_image_folders(
     for i, (kind, content) in enumerate(files):
         (root / f"x{i}.{kind}").write_bytes(content)
     with one_line_at_most("image folders", InputError):
-        assert_usable(datasets.load(schema.Folder("folder", 0.5, 0, str(root), size, grey, f"{root}-cache")))
+        assert_usable(readers.load(schema.Folder("folder", 0.5, 0, str(root), size, grey, f"{root}-cache")))
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -366,10 +373,10 @@ def parts(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     """What a run that is resumed gives its checkpoint to."""
     saved = checkpoint.read(base / "run")
     chosen = config.load(saved["config"])
-    images = datasets.load(chosen.dataset)
-    likelihood = objective.build(chosen.objective, None, images.train.shape)
+    images = readers.load(chosen.dataset)
+    likelihood = likelihoods.build(chosen.objective, None, images.train.shape)
     model = VAE(chosen.model, likelihood.link_name, images.train.shape)
-    schedule = anneal.build(chosen.anneal)
+    schedule = schedules.build(chosen.anneal)
     watcher = recorder.Recorder(chosen, tmp_path_factory.mktemp("parts"), model, likelihood, images, schedule.final)
     return {
         "data": Fingerprint(images, "arrays"),

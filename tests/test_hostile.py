@@ -1,9 +1,12 @@
 """Files and settings that are made to do harm are refused in one line that names them."""
 
+import io
+import itertools
+import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +15,179 @@ import pytest
 import torch
 from conftest import QUICK, ROOT, composed
 from PIL import Image
+from torch import Tensor
 
 import vae
-from vae import checkpoint, datasets, files
-from vae.config import InputError
+from vae.config.errors import InputError
+from vae.data import readers
+from vae.output.recorder import Recorder
 from vae.report import page, runs
-from vae.train import train
+from vae.runtime import directory as names
+from vae.runtime import files
+from vae.training import checkpoint
+from vae.training.checkpoint import Parts, restoring
+from vae.training.loop import train
+from vae.training.setup import Setup, prepare
 
 Program = Callable[..., tuple[int, str, str]]
 MLP = ["model=mlp_vae", "model.encoder_widths=[8]", "model.decoder_widths=[8]", "evaluation.iw_samples=2"]
+EVERY_PART = ["model=linear_vae", "objective=optimal_gaussian", "anneal=delayed", "anneal.threshold=10"]  # has a state
+
+
+def saved_by(directory: Path) -> dict[str, Any]:
+    """A checkpoint as it lies on the disk."""
+    content: dict[str, Any] = torch.load(directory / names.CHECKPOINT, weights_only=True)
+    return content
+
+
+def restore(directory: Path, setup: Setup) -> None:
+    """All that load_run and resume= do with a checkpoint, up to the first step."""
+    saved = checkpoint.read(directory)
+    saved.model()
+    setup.parts.restore(saved)
+    with restoring("recorder"):
+        Recorder(setup.subject, directory / "resumed", setup.schedule.final, setup.clock, saved.recorder).close()
 
 
 @pytest.fixture(scope="module")
 def content(digits: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     directory = tmp_path_factory.mktemp("trained")
     train(composed(*QUICK, *digits, *MLP), directory)
-    return checkpoint.read(directory)
+    return saved_by(directory)
 
 
 def refused(content: Any, directory: Path) -> str:
-    torch.save(content, directory / checkpoint.FILE)
+    torch.save(content, directory / names.CHECKPOINT)
     with pytest.raises(InputError) as error:
         vae.load_run(directory)
     said = str(error.value)
-    assert said.startswith(str(directory / checkpoint.FILE))
+    assert said.startswith(str(directory / names.CHECKPOINT))
     assert len(said.splitlines()) == 1
     return said
+
+
+@pytest.fixture(scope="module")
+def resumable(digits: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Setup, dict[str, Any]]:
+    """A run in which every part has a state, and its checkpoint."""
+    config = composed(*QUICK, *digits, *EVERY_PART)
+    directory = tmp_path_factory.mktemp("resumable")
+    train(config, directory)
+    return prepare(config), saved_by(directory)
+
+
+WRONG: dict[str, Any] = {
+    "nothing": None,
+    "a truth value": True,
+    "a whole number": 3,
+    "a fraction": 0.5,
+    "no number": math.nan,
+    "a huge number": 10**30,
+    "a string": "x",
+    "a list": [],
+    "a list of tensors": [torch.zeros(2, 2), torch.zeros(2, 2), torch.zeros(2, 2)],
+    "a dict": {},
+    "a dict of something else": {"x": torch.zeros(2, 2)},
+    "a scalar tensor": torch.zeros(()),
+    "a tensor": torch.zeros(4, 4),
+    "a tensor of complex numbers": torch.zeros(2, dtype=torch.complex64),
+    "a sparse tensor": torch.zeros(2, 2).to_sparse(),
+    "a tensor that holds less than it says": torch.zeros(1).expand(10**9),
+}
+OPTIONAL = ("smoothed", "latched_at", "weight", "collapsed_at", "recovered_at")  # a number or None
+
+
+def places(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """What stands at `path`, and what is inside it; of many alike the first three."""
+    yield path, value
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in itertools.islice(inside, 3 if path in (("model",), ("optimizer",)) else None):
+        yield from places(item, (*path, key))
+
+
+def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of nested dicts and lists with `value` at `path`."""
+    if not path:
+        return value
+    copy = content.copy()
+    copy[path[0]] = replaced(content[path[0]], path[1:], value)
+    return copy
+
+
+def may_stand(value: Any, before: Any, name: Any) -> bool:
+    """Whether `value` is of the kind of `before`, so that it need not be refused."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53  # False for NaN
+    if name in OPTIONAL:
+        return value is None or number
+    if value is True and isinstance(before, int):
+        return before == 1 or isinstance(before, bool)
+    if isinstance(before, Tensor):
+        return isinstance(value, Tensor) and value.shape == before.shape and value.dtype == before.dtype
+    if isinstance(before, dict | list) and not isinstance(value, Tensor):
+        return value == type(before)() and name in ("written", "frames")
+    if isinstance(before, float):
+        return number
+    return isinstance(before, int) and type(value) is int and number
+
+
+@pytest.mark.parametrize("part", ["format", "shape", "step", "kl_weight", *Parts.__annotations__, "recorder"])
+def test_a_wrong_kind_of_value_anywhere_in_a_state(
+    part: str, resumable: tuple[Setup, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is refused in one line, without a warning (which the tests make an error), and restored is what is right."""
+    setup, content = resumable
+    # The configuration stays as it is, and reading it takes most of the time.
+    monkeypatch.setattr("vae.training.checkpoint.load_saved", lambda values, allow: setup.subject.config)
+    torch.save(content, tmp_path / names.CHECKPOINT)
+    restore(tmp_path, setup)
+    for path, before in places(content[part], (part,)):
+        wrong = {kind: value for kind, value in WRONG.items() if not may_stand(value, before, path[-1])}
+        assert len(wrong) >= len(WRONG) - 3, path
+        for kind, value in wrong.items():
+            torch.save(replaced(content, path, value), tmp_path / names.CHECKPOINT)
+            with pytest.raises(InputError) as error:
+                restore(tmp_path, setup)
+            assert len(str(error.value).splitlines()) == 1, (path, kind)
+
+
+def picture(mode: str) -> Tensor:
+    """A PNG of that mode, as a film saves its frames."""
+    file = io.BytesIO()
+    Image.new(mode, (8, 8)).save(file, "PNG")
+    return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("recorder.film.frames", [picture("1")], "film: a frame of mode 1"),
+        ("recorder.film.frames", [picture("LA")], "film: a frame of mode LA"),
+        ("recorder.history.step", torch.tensor([2.0, 1e300], dtype=torch.float64), "history.step: 1e+300"),
+        ("recorder.history.kl_weight", torch.tensor([0.0, 1e308], dtype=torch.float64), "history.kl_weight: 1e+308"),
+        ("clock.training_seconds", -1e308, "clock.training_seconds: -1e+308"),
+        ("clock.training_seconds", 2**52, "clock.training_seconds: 4503599627370496"),
+        ("recent.count", -3, "recent.count: -3"),
+        ("schedule.smoothed", [torch.zeros(2)], "schedule.smoothed.0: is a tensor"),
+    ],
+)
+def test_values_of_the_right_kind_that_a_run_would_stumble_over(
+    path: str, value: Any, says: str, resumable: tuple[Setup, dict[str, Any]], tmp_path: Path
+) -> None:
+    setup, content = resumable
+    torch.save(replaced(content, tuple(path.split(".")), value), tmp_path / names.CHECKPOINT)
+    with pytest.raises(InputError) as error:
+        restore(tmp_path, setup)
+    assert says in str(error.value)
+
+
+def test_a_model_for_other_images_than_the_runs(resumable: tuple[Setup, dict[str, Any]], tmp_path: Path) -> None:
+    """It agrees with the shape that the checkpoint names, and not with the data."""
+    setup, content = resumable
+    sizes = {name: [64 if size == 256 else size for size in value.shape] for name, value in content["model"].items()}
+    other = {name: torch.zeros(size) for name, size in sizes.items()}
+    torch.save(content | {"shape": [1, 8, 8], "model": other}, tmp_path / names.CHECKPOINT)
+    assert checkpoint.read(tmp_path).shape == (1, 8, 8)
+    with pytest.raises(InputError, match=r"model: encoder\S+ is \(4, 64\), this run has \(4, 256\)"):
+        restore(tmp_path, setup)
 
 
 def test_a_configuration_that_asks_for_an_enormous_model(content: dict[str, Any], tmp_path: Path) -> None:
@@ -70,10 +220,13 @@ def test_values_nested_without_end(content: dict[str, Any], tmp_path: Path) -> N
         ("step", -1, "out of range"),
         ("kl_weight", float("nan"), "kl_weight: nan"),
         ("shape", [1, 16], "shape: is [1, 16]"),
+        ("shape", "a\nb", "shape: is a\\nb"),
         ("shape", [1, 16, 2**40], "out of range"),
         ("model", None, "model: is NoneType"),
         ("model", {}, "is missing"),
-        ("config", {"model": 3}, "model.name"),
+        ("config", {"model": 3}, "model.kind=3: must be one of"),
+        ("format", 3, "checkpoint format 3; this version reads formats 4 and 5"),
+        ("format", torch.zeros(4, 4), "checkpoint format Tensor"),
         ("recorder", {"written": {"../../x": 1}}, "recorder"),
         ("extra", 1, "extra does not belong there"),
     ],
@@ -88,7 +241,7 @@ def test_an_event_file_elsewhere(content: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_that_unpacks_to_more_than_it_is(content: dict[str, Any], tmp_path: Path) -> None:
-    plain, packed = tmp_path / "plain.pt", tmp_path / checkpoint.FILE
+    plain, packed = tmp_path / "plain.pt", tmp_path / names.CHECKPOINT
     torch.save(content, plain)
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
@@ -101,7 +254,7 @@ def test_a_checkpoint_that_unpacks_to_more_than_it_is(content: dict[str, Any], t
     ("part", "state", "says"),
     [
         ("schedule", {"smoothed": "x", "latched_at": None}, "schedule"),
-        ("optimizer", {"count": torch.zeros(())}, "optimizer: mean.0 is missing"),
+        ("optimizer", {"step.0": torch.zeros(())}, "optimizer: mean.0 is missing"),
         ("recent", {"rows": torch.zeros(1, 1), "count": 1}, "rows is (1, 1)"),
         ("data", {"train": {}, "test": {}}, "data"),
     ],
@@ -111,8 +264,7 @@ def test_states_of_other_parts(
 ) -> None:
     assert program(*QUICK, *digits, *MLP, "anneal=delayed", "hydra.run.dir=mine")[0] == 0
     directory = tmp_path / "mine"
-    saved = checkpoint.read(directory)
-    torch.save(saved | {part: state}, directory / checkpoint.FILE)
+    torch.save(saved_by(directory) | {part: state}, directory / names.CHECKPOINT)
     status, _, err = program("resume=mine", "train.steps=9")
     assert status == 1
     assert says in err.splitlines()[-1]
@@ -122,7 +274,7 @@ def test_states_of_other_parts(
 def test_the_checkpoint_of_another_run(digits: list[str], program: Program, tmp_path: Path) -> None:
     for name, widths in (("mine", "[8]"), ("other", "[9]")):
         assert program(*QUICK, *digits, *MLP, f"model.encoder_widths={widths}", f"hydra.run.dir={name}")[0] == 0
-    (tmp_path / "mine" / checkpoint.FILE).write_bytes((tmp_path / "other" / checkpoint.FILE).read_bytes())
+    (tmp_path / "mine" / names.CHECKPOINT).write_bytes((tmp_path / "other" / names.CHECKPOINT).read_bytes())
     status, _, err = program("resume=mine", "train.steps=9")
     assert status == 1
     assert err.count("\n") == 1
@@ -134,7 +286,7 @@ def test_a_damaged_configuration_beside_a_checkpoint(digits: list[str], program:
     (tmp_path / "mine" / ".hydra" / "config.yaml").write_text("model: [")
     status, _, err = program("resume=mine", "train.steps=6")
     assert status == 0, err
-    assert "going on with the configuration in the checkpoint" in err
+    assert "continuing with the configuration in the checkpoint" in err
     assert "latent_dim: 4" in (tmp_path / "mine" / ".hydra" / "config.yaml").read_text()
 
 
@@ -172,7 +324,7 @@ def test_images_that_lie_about_their_size(size: tuple[int, int], tmp_path: Path)
         Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
     (tmp_path / "x.png").write_bytes(png(*size))
     with pytest.raises(InputError, match=r"x\.png: not a readable image"):
-        datasets.load(composed("dataset=folder", f"dataset.root={tmp_path}", f"dataset.cache={tmp_path}-cache").dataset)
+        readers.load(composed("dataset=folder", f"dataset.root={tmp_path}", f"dataset.cache={tmp_path}-cache").dataset)
 
 
 def test_links_out_of_an_image_folder(tmp_path: Path) -> None:
@@ -184,12 +336,12 @@ def test_links_out_of_an_image_folder(tmp_path: Path) -> None:
     config = composed(
         "dataset=folder", f"dataset.root={root}", f"dataset.cache={root}-cache", "dataset.test_fraction=0.4"
     ).dataset
-    data = datasets.load(config)
+    data = readers.load(config)
     assert len(data.train) + len(data.test) == 5
     Image.new("L", (8, 8), 9).save(tmp_path / "secret.png")
     os.symlink(tmp_path / "secret.png", root / "outside.png")
     with pytest.raises(InputError, match=r"outside\.png: a link that leads out"):
-        datasets.load(config)
+        readers.load(config)
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\x1b[2J", "<b>", "a\nb", "..", "x" * 200])

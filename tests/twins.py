@@ -1,6 +1,7 @@
 """A run that was interrupted and the same run undisturbed are twins: what they leave behind is the same to the bit, but
 for the times."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae import checkpoint
+from vae.runtime import directory as names
+from vae.training import checkpoint
 
 TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 
@@ -31,8 +33,8 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, Any]]]:
 
 def left_behind(directory: Path) -> set[str]:
     """The names of a run's files, the event files under one name: how many there are tells of interruptions."""
-    files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    return {"events" if name.startswith("events.out.tfevents.") else name for name in files}
+    files = {path.relative_to(directory) for path in directory.rglob("*") if path.is_file()}
+    return {names.EVENTS if path.match(names.EVENTS) else str(path) for path in files}
 
 
 def assert_same(a: Any, b: Any, where: str) -> None:
@@ -54,15 +56,15 @@ def assert_same(a: Any, b: Any, where: str) -> None:
 
 
 def assert_twins(first: Path, second: Path) -> None:
-    a, b = checkpoint.read(first), checkpoint.read(second)
+    a, b = (dataclasses.asdict(checkpoint.read(directory)) for directory in (first, second))
     for content in (a, b):
-        for name in ("written", "logged", "training_seconds", "seconds"):  # sizes and times
-            del content["recorder"][name]
+        del content["parts"]["clock"]
+        del content["recorder"]["written"], content["recorder"]["logged_seconds"]  # sizes and times
     assert_same(a, b, "checkpoint")
-    records = [json.loads((directory / "result.json").read_text()) for directory in (first, second)]
+    records = [json.loads((directory / names.RESULT).read_text()) for directory in (first, second)]
     assert timeless(records[0]) == timeless(records[1])
-    assert (first / "training.gif").read_bytes() == (second / "training.gif").read_bytes()
-    with np.load(first / "history.npz") as one, np.load(second / "history.npz") as two:
+    assert (first / names.FILM).read_bytes() == (second / names.FILM).read_bytes()
+    with np.load(first / names.HISTORY) as one, np.load(second / names.HISTORY) as two:
         assert one.files == two.files
         assert all(np.array_equal(one[name], two[name]) for name in one.files)
     curves, others = scalars(first), scalars(second)

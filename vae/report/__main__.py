@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vae.report import page, runs
-from vae.terminal import printable, show
+from vae.runtime.terminal import printable, show
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the figures of a report share: colours, sizes, and how names are written in them."""
+"""What the plots of a report share: colours, sizes, and how names are written in them."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,7 @@ from matplotlib.figure import Figure
 
 from vae.report.runs import Run
 
-# Ids inside an SVG would otherwise differ from one writing to the next.
-mpl.rcParams["svg.hashsalt"] = "vae"
-
-MOST_CURVES = 12  # runs in one chart; of more, the first ones are drawn and the chart says so
+MAX_CURVES = 12  # runs in one chart; of more, the first ones are drawn and the chart says so
 COLOURS = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
 VERDICT_COLOURS = {
     "alive": "#2e7d32",
@@ -23,14 +20,14 @@ VERDICT_COLOURS = {
 }
 
 
-def spread(runs: Sequence[Run], most: int) -> list[Run]:
+def spread(runs: Sequence[Run], maximum: int) -> list[Run]:
     """At most so many runs, one of each group before a second of any; in their order."""
     seen: dict[str, int] = {}
     ranks = []
     for run in runs:
         seen[run.group] = seen.get(run.group, 0) + 1
         ranks.append(seen[run.group])
-    chosen = sorted(range(len(runs)), key=lambda i: (ranks[i], i))[:most]
+    chosen = sorted(range(len(runs)), key=lambda i: (ranks[i], i))[:maximum]
     return [runs[i] for i in sorted(chosen)]
 
 
@@ -49,6 +46,6 @@ def finite(*values: float) -> bool:
 
 
 def short(name: str) -> str:
-    """A name as it may stand in a figure: no mathematics in it (a dollar sign would begin some), not too long."""
+    """A name as it may stand in a plot: no mathematics in it (a dollar sign would begin some), not too long."""
     name = name.replace("$", r"\$")
     return name if len(name) <= 34 else name[:31] + "..."

@@ -1,4 +1,4 @@
-"""Figures of a report over the steps of the training. One that has nothing to show is None."""
+"""Plots of a report over the steps of the training. One that has nothing to show is None."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae.report.drawing import COLOURS, MOST_CURVES, say_left_out, short, spread
+from vae.measure.catalogue import CATALOGUE
+from vae.report.drawing import COLOURS, MAX_CURVES, say_left_out, short, spread
 from vae.report.runs import Run
 
 
 def curves(runs: Sequence[Run]) -> Figure | None:
-    """MSE and KLD of the training batches, and the KL weight that shaped them."""
+    """MSE and KL of the training batches, and the KL weight that shaped them."""
     panels = [
-        ("train/mse", "MSE per pixel", "log"),
-        ("train/kld", "KLD, nats", "symlog"),
+        ("train/mse", CATALOGUE["mse"].title, "log"),
+        ("train/kld", CATALOGUE["kld"].title, "symlog"),
         ("train/kl_weight", "KL weight", "linear"),
     ]
     return _panels(runs, panels, (10, 3.4))
@@ -23,15 +24,15 @@ def curves(runs: Sequence[Run]) -> Figure | None:
 
 def information(runs: Sequence[Run]) -> Figure | None:
     panels = [
-        ("collapse/active_units", "active units", "linear"),
-        ("collapse/mutual_information", "mutual information, nats", "linear"),
-        ("collapse/reconstruction_gap", "SSE lost with another's code", "linear"),
+        ("collapse/active_units", CATALOGUE["active_units"].title, "linear"),
+        ("collapse/mutual_information", CATALOGUE["mutual_information"].title, "linear"),
+        ("collapse/reconstruction_gap", CATALOGUE["reconstruction_gap"].title, "linear"),
     ]
     return _panels(runs, panels, (10, 3.4))
 
 
 def bands(runs: Sequence[Run]) -> Figure | None:
-    """Least, mean and greatest mu and sigma over all test images and dimensions, a column a run."""
+    """Minimum, mean and maximum of mu and sigma over all test images and dimensions, a column a run."""
     able = [run for run in runs if "latent/mu_mean" in run.curves]
     shown = spread(able, 6)
     if not shown:
@@ -83,7 +84,7 @@ def _panels(runs: Sequence[Run], panels: Sequence[tuple[str, str, str]], size: t
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(panels))
     for place, (tag, label, scale) in zip(axes, panels, strict=True):
-        for i, run in enumerate(shown[:MOST_CURVES]):
+        for i, run in enumerate(shown[:MAX_CURVES]):
             if tag in run.curves:
                 curve = run.curves[tag]
                 style = "-" if i < len(COLOURS) else "--"
@@ -97,6 +98,6 @@ def _panels(runs: Sequence[Run], panels: Sequence[tuple[str, str, str]], size: t
     handles: dict[str, Any] = {}
     for place in axes:
         handles |= {label: handle for handle, label in zip(*place.get_legend_handles_labels(), strict=True)}
-    title = f"the first {MOST_CURVES} of {len(shown)} runs" if len(shown) > MOST_CURVES else None
+    title = f"the first {MAX_CURVES} of {len(shown)} runs" if len(shown) > MAX_CURVES else None
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8, title=title)
     return figure

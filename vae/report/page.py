@@ -2,6 +2,7 @@
 
 import base64
 import io
+import logging
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,32 +10,40 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from vae import files
+from vae.measure.catalogue import CATALOGUE
+from vae.measure.verdict import DEAD, explain
 from vae.report import over_time, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
-from vae.terminal import say
-from vae.verdict import explain
+from vae.runtime import directory as names
+from vae.runtime import files
 
 COLUMNS = {
-    "mse": "MSE per pixel",
-    "kld": "KLD, nats",
+    **{name: CATALOGUE[name].title for name in ("mse", "kld")},
     "kl_weight": "KL weight",
-    "active_units": "active units",
-    "mutual_information": "mutual information, nats",
-    "reconstruction_gap": "SSE lost with another's code",
-    "predicted_active_units": "predicted by the closed form",
-    "elbo": "ELBO, nats",
+    **{
+        name: CATALOGUE[name].title
+        for name in (
+            "active_units",
+            "mutual_information",
+            "reconstruction_gap",
+            "predicted_active_units",
+            "elbo",
+        )
+    },
     "seconds": "seconds",
 }
+log = logging.getLogger(__name__)
+
 Draw = Callable[[Sequence[Run]], Figure | None]
 CHARTS: dict[str, tuple[str, str, Draw]] = {  # heading, caption
     "curves": ("While they trained", "Means over the last few training batches.", over_time.curves),
-    "bands": ("The latent space", "Least, mean and greatest over all test images and dimensions.", over_time.bands),
+    "bands": ("The latent space", "Minimum, mean and maximum over all test images and dimensions.", over_time.bands),
     "information": (
         "Does the code carry anything?",
         "On the whole test split, at every evaluation.",
@@ -55,7 +64,6 @@ CHARTS: dict[str, tuple[str, str, Draw]] = {  # heading, caption
     "heatmaps": ("Which dimensions live", "KL of each latent dimension, bright is much.", over_time.heatmaps),
 }
 FILMS = 6  # at most, one of each kind of run first: they are what makes a page large
-DEAD = ("collapsed", "decoder_ignores_code")
 PATHS = ("run_name", "evaluate")  # in the config, but no setting of the training
 
 
@@ -105,7 +113,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         datasets=sorted({str(run.record["dataset"]) for run in runs if "dataset" in run.record}),
         problems=[run for run in runs if run.problem],
     )
-    report = output / "report.html"
+    report = output / names.REPORT
     files.replace(report, page.encode())
     return report
 
@@ -122,7 +130,7 @@ def draw(key: str, runs: Sequence[Run], output: Path) -> Picture | None:
                 return None
             png, svg = rendered(figure, "png"), rendered(figure, "svg")
     except Exception as error:
-        say(f"report: {key} not drawn ({type(error).__name__}: {error})")
+        log.warning("report: %s not drawn (%s: %s)", key, type(error).__name__, error)
         return None
     files.replace(output / f"{key}.png", png)
     files.replace(output / f"{key}.svg", svg)
@@ -203,7 +211,8 @@ def command(run: Run) -> str:
 
 def rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    with mpl.rc_context({"svg.hashsalt": "vae"}):  # ids inside an SVG would differ from one writing to the next
+        figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
 
 

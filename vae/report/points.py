@@ -1,15 +1,17 @@
-"""Figures of a report in which each run is a point. One that has nothing to show is None."""
+"""Plots of a report in which each run is a point. One that has nothing to show is None."""
 
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from vae.report.drawing import COLOURS, MOST_CURVES, VERDICT_COLOURS, finite, short, single
+from vae.measure.catalogue import CATALOGUE
+from vae.measure.verdict import DEAD
+from vae.report.drawing import COLOURS, MAX_CURVES, VERDICT_COLOURS, finite, short, single
 from vae.report.runs import Run
 
 
 def rate_distortion(runs: Sequence[Run]) -> Figure | None:
-    """Every run a point: what its code costs, what it leaves to be desired."""
+    """Every run a point: what its code costs, what it leaves in the reconstruction."""
     shown = [run for run in runs if finite(run.number("kld"), run.number("mse"))]
     if not shown:
         return None
@@ -33,7 +35,7 @@ def rate_distortion(runs: Sequence[Run]) -> Figure | None:
             color="0.4",
         )
     axes.set_xscale("symlog", linthresh=1)
-    axes.set(xlabel="rate: KLD, nats an image", ylabel="distortion: test MSE per pixel", xlim=(-0.1, None))
+    axes.set(xlabel="rate: KL, nats", ylabel="distortion: test MSE, per pixel", xlim=(-0.1, None))
     axes.set_ylim(0, 1.1 * max(run.number("mse") for run in shown))
     return figure
 
@@ -49,7 +51,7 @@ def prediction(runs: Sequence[Run]) -> Figure | None:
     for run in shown:
         x, y = run.number("predicted_active_units"), run.number("active_units")
         axes.scatter(x, y, color=VERDICT_COLOURS.get(str(run.record.get("verdict")), "0.4"), zorder=3)
-        if len(shown) <= MOST_CURVES:
+        if len(shown) <= MAX_CURVES:
             axes.annotate(short(run.name), (x, y), (5, 3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="kept by a linear VAE (predicted)", ylabel="active units (measured)")
     axes.set(xlim=(-0.5, top), ylim=(-0.5, top))
@@ -64,9 +66,9 @@ def boundary(runs: Sequence[Run]) -> Figure | None:
     ordered = sorted(shown, key=lambda run: run.number("kl_weight"))
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     panels = [
-        ("active_units", "predicted_active_units", "active units", "linear"),
-        ("mse", "predicted_mse", "test MSE per pixel", "linear"),
-        ("kld", "predicted_kld", "KLD, nats", "symlog"),
+        ("active_units", "predicted_active_units", CATALOGUE["active_units"].title, "linear"),
+        ("mse", "predicted_mse", f"test {CATALOGUE['mse'].title}", "linear"),
+        ("kld", "predicted_kld", CATALOGUE["kld"].title, "symlog"),
     ]
     for axes, (measured, predicted, title, scale) in zip(figure.subplots(1, 3), panels, strict=True):
         for i, model in enumerate(dict.fromkeys(str(run.record.get("model")) for run in shown)):
@@ -87,7 +89,8 @@ def boundary(runs: Sequence[Run]) -> Figure | None:
 
 
 def collapse_fraction(runs: Sequence[Run]) -> Figure | None:
-    """Of the runs that share all but their seed, the part that collapsed, over the learning rate where it varies."""
+    """Of the runs that share all but their seed, the fraction that collapsed, over the learning rate where it
+    varies."""
     shown = [run for run in runs if run.record.get("verdict") and "train.lr" in run.config]
     rates = sorted({float(run.config["train.lr"]) for run in shown})
     if len(rates) < 2:
@@ -97,7 +100,7 @@ def collapse_fraction(runs: Sequence[Run]) -> Figure | None:
         points = []
         for rate in rates:
             dead = [
-                run.record["verdict"] in ("collapsed", "decoder_ignores_code")
+                run.record["verdict"] in DEAD
                 for run in shown
                 if run.record.get("model") == model and float(run.config["train.lr"]) == rate
             ]
@@ -106,6 +109,6 @@ def collapse_fraction(runs: Sequence[Run]) -> Figure | None:
         axes.plot(
             [p[0] for p in points], [p[1] for p in points], "o-", label=f"{model} ({min(p[2] for p in points)} seeds)"
         )
-    axes.set(xscale="log", xlabel="learning rate", ylabel="part of the seeds that collapsed", ylim=(-0.05, 1.05))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="fraction of the seeds that collapsed", ylim=(-0.05, 1.05))
     axes.legend()
     return figure

@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vae import config as conf
-from vae import files
-from vae.terminal import printable
-
-for chatty in ("tensorboard", "matplotlib"):
-    logging.getLogger(chatty).setLevel(logging.ERROR)
+from vae.config.load import flat
+from vae.runtime import directory as names
+from vae.runtime import files
+from vae.runtime.terminal import printable
 
 Curve = pd.Series  # values over steps
 
-MOST = 1e30  # of what a run measures, nothing is larger
+MAX_VALUE = 1e30  # of what a run measures, nothing is larger
 IMAGES = ("reconstructions", "prior_samples")
 HISTORY_LIMIT = 400_000_000  # bytes, unpacked
 EVENTS_LIMIT = 4_000_000_000
@@ -57,9 +55,9 @@ class Run:
         return self.record.get("seed", self.config.get("seed"))
 
     def number(self, key: str) -> float:
-        """A figure of result.json, NaN where there is none."""
+        """A number of result.json, NaN where there is none."""
         value = self.record.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > MOST:
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > MAX_VALUE:
             return math.nan
         return float(value)
 
@@ -68,7 +66,7 @@ def find(directories: list[Path]) -> list[Run]:
     """The runs in and below these directories, each once, in the order of their paths (numbers as numbers)."""
     found: dict[Path, None] = {}
     for directory in directories:
-        below = sorted({path.parent.parent for path in directory.rglob(".hydra/config.yaml")}, key=_natural)
+        below = sorted({path.parent.parent for path in directory.rglob(names.CONFIG)}, key=_natural)
         for path in below or [directory]:
             found.setdefault(path.resolve())
     runs = [read(path) for path in found]
@@ -84,10 +82,10 @@ def read(directory: Path) -> Run:
             part(run)
         except Exception as error:  # whatever is wrong with one file, the others are read
             problems.append(f"{part.__name__.removeprefix('_read_')} unreadable: {_first_line(error)}")
-    gif = directory / "training.gif"
+    gif = directory / names.FILM
     if gif.is_file() and gif.stat().st_size <= GIF_LIMIT:
         run.gif = gif.read_bytes()
-    trace = directory / "error.txt"
+    trace = directory / names.ERROR
     if trace.is_file():
         with open(trace, "rb") as file:
             file.seek(max(0, trace.stat().st_size - files.TEXT_LIMIT))
@@ -102,20 +100,18 @@ def read(directory: Path) -> Run:
 
 
 def _read_config(run: Run) -> None:
-    hydra = run.directory / ".hydra"
-    if (hydra / "config.yaml").is_file():
-        run.config = {
-            clean(key): clean(value) for key, value in conf.flat(files.read_yaml(hydra / "config.yaml")).items()
-        }
-    if (hydra / "overrides.yaml").is_file():
-        overrides = files.read_yaml(hydra / "overrides.yaml") or []
+    own, given = run.directory / names.CONFIG, run.directory / names.OVERRIDES
+    if own.is_file():
+        run.config = {clean(key): clean(value) for key, value in flat(files.read_yaml(own)).items()}
+    if given.is_file():
+        overrides = files.read_yaml(given) or []
         if not isinstance(overrides, list):
             raise ValueError("overrides.yaml is no list")
         run.overrides = [str(clean(item)) for item in overrides]
 
 
 def _read_record(run: Run) -> None:
-    path = run.directory / "result.json"
+    path = run.directory / names.RESULT
     if path.is_file():
         record = json.loads(files.read_text(path))
         if not isinstance(record, dict):
@@ -131,17 +127,23 @@ def clean(value: Any) -> Any:
 def _read_events(run: Run) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    sizes = [path.stat().st_size for path in run.directory.glob("events.out.tfevents.*")]
+    sizes = [path.stat().st_size for path in run.directory.glob(names.EVENTS)]
     if not sizes:
         return
     if sum(sizes) > EVENTS_LIMIT:
         raise ValueError(f"event files of {sum(sizes)} bytes")
     guidance = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}  # 0: all of them
-    events = EventAccumulator(str(run.directory), size_guidance=guidance).Reload()
+    chatty = logging.getLogger("tensorboard")
+    before = chatty.level
+    chatty.setLevel(logging.ERROR)  # it says of each event file how many bytes it has
+    try:
+        events = EventAccumulator(str(run.directory), size_guidance=guidance).Reload()
+    finally:
+        chatty.setLevel(before)
     for tag in events.Tags()["scalars"]:
         rows = events.Scalars(tag)
         series = pd.Series(
-            [row.value if abs(row.value) < MOST else math.nan for row in rows],
+            [row.value if abs(row.value) < MAX_VALUE else math.nan for row in rows],
             index=[row.step for row in rows],
             dtype=float,
         )
@@ -151,7 +153,7 @@ def _read_events(run: Run) -> None:
 
 
 def _read_history(run: Run) -> None:
-    path = run.directory / "history.npz"
+    path = run.directory / names.HISTORY
     if not path.is_file():
         return
     with zipfile.ZipFile(path) as packed:

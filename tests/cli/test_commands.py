@@ -1,0 +1,194 @@
+"""The commands of the README, as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, ROOT
+
+Program = Callable[..., tuple[int, str, str]]
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_help_is_readable_and_complete(tmp_path: Path) -> None:
+    done = python("-X", "importtime", str(ROOT / "run.py"), "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
+        line = next(line for line in done.stdout.splitlines() if line.strip().startswith(f"{group.name} "))
+        words = set(line.replace(",", " ").split())
+        assert {path.stem for path in group.glob("*.yaml")} <= words, group.name
+    examples = [line for line in done.stdout.splitlines() if line.strip().startswith("python run.py")]
+    assert len(examples) >= 5
+    assert " torch\n" not in done.stderr, "torch takes longer to import than help may take in all"
+
+
+def test_the_config_is_shown_without_torch(tmp_path: Path) -> None:
+    done = python("-X", "importtime", str(ROOT / "run.py"), "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "latent_dim: 32" in done.stdout
+    assert " torch\n" not in done.stderr
+
+
+def test_one_run_in_its_own_process(digits: list[str], tmp_path: Path) -> None:
+    program = ["-X", "importtime", str(ROOT / "run.py")]
+    done = python(*program, *QUICK, *digits, "model=mlp_vae", "anneal=delayed", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "outputs").glob("*/*")
+    assert directory.name.endswith("_mlp_vae_delayed")
+    assert "test MSE" in done.stdout
+    assert f"tensorboard --logdir {directory.relative_to(tmp_path)}" in done.stdout
+    assert (directory / ".hydra" / "config.yaml").exists()
+    everything = done.stderr.splitlines()
+    lines = [line for line in everything if not line.startswith("import time:")]
+    # Plain ones: the prediction, events, one an evaluation.
+    assert lines[0].startswith("Prediction: t = ")
+    assert sum("mlp_vae_delayed  step" in line and "mse" in line for line in lines) == 2
+    names = [line.split("|")[-1].strip() for line in everything if line.startswith("import time:")]
+    assert "torch" in names
+    assert "torch._dynamo" not in names  # torch's compiler: as long as importing torch
+    before = [line.split("|")[-1].strip() for line in everything[: everything.index(lines[0])]]
+    assert not {"matplotlib", "sklearn", "torchvision"} & set(before)  # until the first step
+
+
+def test_multirun(digits: list[str], program: Program, tmp_path: Path) -> None:
+    status, _, err = program("-m", *QUICK, *digits, "model=ae,conv_vae,mlp_vae")
+    assert status == 0, err
+    (sweep,) = (tmp_path / "multirun_sweeps").iterdir()
+    results = [json.loads(path.read_text()) for path in sorted(sweep.glob("*/result.json"))]
+    assert [result["run_name"] for result in results] == ["ae_no_kl", "conv_vae_constant", "mlp_vae_constant"]
+
+
+def test_a_job_that_breaks_leaves_its_traceback(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*anything: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr("vae.cli.train.train", broken)
+    with pytest.raises(ZeroDivisionError):
+        program("-m", "seed=0", "hydra.sweep.dir=sweep")
+    said = next((tmp_path / "sweep").glob("0_*/error.txt")).read_text().splitlines()
+    assert said[0] == "Traceback (most recent call last):"
+    assert said[-1] == "ZeroDivisionError: of all things"
+    assert "failed: ZeroDivisionError: of all things" in (tmp_path / "sweep" / "report.html").read_text()
+
+
+def test_other_jobs_go_on_when_one_fails(digits: list[str], program: Program, tmp_path: Path) -> None:
+    status, _, err = program("-m", *QUICK, *digits, "train.batch_size=9999,8")
+    assert status == 1
+    assert "9999" in err
+    (result,) = (tmp_path / "multirun_sweeps").glob("*/*/result.json")
+    assert result.parent.name == "1_conv_vae_constant_seed0"
+
+
+def test_tab_completion_is_offered(tmp_path: Path) -> None:
+    done = python(str(ROOT / "run.py"), "-sc", "install=bash", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "complete" in done.stdout
+    query = python(
+        str(ROOT / "run.py"), "-sc", "query=bash", cwd=tmp_path, COMP_LINE="python run.py anneal=", COMP_POINT="21"
+    )
+    assert "anneal=delayed" in query.stdout
+
+
+@pytest.mark.parametrize("wanted", ["0", "1"])
+def test_a_traceback_is_there_for_those_who_want_it(wanted: str, tmp_path: Path) -> None:
+    done = python(str(ROOT / "run.py"), "train.lr=x", cwd=tmp_path, HYDRA_FULL_ERROR=wanted)
+    assert done.returncode == 1
+    assert ("Traceback" in done.stderr) is (wanted == "1")
+
+
+def test_a_finished_run_is_measured_again(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    status, out, err = program("evaluate=mine", "evaluation.iw_samples=3", "evaluation.thresholds.used_gap=0.9")
+    assert status == 0, err
+    assert "used from 90.0%" in out
+    after = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    new = tmp_path / "mine" / "evaluation.json"
+    measured = json.loads(after.pop(new))
+    assert after == before  # nothing else was touched, nothing else was made
+    assert not (tmp_path / "outputs").exists()
+    result = json.loads((tmp_path / "mine" / "result.json").read_text())
+    assert measured["mse"] == pytest.approx(result["mse"], rel=1e-6)
+    assert measured["run_name"] == result["run_name"] == "mlp_vae_constant"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["evaluate=absent"], "absent"),
+        (["evaluate=empty"], "checkpoint.pt"),
+        (["evaluate=mine", "model.latent_dim=3"], "model.latent_dim: cannot be changed"),
+        (["evaluate=mine", "dataset=mnist5k"], "trained on images of shape"),
+    ],
+)
+def test_measuring_again_refuses(
+    arguments: list[str], says: str, digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+    status, _, err = program(*arguments)
+    assert status == 1
+    assert says in err
+    assert err.count("\n") == 1
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_an_interrupted_run_is_measured_too(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+    (tmp_path / "mine" / "result.json").unlink()
+    status, out, err = program("evaluate=mine")
+    assert status == 0, err
+    assert "images/s" not in out
+
+
+def test_a_sweep_is_not_mixed_into_another(digits: list[str], program: Program, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "report.html").write_text("mine")
+    status, _, err = program("-m", *QUICK, *digits, "seed=0,1", "hydra.sweep.dir=sweep")
+    assert status == 1
+    assert "holds something already" in err
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["report.html"]
+
+
+def test_a_job_with_a_wrong_config_is_named(digits: list[str], program: Program, tmp_path: Path) -> None:
+    status, _, _ = program("-m", *QUICK, *digits, "model=ae,mlp_vae", "anneal=delayed", "hydra.sweep.dir=sweep")
+    assert status == 1
+    assert "no KL term" in next((tmp_path / "sweep").glob("0_*/error.txt")).read_text()
+    assert len(list((tmp_path / "sweep").glob("1_*/result.json"))) == 1
+    assert "no KL term" in (tmp_path / "sweep" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["compare", "anneal", "weight", "learning_rate"])
+def test_sweeps_compose(name: str, tmp_path: Path) -> None:
+    shown = python(str(ROOT / "run.py"), f"sweep={name}", "--cfg", "all", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert f"multirun_sweeps/{name}_" in shown.stdout
+    assert "mode: MULTIRUN" in shown.stdout
+
+
+def test_the_comparison_runs_without_m_and_takes_overrides(digits: list[str], tmp_path: Path) -> None:
+    command = [str(ROOT / "run.py"), "sweep=compare", *QUICK, *digits, "train.lr=1e-3", "seed=1,2"]
+    done = python(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "multirun_sweeps").iterdir()
+    assert sweep.name.startswith("compare_")
+    assert len(list(sweep.glob("*/result.json"))) == 8
+    assert "8 of 8 runs done" in done.stderr
+    assert (sweep / "report.html").exists()

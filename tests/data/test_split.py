@@ -1,0 +1,73 @@
+import itertools
+
+import pytest
+import torch
+from torch._subclasses import FakeTensorMode
+
+from vae.data.readers import embedded_digits
+from vae.data.split import Split, hold_out, training_batches
+
+
+def counted(total: int, labels: torch.Tensor | None = None) -> Split:
+    """Images that carry their own number, so that each can be told apart."""
+    return Split(torch.arange(total, dtype=torch.float32).view(-1, 1, 1, 1), labels)
+
+
+def test_embedded_digits_split_is_stratified() -> None:
+    digits = embedded_digits()
+    assert digits.images.shape == (5000, 1, 28, 28)
+    data = hold_out(digits, 0.2, seed=0)
+    assert data.train.labels is not None
+    assert data.test.labels is not None
+    assert data.train.labels.bincount().tolist() == [400] * 10
+    assert data.test.labels.bincount().tolist() == [100] * 10
+
+
+@pytest.mark.parametrize(("total", "fraction"), [(4, 0.01), (5, 0.9), (10, 0.25), (97, 0.3)])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_hold_out_is_a_partition(total: int, fraction: float, labelled: bool) -> None:
+    labels = torch.arange(total) % 3 if labelled else None
+    data = hold_out(counted(total, labels), fraction, seed=1)
+    train, test = data.train.images.flatten().tolist(), data.test.images.flatten().tolist()
+    assert sorted(train + test) == list(range(total))
+    assert len(test) == min(max(round(fraction * total), 2), total - 2)
+
+
+def test_hold_out_depends_on_its_seed_alone() -> None:
+    first, again, other = (hold_out(counted(50), 0.2, seed).test.images for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_an_epoch_shows_every_image_once() -> None:
+    batches = itertools.islice(training_batches(counted(30), 10, seed=0), 6)
+    epochs = torch.cat(list(batches)).flatten().view(2, 30)
+    assert epochs.sort().values.tolist() == [list(range(30))] * 2
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_batches_can_start_anywhere() -> None:
+    split = counted(35)  # 3 batches of 10 an epoch
+    through = list(itertools.islice(training_batches(split, 10, seed=4), 9))
+    for start in range(9):
+        later = list(itertools.islice(training_batches(split, 10, seed=4, start=start), 9 - start))
+        assert all(torch.equal(a, b) for a, b in zip(through[start:], later, strict=True))
+
+
+def test_uint8_becomes_unit_interval() -> None:
+    split = Split(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1))
+    assert split.batch(slice(None)).flatten().tolist() == pytest.approx([0, 0.2, 1])
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_images_are_looked_up_where_they_are(stored: str, asked: str) -> None:
+    """In torch's fake mode, which has devices that are not there and refuses what mixes them."""
+    with FakeTensorMode():
+        images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8, device=stored)
+        index = torch.tensor([2, 0], device=asked)
+        with pytest.raises(RuntimeError, match="same device"):
+            images.index_select(0, index)
+        rows = torch.tensor([3, 2, 1], device=stored)
+        for split in (Split(images), Split(images, rows=rows, mapped=True)):
+            assert split.stored(index).shape == (2, 1, 2, 2)
+            assert split.stored(index).device.type == stored

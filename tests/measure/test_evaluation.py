@@ -1,0 +1,152 @@
+import dataclasses
+
+import pytest
+import torch
+from conftest import composed
+from sklearn.linear_model import LogisticRegression
+from torch.distributions import Independent, Normal
+
+from vae.data.split import Data, Split
+from vae.measure.catalogue import SplitMeasures
+from vae.measure.evaluation import evaluate, examine
+from vae.models import likelihood as likelihoods
+from vae.models import links
+from vae.models.posteriors import Posterior
+from vae.models.vae import VAE
+
+
+def measured(
+    vae: VAE, likelihood: likelihoods.Likelihood, split: Split, batch_size: int
+) -> tuple[SplitMeasures, Posterior]:
+    settings = composed(f"evaluation.batch_size={batch_size}").evaluation
+    done = evaluate(vae, likelihood, split, settings, seed=0)
+    return done.measures, done.posterior
+
+
+@pytest.fixture
+def setting() -> tuple[VAE, likelihoods.Likelihood, Split]:
+    config = composed("model=mlp_vae", "model.latent_dim=3", "objective=gaussian", "objective.sigma2=0.3")
+    likelihood = likelihoods.build(config.objective, None, (1, 4, 4))
+    vae = VAE(config.model, links.identity, (1, 4, 4)).requires_grad_(False)
+    images = torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return vae, likelihood, Split(images)
+
+
+def test_the_whole_split_is_measured(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """Not the first batch only, and images in the last, smaller batch count as much as any other."""
+    vae, likelihood, split = setting
+    whole, posterior = measured(vae, likelihood, split, 50)
+    assert posterior.mu.shape == (50, 3)
+    for batch_size in (1, 7, 49, 500):
+        parts, _ = measured(vae, likelihood, split, batch_size)
+        assert dataclasses.asdict(parts) == pytest.approx(dataclasses.asdict(whole), rel=1e-5)
+
+
+def test_measures_against_torch_distributions(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    measures, posterior = measured(vae, likelihood, split, 16)
+    q = Independent(Normal(posterior.mu, posterior.log_sigma.exp()), 1)
+    prior = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+    kld = torch.distributions.kl_divergence(q, prior).mean()
+    assert measures.kld == pytest.approx(float(kld), rel=1e-5)
+    # Many draws from torch's own sampler: their mean is what one fixed draw of 50 images estimates.
+    torch.manual_seed(0)
+    with torch.no_grad():
+        draws = [vae.decode(q.rsample()) for _ in range(200)]
+        sse = torch.stack([(draw - split.images).square().flatten(1).sum(1) for draw in draws])
+        nll = torch.stack([-Independent(Normal(draw, 0.3**0.5), 3).log_prob(split.images) for draw in draws])
+    spread = float(sse.mean(1).std())
+    assert measures.sse == pytest.approx(float(sse.mean()), abs=4 * spread)
+    assert measures.mse == pytest.approx(measures.sse / 16)
+    assert measures.elbo == pytest.approx(float(-nll.mean() - kld), abs=4 * float(nll.mean(1).std()))
+    mean_error = (vae.decode(posterior.mu) - split.images).square().mean()
+    assert measures.mse_mu == pytest.approx(float(mean_error), rel=1e-5)
+
+
+def test_bounds_are_over_all_images_and_dimensions(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    measures, _ = measured(vae, likelihood, split, 16)
+    posterior = vae.encode(split.images)
+    sigma = posterior.log_sigma.exp()
+    assert (measures.mu_min, measures.mu_max) == (float(posterior.mu.min()), float(posterior.mu.max()))
+    assert (measures.sigma_min, measures.sigma_max) == pytest.approx((float(sigma.min()), float(sigma.max())), rel=1e-6)
+    assert measures.sigma_mean == pytest.approx(float(sigma.mean()), rel=1e-5)
+
+
+def test_evaluation_leaves_modes_and_torch_s_stream_alone(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    vae.train(), likelihood.eval()
+    before = torch.get_rng_state()
+    first, _ = measured(vae, likelihood, split, 16)
+    again, _ = measured(vae, likelihood, split, 16)
+    assert first == again
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (vae.training, likelihood.training) == (True, False)
+
+
+def test_another_image_s_code_is_never_one_s_own(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """With two images the shuffled codes are the other's, so the gap can be computed by hand."""
+    vae, likelihood, split = setting
+    pair = Split(split.images[:2])
+    settings = composed().evaluation
+    done = evaluate(vae, likelihood, pair, settings, seed=0)
+    own = (vae.decode(done.z) - pair.images).square().flatten(1).sum(1).mean()
+    swapped = (vae.decode(done.z.flip(0)) - pair.images).square().flatten(1).sum(1).mean()
+    assert done.measures.reconstruction_gap == pytest.approx(float(swapped - own), rel=1e-4)
+
+
+def test_a_quick_evaluation_differs_in_the_sampled_measures_alone(
+    setting: tuple[VAE, likelihoods.Likelihood, Split],
+) -> None:
+    vae, likelihood, split = setting
+    settings = composed("evaluation.probe_images=20", "evaluation.marginal_samples=20").evaluation
+    thorough = dataclasses.asdict(evaluate(vae, likelihood, split, settings, 0).measures)
+    quick = dataclasses.asdict(evaluate(vae, likelihood, split, settings, 0, thorough=False).measures)
+    differ = {name for name in thorough if thorough[name] != quick[name]}
+    assert differ == {"mutual_information", "marginal_kl", "reconstruction_gap", "reconstruction_gap_prior"}
+
+
+def test_a_collapsed_encoder_has_nothing_to_swap(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    for parameter in vae.encoder.parameters():
+        parameter.zero_()
+    for parameter in vae.decoder[0].parameters():  # type: ignore[index]
+        parameter.zero_()
+    measures, _ = measured(vae, likelihood, split, 16)
+    assert (measures.kld, measures.active_units, measures.collapsed_fraction_001) == (0, 0, 1)
+    assert measures.mutual_information == pytest.approx(0, abs=1e-6)
+    assert measures.reconstruction_gap == pytest.approx(0, abs=1e-6)
+    assert measures.reconstruction_gap_prior == pytest.approx(0, abs=1e-6)
+
+
+def test_examination(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    labels = torch.arange(50) % 2
+    data = Data(Split(split.images, labels), Split(split.images, labels))
+    settings = composed("evaluation.probe_images=20", "evaluation.iw_samples=50").evaluation
+    done = evaluate(vae, likelihood, split, settings, seed=0)
+    found = examine(vae, likelihood, data, done, settings, seed=0)
+    again = examine(vae, likelihood, data, done, settings, seed=0)
+    assert found.measures == again.measures  # nothing differs from call to call
+    assert found.dimension_gaps.shape == found.sensitivities.shape == (3,)
+    assert found.measures.iwae_bound is not None
+    assert found.measures.iwae_elbo is not None
+    assert found.measures.iwae_bound > found.measures.iwae_elbo  # tighter
+    unlabelled = examine(vae, likelihood, Data(split, split), done, settings, seed=0)
+    assert unlabelled.measures.probe_accuracy is None
+    bernoulli = likelihoods.build(composed("objective=bernoulli").objective, None, (1, 4, 4))
+    assert examine(vae, bernoulli, data, done, settings, seed=0).measures.iwae_bound is None
+
+
+def test_the_probe_s_accuracy_is_scikit_learn_s(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """Labels that a linear classifier can read off mu in part: the accuracy is that of one fitted here."""
+    vae, likelihood, split = setting
+    labels = (split.images.flatten(1).sum(1) > split.images.flatten(1).sum(1).median()).long()
+    data = Data(Split(split.images, labels), Split(split.images, labels))
+    settings = composed("evaluation.probe_images=20", "evaluation.iw_samples=2").evaluation
+    done = evaluate(vae, likelihood, data.test, settings, seed=0)
+    mu = done.posterior.mu.double().numpy()
+    fitted = LogisticRegression(max_iter=200).fit((mu - mu.mean(0)) / mu.std(0), labels)
+    expected = float((fitted.predict((mu - mu.mean(0)) / mu.std(0)) == labels.numpy()).mean())
+    assert 0.5 < expected < 1  # neither chance nor trivial
+    assert examine(vae, likelihood, data, done, settings, seed=0).measures.probe_accuracy == pytest.approx(expected)

@@ -1,0 +1,127 @@
+"""What Hydra calls around runs: `Guard` checks before Hydra writes anything, `SweepReport` sums up a multirun."""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae.cli.grid import count_jobs
+from vae.cli.session import CURRENT
+from vae.config.errors import InputError, one_line
+from vae.config.load import load
+from vae.runtime import directory as names
+from vae.runtime.terminal import log_to_stderr, show
+from vae.runtime.torchrun import world
+
+log = logging.getLogger(__name__)
+
+
+class Guard(Callback):
+    """Refuses a run that cannot be made: a wrong config, a directory that holds another run or cannot be written.
+
+    Hydra turns an exception in a callback into a warning, so the refusal is a SystemExit with one line."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with _refusals():
+            values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
+            load(OmegaConf.create(values))
+            for key in ("evaluate", "resume"):
+                if config[key] is not None and not Path(config[key]).is_dir():
+                    raise InputError(f"{key}={config[key]}: no such directory")
+            if config.evaluate is None and config.resume is None:
+                directory = Path(str(config.hydra.run.dir))
+                check_directory(directory)
+                session = CURRENT.get()
+                if session is not None:
+                    session.new_directory = directory.absolute()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """What is swept is checked job by job; here only that no other sweep is mixed into."""
+        with _refusals():
+            if world().size > 1:
+                raise InputError("torchrun is for one run; a sweep takes hydra/launcher=joblib instead")
+            for item in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+                if item.key_or_group in ("evaluate", "resume"):
+                    raise InputError(f"{item.key_or_group}= takes one directory; leave -m out")
+            check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
+
+
+class SweepReport(Callback):
+    """Says how far a multirun is, and writes its report at the end, also when jobs failed.
+
+    Hydra does not call on_multirun_end when a job has failed, so the session's end writes the report too. Launchers
+    send a copy of this object to their workers. Finished jobs are counted on the disk, where every launcher's workers
+    leave them."""
+
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        self.total = 0
+        self.started = 0.0
+        self.written = False
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        log_to_stderr()
+        self.directory = Path(str(config.hydra.sweep.dir)).resolve()
+        self.total = count_jobs(config)
+        self.started = time.time()
+        session = CURRENT.get()
+        if session is not None:
+            session.sweep, session.composed = self, True
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if self.directory is None:  # a single run
+            return
+        ended = {path.parent for file in (names.RESULT, names.ERROR) for path in self.directory.glob(f"*/{file}")}
+        done, spent = len(ended), time.time() - self.started
+        left = spent / max(done, 1) * (self.total - done)
+        log.info("sweep: %d of %d runs done in %.0f s, about %.0f s left", done, self.total, spent, left)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        self.write()
+
+    def write(self) -> None:
+        """The report, once, and only where there are runs."""
+        if self.written or self.directory is None or not self.directory.is_dir():
+            return
+        self.written = True
+        try:
+            from vae.report import page, runs
+
+            found = runs.find([self.directory])
+            show(f"report: {os.path.relpath(page.write(found, self.directory, page.heading(found)))}")
+        except Exception as error:  # the runs are there, whatever became of their report
+            log.error("report: not written (%s: %s)", type(error).__name__, error, exc_info=error)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """End the program with one line for what a user can fix."""
+    try:
+        yield
+    except (InputError, OmegaConfBaseException, OSError) as error:  # OSError: a name that is too long for a path
+        session = CURRENT.get()
+        if session is not None and session.wants_traceback:
+            traceback.print_exc()
+        sys.exit(str(error) if isinstance(error, InputError) else one_line(error))
+
+
+def check_directory(directory: Path, key: str = "hydra.run.dir") -> None:
+    """Raise InputError unless `directory` is empty or can be made."""
+    if directory.is_dir() and any(directory.iterdir()):
+        raise InputError(f"{key}={directory}: holds something already; choose another, or remove it")
+    parent = directory
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{key}={directory}: {parent} is no directory that can be written to")

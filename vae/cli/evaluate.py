@@ -1,0 +1,46 @@
+"""`python run.py evaluate=DIR`: measure a finished run again, with other settings or on other data."""
+
+import dataclasses
+
+from omegaconf import DictConfig
+
+from vae.cli import failures
+from vae.cli.session import Job
+from vae.config.errors import InputError
+from vae.config.load import allowed_modules, revise
+from vae.config.schema import RunConfig
+from vae.data import readers
+from vae.measure.subject import Subject
+from vae.output import record as records
+from vae.output.conclusion import conclude
+from vae.output.record import Course, RunRecord
+from vae.runtime import directory as names
+from vae.runtime.machine import choose_device, configure_process
+from vae.training import checkpoint, schedule
+
+CHANGEABLE = ("evaluation", "dataset", "train.threads", "train.device")
+
+
+def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
+    """The whole record of the run in the job's directory, measured anew; written to evaluation.json beside result.json,
+    which stays as it is."""
+    directory = job.directory
+    with failures.machine_errors(directory):
+        saved = checkpoint.read(directory, allowed_modules(call))
+        config = revise(saved.config, composed, job.keys, CHANGEABLE)
+        configure_process(config.train.threads)
+        device = choose_device(config.train.device)
+        data = readers.load(config.dataset).to(device)
+        if data.test.shape != saved.shape:
+            raise InputError(
+                f"evaluate={directory}: trained on images of shape {saved.shape}, "
+                f"dataset={config.dataset.name} has {data.test.shape}"
+            )
+        model, likelihood = saved.model()
+        subject = Subject(config, model.to(device), likelihood.to(device), data)
+        before = records.read(directory)
+        final = schedule.build(config.anneal).final
+        record = conclude(subject, subject.evaluate(thorough=True), saved.step, saved.kl_weight, final).record
+        record = dataclasses.replace(record, course=Course.of(before))
+        record.save(directory, names.EVALUATION)
+    return record

@@ -1,0 +1,88 @@
+"""What becomes of a run that fails: the line that its user reads, error.txt, and the directory that it leaves or
+not."""
+
+import contextlib
+import re
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+
+from vae.cli.session import CURRENT, Job, Session
+from vae.config.errors import InputError, RunFailed, one_line
+from vae.config.load import unknown_key
+from vae.runtime import directory as names
+from vae.runtime import terminal
+
+
+@contextlib.contextmanager
+def noted(job: Job) -> Iterator[None]:
+    """Leaves error.txt for the failure of a sweep's job: the other jobs continue, and the report names this one. A
+    single run ends with the line that its user can do something about; Hydra would put one of its own above it."""
+    try:
+        yield
+    except Exception as error:
+        session = CURRENT.get()
+        if not job.is_single:
+            said = str(error) if isinstance(error, InputError) else traceback.format_exc()
+            with contextlib.suppress(OSError):  # what went wrong may be just that nothing can be written
+                job.directory.mkdir(parents=True, exist_ok=True)
+                (job.directory / names.ERROR).write_text(terminal.lines(said) + "\n")
+        elif isinstance(error, InputError) and session is not None and not session.wants_traceback:
+            sys.exit(str(error))
+        raise
+
+
+@contextlib.contextmanager
+def machine_errors(directory: Path) -> Iterator[None]:
+    """Turns I/O and out-of-memory errors into RunFailed, with what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = f" (at {error.filename})" if error.filename else ""
+        raise RunFailed(
+            f"{directory}: {error.strerror or error}{where}; fix that, and resume={directory} continues the run if it "
+            "had begun"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        from vae.runtime.machine import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise RunFailed(
+            f"{directory}: out of memory; take a smaller model, or lower train.batch_size or dataset.size"
+        ) from error
+
+
+def discard(directory: Path) -> None:
+    """Remove the directory of a run that never began, and those above it, below this one, that it leaves empty."""
+    shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for parent in directory.parents:
+            if not parent.is_relative_to(Path.cwd()) or parent == Path.cwd():
+                break
+            parent.rmdir()
+
+
+def last_line(error: Exception, session: Session) -> str:
+    """The line that ends the program; the directory of a run that Hydra could not begin goes with it."""
+    if is_killed_worker(error):
+        directory = session.sweep.directory if session.sweep is not None else None
+        return f"a worker of the sweep was killed or ran out of memory; resume={directory} continues where it stopped"
+    if isinstance(error, InputError):
+        return str(error)
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    said = unknown_key(unknown[1]) if unknown else one_line(error) or type(error).__name__
+    if session.new_directory is None:
+        return said
+    discard(session.new_directory)
+    return f"{session.new_directory}: {said}" if isinstance(error, OSError) else said
+
+
+def is_killed_worker(error: Exception) -> bool:
+    """Whether a launcher (joblib, submitit, Ray) says that a process of its own came to an end."""
+    lost = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "OutOfMemoryError")
+    launcher = type(error).__module__.partition(".")[0] in ("submitit", "ray")
+    return isinstance(error, BrokenExecutor) or (launcher and type(error).__name__ in lost)

@@ -1,0 +1,121 @@
+"""The begin and the end of a call: streams, exit status, the one line that a failure leaves, what is put in order."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae.cli import failures
+from vae.cli.session import CURRENT, Job, Session
+from vae.config.errors import InputError
+from vae.runtime import terminal
+from vae.runtime.torchrun import world
+
+VERBS = ("evaluate", "resume", "allow")  # what this call is to do, no part of a run's configuration
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
+    that is not 0."""
+    terminal.open_streams()
+    session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1")
+    token = CURRENT.set(session)
+    try:
+        with _hydra_raises():
+            _lead_or_follow(main)
+    except Exception as error:
+        if session.wants_traceback or not _is_for_the_user(error, session):
+            raise
+        sys.exit(terminal.printable(failures.last_line(error, session)))
+    except SystemExit as stop:
+        sys.exit(terminal.printable(stop.code) if isinstance(stop.code, str) else stop.code)
+    except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal
+        terminal.say(str(stop) or "interrupted")
+        sys.exit(getattr(stop, "status", 130))
+    finally:
+        if session.sweep is not None:
+            session.sweep.write()
+        CURRENT.reset(token)
+
+
+def begin_job() -> Job:
+    """What Hydra has composed is about to be run, in this process or in a launcher's."""
+    _prepare_process()
+    session = CURRENT.get()
+    if session is not None:
+        session.composed, session.new_directory = True, None
+    hydra = HydraConfig.get()
+    overrides = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
+    return Job(Path(hydra.runtime.output_dir), keys, hydra.mode == RunMode.RUN)
+
+
+def register_resolvers() -> None:
+    """What conf/config.yaml computes with."""
+    OmegaConf.register_new_resolver("or", lambda first, second: first or second, replace=True)
+    OmegaConf.register_new_resolver("unless", lambda given, value: None if given else value, replace=True)
+
+
+def user_environment() -> dict[str, str]:
+    """The environment for another `python run.py`: without what this call has changed in it."""
+    session = CURRENT.get()
+    wanted = "1" if session is not None and session.wants_traceback else "0"
+    return os.environ | {FULL_ERROR: wanted}
+
+
+def _lead_or_follow(main: Callable[[], Any]) -> None:
+    """The first of several processes composes and leads; the others train what it announces. torch is imported only
+    where something is computed."""
+    place = world()
+    if place.size == 1:
+        main()
+        return
+    from vae.cli import processes
+
+    if place.is_leader:
+        main()
+        processes.dismiss()
+    else:
+        _prepare_process()
+        processes.follow()
+
+
+def _prepare_process() -> None:
+    terminal.log_to_stderr()
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)  # for parts of the user's own
+
+
+def _is_for_the_user(error: Exception, session: Session) -> bool:
+    known = isinstance(error, HydraException | OmegaConfBaseException | InputError | OSError)
+    # Hydra answers some overrides with errors that are not its own.
+    return known or failures.is_killed_worker(error) or not session.composed
+
+
+@contextlib.contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Hydra prints several lines for a mistake in a configuration; told to raise it instead, it leaves the line to
+    us."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
+
+
+register_resolvers()

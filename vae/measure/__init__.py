@@ -1,0 +1,1 @@
+"""What is true of a model: measures, predictions, and the verdict that is made of them."""

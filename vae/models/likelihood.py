@@ -1,0 +1,190 @@
+"""What is minimised: a reconstruction term for p(x|z), to which the loop adds weight * KL.
+
+Every likelihood is in nats per image, summed over pixels. For the Gaussian kinds the KL weight beta and the pixel
+variance sigma^2 act as one number, t = beta * sigma^2, which decides what survives (vae.measure.spectrum).
+
+A likelihood is a class here and a dataclass in vae.config.schema, brought together by a function that is registered
+with `build`."""
+
+import math
+from abc import ABC, abstractmethod
+from functools import singledispatch
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vae.config import schema
+from vae.config.errors import InputError
+from vae.models import links
+from vae.models.links import Link
+from vae.runtime import custom, parallel
+
+
+class Reconstruction(NamedTuple):
+    loss: Tensor  # (), what is minimised: mean over the batch of -log p(x|z), some constants left out
+    squared_error: Tensor  # (B,), of the mean image, summed over pixels
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x|z) given the decoder's raw output, which `link` turns into the mean image. `pixels` is n = C * H * W."""
+
+    is_density = True  # over images; False where exp(-nll) does not integrate to one
+
+    def __init__(self, link: Link, pixels: int) -> None:
+        super().__init__()
+        self.link = link
+        self.pixels = pixels
+
+    def sigma2(self) -> Tensor | None:
+        """() variance of a pixel around the decoder's mean, where the likelihood has one."""
+        return None
+
+    @abstractmethod
+    def nll(self, images: Tensor, raw: Tensor) -> Tensor:
+        """-log p(x|z) in nats with all its constants, (B,)."""
+
+    def squared_error(self, images: Tensor, raw: Tensor) -> Tensor:
+        """Squared error of the mean image, summed over pixels, (B,)."""
+        return F.mse_loss(self.link(raw), images, reduction="none").flatten(1).sum(1)
+
+    def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
+        return Reconstruction(self.nll(images, raw).mean(), self.squared_error(images, raw))
+
+    def effective_t(self, weight: float) -> float | None:
+        """t = beta * sigma^2, or None where the likelihood has no such scale."""
+        sigma2 = self.sigma2()
+        return None if sigma2 is None else weight * float(sigma2)
+
+
+class FixedGaussian(Likelihood):
+    """N(x; mean, sigma2 I). The loss is SSE / (2 sigma2): for sigma2 = 1/2 the plain sum of squared errors."""
+
+    variance: Tensor
+
+    def __init__(self, link: Link, pixels: int, sigma2: float) -> None:
+        super().__init__(link, pixels)
+        self.register_buffer("variance", torch.tensor(sigma2), persistent=False)
+
+    def sigma2(self) -> Tensor:
+        return self.variance
+
+    def nll(self, images: Tensor, raw: Tensor) -> Tensor:
+        constant = 0.5 * self.pixels * torch.log(2 * math.pi * self.sigma2())
+        return self.squared_error(images, raw) / (2 * self.sigma2()) + constant
+
+    def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
+        error = self.squared_error(images, raw)
+        return Reconstruction(error.mean() / (2 * self.variance), error)
+
+
+class OptimalGaussian(FixedGaussian):
+    """N(x; mean, sigma*^2 I) with one variance fitted to the data (Rybkin, Daniilidis and Levine 2021,
+    arXiv 2006.13202, section 3.2: sigma*^2 is the mean squared error).
+
+    A training step uses its batch's own variance. Evaluation uses an exponential mean of those, never the test
+    images' own. Below FLOOR, the variance of rounding to 256 grey levels, there is nothing left to fit."""
+
+    FLOOR = 1 / (12 * 255**2)
+    total: Tensor
+    mass: Tensor
+
+    def __init__(self, link: Link, pixels: int, smoothing: float) -> None:
+        super().__init__(link, pixels, sigma2=1.0)
+        self.smoothing = smoothing
+        self.register_buffer("total", torch.zeros(()))  # of variances, weighted
+        self.register_buffer("mass", torch.zeros(()))  # of weights: without it early means would lean to 0
+
+    def sigma2(self) -> Tensor:
+        fitted = (self.total / self.mass.clamp(min=1e-12)).clamp(min=self.FLOOR)
+        return torch.where(self.mass > 0, fitted, self.variance)
+
+    def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
+        error = self.squared_error(images, raw)
+        variance = parallel.mean(error.mean() / self.pixels).clamp(min=self.FLOOR)
+        if self.training:
+            self.total.lerp_(variance.detach(), 1 - self.smoothing)
+            self.mass.lerp_(torch.ones_like(self.mass), 1 - self.smoothing)
+        return Reconstruction(0.5 * self.pixels * (torch.log(2 * math.pi * variance) + 1), error)
+
+
+class Bernoulli(Likelihood):
+    """Cross-entropy summed over pixels. A probability where pixels are 0 or 1; on grey ones no density, and its
+    floor is the entropy of the pixels, not 0."""
+
+    is_density = False
+
+    def nll(self, images: Tensor, raw: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(raw, images, reduction="none").flatten(1).sum(1)
+
+
+class ContinuousBernoulli(Bernoulli):
+    """The Bernoulli form with the constant that makes it a density on [0, 1] (Loaiza-Ganem and Cunningham 2019,
+    arXiv 1907.06845)."""
+
+    is_density = True
+
+    def nll(self, images: Tensor, raw: Tensor) -> Tensor:
+        return super().nll(images, raw) - continuous_bernoulli_log_constant(raw).flatten(1).sum(1)
+
+
+def continuous_bernoulli_log_constant(logits: Tensor) -> Tensor:
+    """log C of the density C lam^x (1 - lam)^(1 - x): C = 2 atanh(1 - 2 lam) / (1 - 2 lam), which in logits l
+    is l / tanh(l / 2). A Taylor series around 0, where value and gradient of that form are 0/0."""
+    size = logits.abs()
+    small = size < 0.1
+    safe = torch.where(small, 1.0, size)
+    exact = safe.log() - torch.log(-torch.expm1(-safe)) + torch.log1p(torch.exp(-safe))
+    return torch.where(small, math.log(2) + size.square() / 12 - 7 * size.pow(4) / 1440, exact)
+
+
+@singledispatch
+def build(config: schema.Objective, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    """The likelihood of `config` for images of `shape` (C, H, W); `output` is model.output."""
+    raise NotImplementedError(type(config))
+
+
+@build.register
+def squared_error(config: schema.SquaredError, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    return FixedGaussian(links.OUTPUTS[output], math.prod(shape), sigma2=0.5)
+
+
+@build.register
+def pixel_mse(config: schema.PixelMSE, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    """SSE / n + KL, as if a pixel's variance were n / 2."""
+    return FixedGaussian(links.OUTPUTS[output], math.prod(shape), sigma2=math.prod(shape) / 2)
+
+
+@build.register
+def gaussian(config: schema.Gaussian, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    return FixedGaussian(links.OUTPUTS[output], math.prod(shape), config.sigma2)
+
+
+@build.register
+def optimal_gaussian(config: schema.OptimalGaussian, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    return OptimalGaussian(links.OUTPUTS[output], math.prod(shape), config.smoothing)
+
+
+@build.register
+def bernoulli(config: schema.Bernoulli, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    return Bernoulli(links.sigmoid, math.prod(shape))
+
+
+@build.register
+def continuous_bernoulli(
+    config: schema.ContinuousBernoulli, output: str | None, shape: tuple[int, int, int]
+) -> Likelihood:
+    return ContinuousBernoulli(links.continuous_bernoulli_mean, math.prod(shape))
+
+
+@build.register
+def own(config: schema.CustomObjective, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    """The user's likelihood. Raises InputError where it is none."""
+    likelihood = custom.build(config.likelihood, "objective.likelihood", shape=shape)
+    if not isinstance(likelihood, Likelihood):
+        raise InputError(
+            f"objective.likelihood: gave {type(likelihood).__name__}; must be a subclass of "
+            "vae.models.likelihood.Likelihood"
+        )
+    return likelihood

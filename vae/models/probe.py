@@ -1,0 +1,73 @@
+"""Tries a user's own networks and likelihood on two images before they are trained: shapes, numbers, gradients."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from vae.config.errors import InputError
+from vae.models.likelihood import Likelihood
+from vae.models.vae import VAE
+from vae.runtime.custom import one_line_for
+
+
+def check_networks(model: VAE, images: Tensor) -> None:
+    """Raises InputError, in one line that names the part, where the encoder does not map images (B, C, H, W) to mu and
+    raw log sigma (B, d) each, the decoder does not map codes (B, d) to (B, C, H, W), or one of them has nothing to
+    learn."""
+    model = copy.deepcopy(model).eval()  # trying it leaves no trace in it
+    wanted = (len(images), model.latent_dim)
+    with one_line_for("model.encoder", f"fails on images of shape {tuple(images.shape)}"):
+        given = model.encoder(images)
+    if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
+        raise InputError(
+            f"model.encoder: gave {_kind(given)}; must give two tensors, mu and raw log sigma, of {wanted}"
+        )
+    for name, part in zip(("mu", "raw log sigma"), given, strict=True):
+        if tuple(part.shape) != wanted:
+            raise InputError(
+                f"model.encoder: {name} has shape {tuple(part.shape)} for images of {tuple(images.shape)}; must be "
+                f"{wanted}, one row an image and model.latent_dim columns"
+            )
+    with one_line_for("model.decoder", f"fails on codes of shape {wanted}"):
+        output = model.decoder(torch.zeros(wanted, device=images.device))
+    if not isinstance(output, Tensor) or output.shape != images.shape:
+        raise InputError(
+            f"model.decoder: gave {_kind(output)} for codes of {wanted}; must be of the images' shape "
+            f"{tuple(images.shape)}"
+        )
+    _, raw = model(images, torch.ones(wanted, device=images.device))
+    _check_gradient(raw.square().sum(), "model.encoder", model.encoder)
+    _check_gradient(
+        model(images, torch.ones(wanted, device=images.device))[1].square().sum(), "model.decoder", model.decoder
+    )
+
+
+def check_likelihood(likelihood: Likelihood, images: Tensor) -> None:
+    """Raises InputError where -log p(x|z) is not one finite number an image (B,), or where the decoder's output gets no
+    gradient from the loss."""
+    likelihood = copy.deepcopy(likelihood).eval()
+    raw = torch.full_like(images, 0.1, requires_grad=True)
+    with one_line_for("objective.likelihood", f"fails on images of shape {tuple(images.shape)}"):
+        nll, loss = likelihood.nll(images, raw), likelihood(images, raw).loss
+    if not isinstance(nll, Tensor) or nll.shape != (len(images),):
+        raise InputError(
+            f"objective.likelihood: nll gave {_kind(nll)} for {len(images)} images; must be one number an image, "
+            "summed over pixels"
+        )
+    if loss.shape != () or not bool(nll.isfinite().all() and loss.isfinite()):
+        raise InputError(f"objective.likelihood: the loss is {loss.tolist()}; must be one finite number")
+    gradient = torch.autograd.grad(loss, raw, allow_unused=True)[0] if loss.requires_grad else None
+    if gradient is None or not gradient.isfinite().all() or not gradient.any():
+        raise InputError("objective.likelihood: the decoder's output gets no gradient from the loss; is it detached?")
+
+
+def _check_gradient(loss: Tensor, name: str, network: nn.Module) -> None:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters and loss.requires_grad else ()
+    if all(gradient is None for gradient in gradients):
+        raise InputError(f"{name}: none of its parameters gets a gradient; is its output detached, or are they frozen?")
+
+
+def _kind(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

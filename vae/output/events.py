@@ -1,0 +1,114 @@
+"""The event files of a run: one for each time that it was started or resumed, read by TensorBoard in the order of their
+names. A record is a length (8 bytes), a checksum (4), the event, a checksum (4).
+
+TensorBoard's own writer cannot keep two promises of this program: it writes from a thread, where a full disk becomes a
+traceback that ends nothing, and it names files by the clock alone, which may go back. Hence the one on torch's
+FileWriter and TensorBoard's RecordWriter here."""
+
+import logging
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.writer import FileWriter
+
+from vae.runtime import untrusted
+from vae.runtime.directory import EVENTS
+
+log = logging.getLogger(__name__)
+
+AROUND = 12, 4  # bytes of a record before and after its event
+
+
+class EventFile(FileWriter):
+    """The event file of this process. Of a run that is resumed, `written` says how many bytes of which event files it
+    had written at its checkpoint: what came after is cut off, so that no point is there twice. Raises OSError where the
+    directory cannot be written to, at once."""
+
+    def __init__(self, directory: Path, written: Mapping[str, int] | None = None) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        written = written or {}
+        for path in directory.glob(EVENTS):
+            path.unlink() if path.name not in written else _cut(path, written[path.name])
+        for name in sorted(set(written) - {path.name for path in directory.glob(EVENTS)}):
+            log.warning("%s: is gone, and the curves that were in it", directory / name)
+        latest = max((_seconds(path) for path in directory.glob(EVENTS)), default=0)
+        seconds = max(int(time.time()), latest + 1)
+        name = EVENTS.replace("*", f"{seconds:010d}.{socket.gethostname()}.{os.getpid()}")
+        self.handle = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self.records = RecordWriter(self)
+        self.add_event(Event(file_version="brain.Event:2"))
+
+    def add_event(self, event: Event, step: int | None = None, walltime: float | None = None) -> None:
+        event.wall_time = time.time() if walltime is None else walltime
+        if step is not None:
+            event.step = int(step)
+        self.records.write(event.SerializeToString())
+
+    def write(self, record: bytes) -> None:
+        """All of it; of a full disk the system takes a part first."""
+        while record:
+            record = record[os.write(self.handle, record) :]
+
+    def written(self) -> dict[str, int]:
+        """The event files and their sizes in bytes, on the disk with all that was logged so far."""
+        os.fsync(self.handle)
+        return {path.name: path.stat().st_size for path in self.directory.glob(EVENTS)}
+
+    def get_logdir(self) -> str:
+        return str(self.directory)
+
+    def flush(self) -> None:
+        """Nothing waits here: every record is with the system as soon as it is written."""
+
+    def close(self) -> None:
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1
+
+
+def check_written(found: Any) -> None:
+    """Raises ValueError unless `found` holds names of event files and sizes in bytes."""
+    place = "recorder.written"
+    if not isinstance(found, dict):
+        raise ValueError(f"{place}: is {type(found).__name__}, must be a dict")
+    for name, size in found.items():
+        if not re.fullmatch(r"events\.out\.tfevents\.[\w.-]{1,300}", str(name)):
+            raise ValueError(f"{place}: {name!r} is no event file")
+        untrusted.number(size, place, minimum=0, whole=True)
+
+
+def whole(content: Any) -> int:
+    """How many bytes of an event file are whole records."""
+    end = 0
+    before, after = AROUND
+    while end + before <= len(content):
+        (length,) = struct.unpack_from("<Q", content, end)
+        if end + before + length + after > len(content):
+            break
+        end += before + length + after
+    return end
+
+
+def _cut(path: Path, size: int) -> None:
+    """Leave `size` bytes, or what is whole of a file that has lost some."""
+    found = path.stat().st_size
+    if found >= size:
+        os.truncate(path, size)
+        return
+    log.warning("%s: %d bytes have been lost, and the points that were in them", path, size - found)
+    os.truncate(path, whole(path.read_bytes()))
+
+
+def _seconds(path: Path) -> int:
+    """The time in the name of an event file, 0 where it has none."""
+    found = re.match(r"events\.out\.tfevents\.(\d{1,10})\.", path.name)
+    return int(found[1]) if found else 0

@@ -1,0 +1,58 @@
+"""history.npz: the KL weight and the KL of each latent dimension, wherever training measures were logged."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae.output import plots
+from vae.output.pictures import Picture
+from vae.runtime import files, untrusted
+from vae.runtime.directory import HISTORY
+
+
+class History:
+    def __init__(self, latent_dim: int) -> None:
+        self.latent_dim = latent_dim
+        self.steps: list[int] = []
+        self.weights: list[float] = []
+        self.kl: list[list[float]] = []  # nats, (T, d)
+
+    def add(self, step: int, weight: float, kl: list[float]) -> None:
+        self.steps.append(step)
+        self.weights.append(weight)
+        self.kl.append(kl)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        values = {"step": self.steps, "kl_weight": self.weights, "kl": self.kl}
+        return {name: torch.tensor(rows, dtype=torch.float64) for name, rows in values.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Raises ValueError where `state` is no history of this many dimensions."""
+        untrusted.names(state, ("step", "kl_weight", "kl"), "history")
+        rows = len(state["step"]) if isinstance(state["step"], Tensor) and state["step"].dim() else 0
+        untrusted.tensor(state["step"], (rows,), torch.float64, "history: step")
+        untrusted.tensor(state["kl_weight"], (rows,), torch.float64, "history: kl_weight")
+        untrusted.tensor(state["kl"], (rows, self.latent_dim) if rows else (0,), torch.float64, "history: kl")
+        self.steps = [int(step) for step in _checked(state["step"], "step")]
+        self.weights, self.kl = _checked(state["kl_weight"], "kl_weight"), state["kl"].tolist()
+
+    def save(self, directory: Path) -> Picture | None:
+        """Write history.npz; its picture, if there is anything in it."""
+        if not self.steps:
+            return None
+        kl = np.asarray(self.kl, np.float32)
+        content = io.BytesIO()
+        np.savez(content, step=self.steps, kl_weight=self.weights, kl=kl)
+        files.replace(directory / HISTORY, content.getvalue())
+        return plots.kl_heatmap(self.steps, self.weights, kl)
+
+
+def _checked(values: Tensor, name: str) -> list[float]:
+    """Raises ValueError where one of them is not finite, negative, or too large for a plot."""
+    for value in values.tolist():
+        untrusted.number(value, f"history.{name}", minimum=0)
+    return values.tolist()

@@ -1,0 +1,128 @@
+"""The final record of a run, result.json: who it is, what was predicted for it, what was measured, what follows. Flat,
+in JSON numbers; its keys only ever grow. No torch."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from vae.config.errors import InputError
+from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SplitMeasures, measures
+from vae.runtime import directory as names
+from vae.runtime import files
+
+
+def key(meaning: str, unit: str = "") -> Any:
+    """A field that is no measure."""
+    return dataclasses.field(metadata={"meaning": meaning, "unit": unit})
+
+
+@dataclass(frozen=True)
+class Identity:
+    run_name: str = key("the run's name")
+    model: str = key("name of the model's option")
+    objective: str = key("name of the objective's option")
+    anneal: str = key("name of the KL schedule's option")
+    dataset: str = key("name of the dataset's option")
+    seed: int = key("what every random number of the run derives from")
+    steps: int = key("training steps made", "steps")
+    parameters: int = key("numbers that are trained")
+    latent_dim: int = key("dimensions d of the code")
+    kl_weight: float = key("the KL weight (beta) at the last step")
+    final_kl_weight: float = key("the KL weight at which the schedule ends")
+
+
+@dataclass(frozen=True)
+class Answer:
+    verdict: str = key("alive, partly_collapsed, collapsed, decoder_ignores_code or deterministic")
+    cause: str | None = key("of a collapse: objective or optimiser; null where it cannot be told, or nothing is wrong")
+    reason: str = key("a sentence with the measures and thresholds that decided")
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the training went."""
+
+    collapsed_at_step: int | None = key("step of the last collapse that was noticed, null: none", "steps")
+    recovered_at_step: int | None = key("step of the recovery from it, null: none", "steps")
+    seconds: float = key("from the run's start to its end, of all its parts where it was resumed", "s")
+    images_per_second: float = key("training images per second of training", "1/s")
+    peak_memory_mib: float | None = key("the most memory held: of the GPU where one was used, else of the host", "MiB")
+    versions: str = key("of Python and the main libraries")
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self | None:
+        """From a flat record; None where a run had not come to its end."""
+        found: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(cls)}
+        return cls(**found) if "seconds" in record else None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Parts that a run does not have are None, and their keys are not in result.json."""
+
+    identity: Identity
+    prediction: Prediction
+    split: SplitMeasures | None = None
+    answer: Answer | None = None
+    failure: str | None = None  # why it ended early
+    final: FinalMeasures | None = None
+    linear: LinearMeasures | None = None
+    course: Course | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat: the keys of result.json."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            part = getattr(self, field.name)
+            if dataclasses.is_dataclass(part) and not isinstance(part, type):
+                found |= dataclasses.asdict(part)
+            elif part is not None:
+                found[field.name] = part
+        return found
+
+    def save(self, directory: Path, file: str = names.RESULT) -> None:
+        """A number that is not finite becomes null, and `null_reasons` says what it was."""
+        clean: dict[str, Any] = {}
+        reasons = []
+        for name, value in self.to_dict().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                reasons.append(f"{name} was {value}")
+                value = None
+            clean[name] = value
+        if reasons:
+            clean["null_reasons"] = "; ".join(reasons)
+        files.replace(directory / file, json.dumps(clean, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The flat record that a run has left, of whatever version; empty where there is none. Raises InputError where it
+    cannot be read."""
+    path = directory / names.RESULT
+    try:
+        record = json.loads(files.read_text(path)) if path.is_file() else {}
+        if not isinstance(record, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise InputError(f"{path}: not readable ({error}); move it away to continue without it") from error
+    return record
+
+
+def table() -> str:
+    """The keys of result.json that are no measures, as a table in Markdown: docs/measures.md."""
+    rows = ["| key | unit | meaning |", "|---|---|---|"]
+    for part in (Identity, Answer, Course):
+        rows += [f"| `{f.name}` | {f.metadata['unit']} | {f.metadata['meaning']} |" for f in dataclasses.fields(part)]
+    rows.append("| `failure` | | why a run ended early; only where it did |")
+    rows.append("| `null_reasons` | | which numbers were not finite, and what they were; only where there are any |")
+    return "\n".join(rows) + "\n"
+
+
+def known_keys() -> list[str]:
+    """Every key that result.json may have."""
+    own = [field.name for part in (Identity, Answer, Course) for field in dataclasses.fields(part)]
+    groups = (Prediction, SplitMeasures, FinalMeasures, LinearMeasures)
+    return [*own, *(item.name for group in groups for item in measures(group)), "failure", "null_reasons"]

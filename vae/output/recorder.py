@@ -1,0 +1,215 @@
+"""What a run writes while it trains and at its end: the prediction, training measures, evaluations, pictures, the film,
+the final record. The training loop says when; here stands what."""
+
+import dataclasses
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from vae.measure import catalogue
+from vae.measure.evaluation import Evaluation
+from vae.measure.prediction import sentence
+from vae.measure.subject import Subject
+from vae.measure.verdict import Watch
+from vae.output import plots
+from vae.output.conclusion import conclude
+from vae.output.events import check_written
+from vae.output.history import History
+from vae.output.pictures import Album, Film
+from vae.output.record import Course, RunRecord
+from vae.output.tensorboard import TensorBoardWriter
+from vae.runtime import directory as names
+from vae.runtime import files, untrusted
+from vae.runtime.clock import Clock
+from vae.runtime.machine import peak_memory_mib, versions
+from vae.runtime.terminal import Progress
+
+log = logging.getLogger(__name__)
+
+PROJECTED_IMAGES, SHOWN_EIGENVALUES = 1000, 100  # in the projector, in TensorBoard's curve
+
+
+class TrainingMeans(NamedTuple):
+    """Means over a few training batches, in nats per image but for the MSE."""
+
+    loss: float
+    mse: float  # per pixel
+    kl: list[float]  # of each latent dimension
+
+
+@dataclass(frozen=True)
+class RecorderState:
+    """What a recorder saves in a checkpoint."""
+
+    written: dict[str, int]  # event files and their sizes in bytes
+    history: dict[str, Any]
+    film: dict[str, Any]
+    watch: dict[str, Any]
+    logged_step: int  # of the last row of training measures
+    logged_seconds: float  # training seconds at it
+
+    @classmethod
+    def of(cls, found: Any) -> "RecorderState":
+        """Raises ValueError where `found`, which may come from anywhere, is no recorder's; what the parts have saved
+        they check themselves."""
+        untrusted.names(found, [field.name for field in dataclasses.fields(cls)], "recorder")
+        check_written(found["written"])
+        untrusted.number(found["logged_step"], "recorder.logged_step", minimum=0, whole=True)
+        untrusted.number(found["logged_seconds"], "recorder.logged_seconds")
+        return cls(**found)
+
+
+class Recorder:
+    """Writes what a run leaves behind into its directory. Of several processes only the leader has one."""
+
+    def __init__(self, subject: Subject, directory: Path, final_weight: float, clock: Clock, saved: Any = None) -> None:
+        """`final_weight`: where the KL schedule ends. `saved`: what `state_dict` gave before an interruption."""
+        past = RecorderState.of(saved) if saved is not None else None
+        config, self.data = subject.config, subject.data
+        self.subject, self.config, self.directory = subject, config, directory
+        self.model, self.final_weight, self.clock = subject.model, final_weight, clock
+        self.album = Album(config.pictures, self.data.test, self.model.latent_dim, config.seed)
+        self.film = Film()
+        self.watch = Watch(config.evaluation.thresholds)
+        self.history = History(self.model.latent_dim)
+        self.logged_step, self.logged_seconds = 0, 0.0
+        if past is not None:
+            self._restore(past)
+        self.tensorboard = TensorBoardWriter(directory, past.written if past is not None else None)
+        self.progress = Progress(config.run_name, config.train.steps, self.logged_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = RecorderState(
+            written=self.tensorboard.events.written(),
+            history=self.history.state_dict(),
+            film=self.film.state_dict(),
+            watch=self.watch.state_dict(),
+            logged_step=self.logged_step,
+            logged_seconds=self.logged_seconds,
+        )
+        return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+
+    def _restore(self, past: RecorderState) -> None:
+        self.history.load_state_dict(past.history)
+        self.film.load_state_dict(past.film)
+        untrusted.matches(past.watch, self.watch.state_dict(), "watch")
+        self.watch.load_state_dict(past.watch)
+        self.logged_step, self.logged_seconds = past.logged_step, float(past.logged_seconds)
+
+    def begin(self, weight: float, rises: bool) -> None:
+        """Before the first step: the configuration, the prediction for the schedule's end, the first pictures.
+        `weight`: at the first step; `rises`: it changes over the run."""
+        config, subject = self.config, self.subject
+        self.tensorboard.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
+        for component, eigenvalue in enumerate(subject.spectrum.eigenvalues[:SHOWN_EIGENVALUES].tolist(), start=1):
+            self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
+        self.tensorboard.scalars(tagged(subject.prediction(self.final_weight)), 0)
+        optimum = subject.optimum(self.final_weight)
+        said = sentence(
+            optimum, subject.spectrum, config.objective.name, self.model.latent_dim, self.final_weight, rises
+        )
+        log.log(logging.WARNING if said.startswith("Warning") else logging.INFO, "%s", said)
+        if config.pictures.gif_every:
+            self._add_frame(0, weight)
+
+    def record(
+        self, step: int, weight: float, means: TrainingMeans | None, done: Evaluation | None, frame: bool
+    ) -> None:
+        """What is due after a step: a row of training measures, a frame of the film, an evaluation."""
+        if means is not None:
+            self._record_training(step, weight, means)
+        if frame:
+            self._add_frame(step, weight)
+        if done is not None and math.isfinite(done.measures.mse):
+            self._record_evaluation(step, weight, done)
+
+    def _record_training(self, step: int, weight: float, means: TrainingMeans) -> None:
+        seconds = self.clock.training_seconds - self.logged_seconds
+        images = (step - self.logged_step) * self.config.train.batch_size
+        self.logged_step, self.logged_seconds = step, self.clock.training_seconds
+        found = catalogue.TrainingMeasures(
+            loss=means.loss, mse=means.mse, kld=sum(means.kl), kl_weight=weight, images_per_second=images / seconds
+        )
+        self.tensorboard.scalars(tagged(found), step)
+        self.history.add(step, weight, means.kl)
+        self._tell(self.watch.training(step, found.kld, weight), step)
+        self.progress.update(step, {"mse": found.mse, "kl": found.kld, "kl_weight": weight})
+
+    def _record_evaluation(self, step: int, weight: float, done: Evaluation) -> None:
+        found = done.measures
+        self.tensorboard.scalars(tagged(found) | {"test/negative_elbo": -found.elbo}, step)
+        self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
+        self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
+        self.tensorboard.picture("reconstructions", self.album.reconstructions(self.model), step)
+        self.tensorboard.picture("prior_samples", self.album.prior_samples(self.model), step)
+        self.tensorboard.picture("traversal", self.album.traversal(self.model, done.posterior), step)
+        self._tell(self.watch.evaluation(step, self.subject.judge(found, weight)), step)
+        self.progress.milestone(step, {"mse": found.mse, "kl": found.kld, "kl_weight": weight})
+
+    def _add_frame(self, step: int, weight: float) -> None:
+        self.film.add(self.album, self.model, step, weight, last=step == self.config.train.steps)
+
+    def finish(self, step: int, weight: float, done: Evaluation | None, failure: str | None = None) -> RunRecord:
+        """The costly measures, the last pictures, and result.json. `done`: the last evaluation whose numbers were
+        finite."""
+        config = self.config
+        # At the end, so that no training waits for matplotlib; the curve of the eigenvalues is there from the start.
+        spectrum, optimum = self.subject.spectrum, self.subject.optimum(self.final_weight)
+        self.tensorboard.picture("spectrum", plots.spectrum_plot(spectrum, optimum, self.model.latent_dim), 0)
+        heatmap = self.history.save(self.directory)
+        if heatmap is not None:
+            self.tensorboard.picture("kl_per_dimension", heatmap, step)
+        if failure is None:
+            log.info("%s  measuring what is measured once", config.run_name)
+        record, examination = conclude(self.subject, done, step, weight, self.final_weight, failure)
+        for part in (record.final, record.linear):
+            if part is not None:
+                self.tensorboard.scalars(tagged(part), step)
+        if examination is not None:
+            self.tensorboard.histogram("collapse/dimension_gap", examination.dimension_gaps, step)
+            self.tensorboard.histogram("collapse/sensitivity", examination.sensitivities, step)
+        course = Course(
+            collapsed_at_step=self.watch.collapsed_at,
+            recovered_at_step=self.watch.recovered_at,
+            seconds=self.clock.seconds,
+            images_per_second=step * config.train.batch_size / self.clock.training_seconds,
+            peak_memory_mib=peak_memory_mib(),
+            versions=versions(),
+        )
+        record = dataclasses.replace(record, course=course)
+        if self.film.frames:
+            gif = self.film.gif()
+            files.replace(self.directory / names.FILM, gif)
+            self.tensorboard.gif("training", gif, step)
+        self.tensorboard.hyperparameters(dataclasses.asdict(config))
+        if done is not None and failure is None:
+            self._draw_codes(done, step)
+        record.save(self.directory)  # last: a run that has it is whole
+        return record
+
+    def close(self) -> None:
+        self.progress.close()
+        self.tensorboard.close()
+
+    def _draw_codes(self, done: Evaluation, step: int) -> None:
+        """The codes of the test images: two dimensions beside the prior, and all of them for the projector."""
+        labels = self.data.test.labels
+        if self.model.latent_dim > 1:
+            dims = done.mu_variance.argsort(descending=True)[:2].tolist()
+            self.tensorboard.picture("aggregate_posterior", plots.aggregate_plot(done.z, dims, labels), step)
+        some = slice(0, PROJECTED_IMAGES)
+        self.tensorboard.projector(done.posterior.mu[some], self.data.test.batch(some), labels, step)
+
+    def _tell(self, event: str | None, step: int) -> None:
+        if event is not None:
+            log.info("%s  %s", self.config.run_name, event)
+            self.tensorboard.text("events", event, step)
+
+
+def tagged(group: Any) -> dict[str, Any]:
+    """The measures of a dataclass of the catalogue by their TensorBoard tags."""
+    return {item.tag: getattr(group, item.name) for item in catalogue.measures(type(group))}

@@ -1,0 +1,25 @@
+"""The names of what lies in a run's directory and in a sweep's."""
+
+from pathlib import Path
+
+CHECKPOINT = "checkpoint.pt"
+PREVIOUS_CHECKPOINT = "checkpoint.previous.pt"
+RESULT = "result.json"  # the final record; a run that has it is whole
+EVALUATION = "evaluation.json"  # the same, measured again by evaluate=
+HISTORY = "history.npz"
+FILM = "training.gif"
+EVENTS = "events.out.tfevents.*"
+ERROR = "error.txt"  # of a sweep's job that failed
+CONFIG = ".hydra/config.yaml"  # the composed configuration
+OVERRIDES = ".hydra/overrides.yaml"  # this call's; Hydra writes it last
+SWEEP = "multirun.yaml"  # in a sweep's directory: its own configuration
+REPORT = "report.html"
+
+
+def has_checkpoint(directory: Path) -> bool:
+    return (directory / CHECKPOINT).exists() or (directory / PREVIOUS_CHECKPOINT).exists()
+
+
+def runs_below(directory: Path) -> list[Path]:
+    """The run directories in and below `directory`, in no order that means anything."""
+    return sorted({path.parent.parent for path in directory.rglob(CONFIG)})

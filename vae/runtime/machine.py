@@ -1,0 +1,82 @@
+"""The process and the device that a run uses: threads, allocator, determinism, memory, versions."""
+
+import ctypes
+import os
+import sys
+from importlib import metadata
+
+import torch
+from joblib import cpu_count
+
+from vae.config.errors import InputError
+from vae.runtime import parallel
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory that the process has held: of the GPU where it used one, else of the host. None where the
+    system does not say."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def configure_process(threads: int = 0) -> None:
+    """Everything that a run sets for its whole process, before torch computes anything.
+
+    Denormal numbers count as 0: Adam's first moment of a weight without a gradient decays into them, and arithmetic on
+    them is a hundred times slower. Each thread has that flag of its own and takes it from the thread that makes it,
+    so it is set before torch makes its threads. `threads` (0: one a physical core) is set even when it is the default:
+    launchers set OMP_NUM_THREADS as they like, and results depend on it. The rest makes CUDA deterministic."""
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+    torch.set_num_threads(threads or parallel.own_cores(cpu_count(only_physical_cores=True)))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that train.device names; auto: a GPU where there is one. Raises InputError where it cannot compute in
+    double precision, as the diagnostics do, or is not there."""
+    chosen = "cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name
+    try:
+        device = torch.device(parallel.own_device(chosen))
+        torch.zeros(1, device=device, dtype=torch.float64)
+    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
+        reason = str(error).splitlines()[0]
+        raise InputError(f"train.device={name}: not usable here ({reason}); try auto or cpu") from error
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True)
+    return device
+
+
+def _keep_freed_memory() -> None:
+    """Let the allocator keep what a training step frees, for the next one. glibc gives the end of its heap back to the
+    system at once and takes it again page by page: over a thousand page faults a step of the conv networks. Elsewhere
+    this does nothing."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return
+    mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # glibc's own maximum; setting one of the two ends its adapting of both
+    mallopt(M_TRIM_THRESHOLD, 256 * 2**20)
+
+
+def versions() -> str:
+    packages = ("torch", "torchvision", "hydra-core", "tensorboard")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return ", ".join([f"python {python}", *(f"{package} {metadata.version(package)}" for package in packages)])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch has a type of its own for GPUs alone; on the CPU it says so in the message of a RuntimeError."""
+    said = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )

@@ -1,0 +1,41 @@
+"""Stopping in good order: SIGTERM (a cluster takes its machine back) and SIGINT (Ctrl-C) are noted, the loop saves and
+stops at the end of its step. A second one ends the process at once."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop and has saved itself. No Exception: it ends a whole sweep, as Ctrl-C does."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.status = 128 + number  # what a shell reports for a process that this signal ended
+
+
+class Interruption:
+    """Notes the signals that come while it is entered."""
+
+    def __init__(self) -> None:
+        self.number = 0  # of the signal that has come, 0: none
+        self.before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():  # python allows it nowhere else
+            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self.before = {}

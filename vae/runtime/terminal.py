@@ -1,0 +1,109 @@
+"""What a person sees while a run trains: a progress bar on a terminal, plain lines where stderr is a file.
+
+What is said during a run goes through Python's logging, below the logger "vae"; `log_to_stderr` shows it. What is
+printed may come from paths, files and settings that others have made: nothing of it drives the terminal. A run
+continues when its stderr is closed, full, or a pipe that nobody reads any more."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+MAX_LINE = 2000  # characters of a line
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with escapes in place of control characters, of what is invisible or turns the direction of
+    writing, and of bytes that are no text; of a very long one the begin and the end."""
+    if len(text) > MAX_LINE:
+        text = f"{text[: MAX_LINE // 2]} [...] {text[-MAX_LINE // 4 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def lines(text: str) -> str:
+    """The same of each line of `text`."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
+class TerminalHandler(logging.Handler):
+    """Each message as one line on stderr, above the progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def log_to_stderr() -> None:
+    """Show what the program says of its runs. Without this call, in a notebook for example, only warnings are shown, as
+    logging does by itself."""
+    logger = logging.getLogger("vae")
+    if not any(isinstance(handler, TerminalHandler) for handler in logger.handlers):
+        logger.addHandler(TerminalHandler())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def say(line: str) -> None:
+    try:
+        tqdm.write(printable(line), file=sys.stderr)
+        sys.stderr.flush()
+    except (OSError, ValueError):  # ValueError: closed
+        discard_output(sys.stderr)
+
+
+def show(text: str) -> None:
+    """Lines on stdout. A reader that has gone away (`| head -1`) has what it wanted; else OSError is raised."""
+    try:
+        print(lines(text), flush=True)
+    except BrokenPipeError:
+        discard_output(sys.stdout)
+    except OSError:
+        discard_output(sys.stdout)
+        raise
+
+
+def discard_output(stream: TextIO) -> None:
+    """Send what is written to `stream` from now on nowhere: Python would try once more at its end, and fail."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def open_streams() -> None:
+    """A process may be started without stdin, stdout or stderr (`2>&-`). The next file that it opens would take the
+    place of one that is missing, and get what libraries print there: nothing takes it instead."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+class Progress:
+    def __init__(self, name: str, steps: int, done: int = 0) -> None:
+        self.name, self.steps = name, steps
+        self.bar = tqdm(total=steps, initial=done, desc=name, unit="step", dynamic_ncols=True, disable=None)
+
+    def update(self, step: int, shown: Mapping[str, float]) -> None:
+        """Called whenever training measures were read."""
+        if not self.bar.disable:
+            self.bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()}, refresh=False)
+            self.bar.update(step - self.bar.n)
+
+    def milestone(self, step: int, shown: Mapping[str, float]) -> None:
+        """Called at every evaluation: the only lines of a log file."""
+        if self.bar.disable:
+            said = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
+            log.info("%s  step %d/%d  %s", self.name, step, self.steps, said)
+
+    def close(self) -> None:
+        self.bar.close()

@@ -1,0 +1,221 @@
+"""checkpoint.pt: everything that a run needs to be resumed, and that `load_run` needs to give the model back.
+
+It holds tensors, numbers, strings, lists and dicts only, so that it loads with weights_only=True. Its format has a
+number; files of earlier formats are read."""
+
+import dataclasses
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from vae.config.errors import InputError
+from vae.config.load import load_saved
+from vae.config.schema import RunConfig
+from vae.models import likelihood as likelihoods
+from vae.models.likelihood import Likelihood
+from vae.models.vae import VAE
+from vae.output.recorder import RecorderState
+from vae.runtime import directory as names
+from vae.runtime import files, untrusted
+from vae.runtime.terminal import printable
+
+log = logging.getLogger(__name__)
+
+FORMAT = 5
+MAX_SIDE = 2**16  # pixels
+
+
+class Stateful(Protocol):
+    """What can be saved in the middle of a run and restored. Loading raises ValueError where a state is none of its
+    own."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a run whose state a checkpoint holds, each under its name here. The recorder restores itself when it
+    is made: only the leader of several processes has one."""
+
+    data: Stateful
+    model: Stateful
+    likelihood: Stateful
+    optimizer: Stateful
+    schedule: Stateful
+    recent: Stateful
+    clock: Stateful
+
+    def states(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name).state_dict() for field in dataclasses.fields(self)}
+
+    def restore(self, saved: "Checkpoint") -> None:
+        """Give every part its state back. Raises InputError where it is none of this part."""
+        for field in dataclasses.fields(self):
+            part, state = getattr(self, field.name), saved.parts[field.name]
+            with restoring(field.name):
+                if isinstance(part, nn.Module):  # of which torch raises RuntimeError, in several lines
+                    untrusted.tensors(state, part.state_dict(), field.name)
+                part.load_state_dict(state)
+
+
+@contextmanager
+def restoring(part: str) -> Iterator[None]:
+    """Raises InputError for the ValueError of a part whose saved state is none of its own."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"checkpoint, {part}: not the state of this run ({error})") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `step` steps."""
+
+    config: RunConfig
+    shape: tuple[int, int, int]  # (C, H, W) of an image
+    step: int
+    kl_weight: float  # at that step
+    parts: dict[str, Any]  # states, by the names of Parts
+    recorder: dict[str, Any]  # a RecorderState
+
+    def save(self, directory: Path) -> None:
+        """The checkpoint before it stays until this one is whole on the disk, and after."""
+        content = {
+            "format": FORMAT,
+            "config": dataclasses.asdict(self.config),
+            "shape": list(self.shape),
+            "step": self.step,
+            "kl_weight": self.kl_weight,
+            **self.parts,
+            "recorder": self.recorder,
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        files.replace(directory / names.CHECKPOINT, buffer.getvalue(), keep=directory / names.PREVIOUS_CHECKPOINT)
+
+    def model(self) -> tuple[VAE, Likelihood]:
+        """The trained model and its likelihood, on the CPU, in eval mode and without gradients."""
+        likelihood, model = _build(self.config, self.shape)
+        likelihood.load_state_dict(self.parts["likelihood"])
+        model.load_state_dict(self.parts["model"])
+        return model.eval().requires_grad_(False), likelihood.eval()
+
+
+def load_run(directory: str | Path, allow: Sequence[str] = ()) -> VAE:
+    """The trained model of a run directory, ready to encode, decode and sample on the CPU.
+
+    A run may name parts from modules of the user's own; those are imported only where `allow` names the module, or one
+    above it. Raises `vae.InputError` where there is no checkpoint, where it cannot be read, and where it wants a module
+    that is not allowed."""
+    return read(Path(directory), allow).model()[0]
+
+
+def read(directory: Path, allow: Sequence[str] = ()) -> Checkpoint:
+    """What was saved; of two checkpoints the newer one that is whole. Raises InputError where there is none, or where
+    it wants a module that is not among those to `allow`."""
+    problems = []
+    for path in (directory / names.CHECKPOINT, directory / names.PREVIOUS_CHECKPOINT):
+        if not path.is_file():
+            continue
+        try:
+            found = _read(path, allow)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            log.warning("%s; continuing from %s, step %d", problems[0], path.name, found.step)
+        return found
+    if problems:
+        raise InputError(problems[0])
+    raise InputError(
+        f"{directory / names.CHECKPOINT}: no such file; name the directory of a run that has reached its first "
+        "checkpoint"
+    )
+
+
+def _read(path: Path, allow: Sequence[str]) -> Checkpoint:
+    try:
+        untrusted.archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and zipfile each have their own
+        said = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"{path}: not a readable checkpoint ({said[0]})") from error
+    found = content.get("format") if isinstance(content, dict) else content
+    if not isinstance(found, int) or found not in (4, FORMAT):
+        said = found if isinstance(found, int) else type(found).__name__
+        raise InputError(f"{path}: checkpoint format {said}; this version reads formats 4 and {FORMAT}")
+    try:
+        untrusted.bounded(content, path.stat().st_size)
+        return _checked(_from_format_4(content) if found == 4 else content, allow)
+    except (ValueError, InputError) as error:
+        raise InputError(printable(f"{path}: {error}")) from error
+
+
+def _checked(content: dict[str, Any], allow: Sequence[str]) -> Checkpoint:
+    """The structure of a checkpoint, and that its weights are those of the model in its own configuration. That model
+    is built without memory for its weights: nothing is taken at its word before the tensors agree."""
+    parts = [field.name for field in dataclasses.fields(Parts)]
+    untrusted.names(content, ("format", "config", "shape", "step", "kl_weight", *parts, "recorder"), "checkpoint")
+    shape = content["shape"]
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise ValueError(f"shape: is {shape}, must be channels, height and width")
+    for side in shape:
+        untrusted.number(side, "shape", minimum=1, whole=True)
+        if side > MAX_SIDE:
+            raise ValueError(f"shape: {side} is out of range")
+    untrusted.number(content["step"], "step", minimum=1, whole=True)
+    untrusted.number(content["kl_weight"], "kl_weight", minimum=0)
+    for name in ("data", "schedule"):
+        untrusted.plain(content[name], name)
+    RecorderState.of(content["recorder"])
+    found = Checkpoint(
+        config=load_saved(content["config"], allow),
+        shape=(shape[0], shape[1], shape[2]),
+        step=content["step"],
+        kl_weight=content["kl_weight"],
+        parts={name: content[name] for name in parts},
+        recorder=content["recorder"],
+    )
+    with torch.device("meta"):
+        likelihood, model = _build(found.config, found.shape)
+    untrusted.tensors(content["model"], model.state_dict(), "model")
+    untrusted.tensors(content["likelihood"], likelihood.state_dict(), "likelihood")
+    return found
+
+
+def _from_format_4(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 4, which had the times with the recorder and one count of steps in the optimiser. What is
+    missing or of another kind is left for the checks of today's format."""
+    found = dict(content)
+    recorder, optimizer = found.get("recorder"), found.get("optimizer")
+    if isinstance(recorder, dict):
+        recorder = dict(recorder)
+        found["clock"] = {name: recorder.pop(name, None) for name in ("seconds", "training_seconds")}
+        logged = recorder.pop("logged", None)
+        recorder["logged_step"], recorder["logged_seconds"] = (
+            logged if isinstance(logged, list) and len(logged) == 2 else (0, 0.0)
+        )
+        found["recorder"] = recorder
+    if isinstance(optimizer, dict) and "count" in optimizer:
+        steps = {
+            name.replace("mean", "step"): optimizer["count"] for name in optimizer if str(name).startswith("mean.")
+        }
+        found["optimizer"] = {name: value for name, value in optimizer.items() if name != "count"} | steps
+    return found
+
+
+def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:
+    likelihood = likelihoods.build(config.objective, config.model.output, shape)
+    return likelihood, VAE(config.model, likelihood.link, shape)

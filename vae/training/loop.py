@@ -1,0 +1,115 @@
+"""The training loop, on one page, and below it what is due after a step."""
+
+import math
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from vae.config.schema import RunConfig
+from vae.measure.evaluation import Evaluation
+from vae.output.record import RunRecord
+from vae.output.recorder import Recorder
+from vae.runtime import parallel
+from vae.runtime.signals import Interrupted, Interruption
+from vae.training.checkpoint import Checkpoint, restoring
+from vae.training.optimizer import learning_rate
+from vae.training.recent import NotFinite
+from vae.training.setup import prepare
+
+
+def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -> RunRecord | None:
+    """Train what `config` describes, or resume it from `saved`, leave the run in `directory` and return its final
+    record. Of several processes only the leader writes, and has a record to return.
+
+    Raises InputError, before anything is written, where the data, the model or the device cannot be used; NotFinite
+    when the loss stops being a number, and Interrupted on a signal, both after saving what there is."""
+    setup = prepare(config, saved)
+    settings, subject, schedule, recent, clock = config.train, setup.subject, setup.schedule, setup.recent, setup.clock
+    model, likelihood, optimizer = subject.model, subject.likelihood, setup.optimizer
+    step = start = saved.step if saved else 0
+    weight = saved.kl_weight if saved else schedule.weight(1)
+    recorder = None
+    with clock.paused(), restoring("recorder"):
+        if saved:
+            setup.parts.restore(saved)
+        if parallel.is_leader():
+            recorder = Recorder(subject, directory, schedule.final, clock, saved.recorder if saved else None)
+    evaluation: Evaluation | None = None
+
+    with closing(recorder) if recorder else nullcontext(), Interruption() as interruption:
+        with clock.paused():
+            if recorder and not saved:
+                recorder.begin(weight, schedule.rises)
+        for step, images in setup.batches(after=start):
+            weight = schedule.weight(step)
+            with setup.autocast():
+                posterior, raw = setup.network(images, setup.noise(step))
+            reconstruction = likelihood(images, raw)
+            kl = posterior.kl().mean(0)  # (d,)
+            loss = reconstruction.loss + weight * kl.sum() if weight else reconstruction.loss
+            optimizer.zero_grad()
+            loss.backward()
+            if settings.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            optimizer.step(learning_rate(settings, step))
+            recent.add(loss, reconstruction.loss, reconstruction.squared_error.mean() / likelihood.pixels, kl)
+
+            if is_due(step, schedule.observe_every):
+                schedule.observe(step, recent.means(schedule.observe_every).mse)
+            due = due_after(step, config, interruption)
+            if not any(due):
+                continue
+            try:
+                means = recent.checked_means(step, settings)
+                with clock.paused():
+                    found = subject.evaluate(thorough=step == settings.steps) if due.evaluation else None
+                    if recorder:
+                        recorder.record(step, weight, means if due.row else None, found, due.frame)
+                    if found and not math.isfinite(found.measures.mse):
+                        raise NotFinite(step, "reconstruction", settings)
+                    evaluation = found or evaluation
+                    if due.checkpoint and recorder:
+                        state = setup.parts.states(), recorder.state_dict()
+                        Checkpoint(config, model.shape, step, weight, *state).save(directory)
+            except NotFinite as failure:
+                if recorder:
+                    recorder.finish(step, weight, evaluation, str(failure))
+                raise
+            if due.stop and step < settings.steps:
+                raise Interrupted(f"stopped after step {step} and saved; resume={directory}", due.stop)
+        if evaluation is None:  # interrupted between its last step and its end
+            evaluation = subject.evaluate(thorough=True)
+        return recorder.finish(step, weight, evaluation) if recorder else None
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    row: bool  # of training measures
+    frame: bool  # of the film
+    evaluation: bool
+    checkpoint: bool
+    stop: int  # the signal that asks for it, 0: none
+
+
+def due_after(step: int, config: RunConfig, interruption: Interruption) -> Due:
+    settings, film = config.train, config.pictures.gif_every
+    last = step == settings.steps
+    evaluation = last or is_due(step, settings.eval_every)
+    # Several processes ask each other for a signal only where they log: they wait for each other.
+    asks = parallel.size() == 1 or is_due(step, settings.log_every)
+    stop = parallel.maximum(interruption.number) if asks else 0
+    return Due(
+        row=evaluation or is_due(step, settings.log_every),
+        frame=is_due(step, film) or (last and film > 0),
+        evaluation=evaluation,
+        checkpoint=evaluation or is_due(step, settings.checkpoint_every) or stop > 0,
+        stop=stop,
+    )
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps (0: never) does so at `step`."""
+    return every > 0 and step % every == 0

@@ -1,0 +1,68 @@
+"""The measures of the last training steps, kept on the device: the host waits for it only when it reads."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae.config import schema
+from vae.config.errors import RunFailed
+from vae.output.recorder import TrainingMeans
+from vae.runtime import parallel, untrusted
+
+
+class NotFinite(RunFailed):
+    """Training produced NaN or infinity. The message is one line: the step, the term, a hint."""
+
+    def __init__(self, step: int, term: str, settings: schema.Train) -> None:
+        super().__init__(
+            f"step {step}: the {term} term is not finite any more; lower train.lr={settings.lr:g}, "
+            "or clip gradients with train.max_grad_norm=10"
+        )
+
+
+class Recent:
+    """A ring of the last `capacity` steps, one row each."""
+
+    def __init__(self, capacity: int, latent_dim: int, device: torch.device) -> None:
+        self.rows = torch.zeros(capacity, 3 + latent_dim, device=device)
+        self.count = 0  # steps so far
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        untrusted.matches(state, self.state_dict(), "recent")
+        untrusted.number(state["count"], "recent.count", minimum=0, whole=True)
+        self.rows.copy_(state["rows"])
+        self.count = state["count"]
+
+    def add(self, loss: Tensor, reconstruction: Tensor, mse: Tensor, kl: Tensor) -> None:
+        """Of one step: three numbers, and the KL of each latent dimension (d,)."""
+        row = torch.cat([torch.stack([loss, reconstruction, mse]), kl]).detach()
+        self.rows[self.count % len(self.rows)] = parallel.mean(row)
+        self.count += 1
+
+    def last(self, steps: int) -> Tensor:
+        """The measures of the last `steps` steps, or of as many as there are: (steps, 3 + d), oldest first."""
+        steps = min(steps, self.count)
+        return self.rows.roll(-self.count, 0)[-steps:].cpu()
+
+    def means(self, steps: int) -> TrainingMeans:
+        return _means(self.last(steps))
+
+    def checked_means(self, step: int, settings: schema.Train) -> TrainingMeans:
+        """Means over the steps since the last row was logged. Raises NotFinite if the loss of one of them was not a
+        number: a checkpoint never holds NaN."""
+        rows = self.last(settings.log_every)
+        broken = (~rows[:, 0].isfinite()).nonzero()
+        if len(broken):
+            first = int(broken[0])
+            term = "KL" if rows[first, 1].isfinite() else "reconstruction"
+            raise NotFinite(step - len(rows) + 1 + first, term, settings)
+        return _means(rows)
+
+
+def _means(rows: Tensor) -> TrainingMeans:
+    loss, _, mse, *kl = rows.double().mean(0).tolist()
+    return TrainingMeans(loss, mse, kl)

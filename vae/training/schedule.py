@@ -1,0 +1,153 @@
+"""KL schedules: which weight the KL term has at a step, given what was observed so far.
+
+Steps count from 1. A schedule that only looks at the step is a function of it; one that looks at training has its
+memory in `state_dict`, so that a run can be resumed in the middle. A kind of schedule is a class of its dataclass in
+vae.config.schema, registered with `build`."""
+
+import math
+from abc import ABC, abstractmethod
+from functools import singledispatch
+from typing import Any
+
+from vae.config import schema
+from vae.config.errors import InputError
+from vae.runtime import custom, untrusted
+
+
+class Schedule(ABC):
+    """The weight of the KL term at every step. `final` is where it ends, `rises` whether it changes on the way,
+    `observe_every` how many steps lie between two calls of `observe` (0: it does not want any)."""
+
+    rises = True
+    observe_every = 0
+
+    def __init__(self, final: float) -> None:
+        self.final = final
+
+    @abstractmethod
+    def weight(self, step: int) -> float:
+        """The KL weight at `step` (1, 2, ...). The loop calls it once for every step, in order."""
+
+    def observe(self, step: int, mse: float) -> None:  # noqa: B027  (most schedules want none)
+        """Learn the training MSE (per pixel), the mean over the last `observe_every` steps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values: numbers, None, truth values, strings, and lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError where `state` is not what `state_dict` gives."""
+        untrusted.matches(state, self.state_dict(), "schedule")
+
+
+@singledispatch
+def build(config: schema.Anneal) -> Schedule:
+    """The schedule that `config` describes."""
+    raise NotImplementedError(type(config))
+
+
+class Constant(Schedule):
+    rises = False
+
+    def weight(self, step: int) -> float:
+        return self.final
+
+
+@build.register
+def no_kl(config: schema.NoKL) -> Schedule:
+    return Constant(0.0)
+
+
+@build.register
+def constant(config: schema.ConstantKL) -> Schedule:
+    return Constant(config.weight)
+
+
+@build.register(schema.LinearKL)
+class Linear(Schedule):
+    """min(1, step / steps) (Sonderby et al. 2016, arXiv 1602.02282, "warm-up")."""
+
+    def __init__(self, config: schema.LinearKL) -> None:
+        super().__init__(config.weight)
+        self.steps = config.steps
+
+    def weight(self, step: int) -> float:
+        return self.final * min(1.0, step / self.steps)
+
+
+@build.register(schema.SigmoidKL)
+class Sigmoid(Schedule):
+    """1 / (1 + exp(-steepness (step - midpoint))) (Bowman et al. 2016, arXiv 1511.06349, figure 2)."""
+
+    def __init__(self, config: schema.SigmoidKL) -> None:
+        super().__init__(config.weight)
+        self.midpoint, self.steepness = config.midpoint, config.steepness
+
+    def weight(self, step: int) -> float:
+        # The tanh form of the logistic function does not overflow.
+        return self.final * 0.5 * (1 + math.tanh(0.5 * self.steepness * (step - self.midpoint)))
+
+
+@build.register(schema.CyclicalKL)
+class Cyclical(Schedule):
+    """M cycles over T steps; in each the weight rises for a fraction R, then holds (Fu et al. 2019, arXiv 1903.10145,
+    eq. 6 and 7). After T steps it stays at its end."""
+
+    def __init__(self, config: schema.CyclicalKL) -> None:
+        super().__init__(config.weight)
+        self.steps, self.cycles, self.rising = config.steps, config.cycles, config.rising
+
+    def weight(self, step: int) -> float:
+        if step > self.steps:
+            return self.final
+        cycle = self.steps / self.cycles
+        tau = (step - 1) % math.ceil(cycle) / cycle
+        return self.final * min(1.0, tau / self.rising)
+
+
+@build.register(schema.DelayedKL)
+class Delayed(Schedule):
+    """Weight 0 until the smoothed training MSE has once been at most `threshold`; from the step after, `rate`
+    more a step, up to the final weight. The latch, the smoothed MSE and where the rise began are its state."""
+
+    def __init__(self, config: schema.DelayedKL) -> None:
+        super().__init__(config.weight)
+        self.threshold, self.rate, self.smoothing = config.threshold, config.rate, config.smoothing
+        self.interval = self.observe_every = config.observe_every
+        self.smoothed: float | None = None
+        self.latched_at: int | None = None
+
+    def weight(self, step: int) -> float:
+        if self.latched_at is None:
+            return 0.0
+        return min(self.final, self.rate * (step - self.latched_at))
+
+    def observe(self, step: int, mse: float) -> None:
+        # `smoothing` is per step; an observation speaks for `observe_every` of them.
+        memory = self.smoothing**self.interval
+        self.smoothed = mse if self.smoothed is None else memory * self.smoothed + (1 - memory) * mse
+        if self.latched_at is None and self.smoothed <= self.threshold:
+            self.latched_at = step
+            self.observe_every = 0  # it has seen what it waited for
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"smoothed": self.smoothed, "latched_at": self.latched_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.smoothed, self.latched_at = state["smoothed"], state["latched_at"]
+        self.observe_every = self.interval if self.latched_at is None else 0
+
+
+@build.register
+def own(config: schema.CustomKL) -> Schedule:
+    """The user's schedule. Raises InputError where it is none, or its first weight is no KL weight."""
+    schedule = custom.build(config.schedule, "anneal.schedule")
+    if not isinstance(schedule, Schedule):
+        raise InputError(
+            f"anneal.schedule: gave {type(schedule).__name__}; must be a subclass of vae.training.schedule.Schedule"
+        )
+    for name, value in (("weight(1)", schedule.weight(1)), ("final", getattr(schedule, "final", None))):
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise InputError(f"anneal.schedule: {name} is {value}; a KL weight must be a finite number from 0 on")
+    return schedule

@@ -1,0 +1,100 @@
+"""Everything that a run trains with, made of its configuration: data, model, likelihood, optimiser, schedule."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vae.config.errors import InputError
+from vae.config.schema import CustomModel, CustomObjective, RunConfig
+from vae.data import readers
+from vae.data.fingerprint import Fingerprint
+from vae.data.split import training_batches
+from vae.measure.subject import Subject
+from vae.models import likelihood as likelihoods
+from vae.models import probe
+from vae.models.vae import VAE
+from vae.runtime import parallel
+from vae.runtime.clock import Clock
+from vae.runtime.machine import choose_device, configure_process
+from vae.runtime.rng import generator
+from vae.training import optimizer as optimizers
+from vae.training import schedule as schedules
+from vae.training.checkpoint import Checkpoint, Parts
+from vae.training.optimizer import Optimizer
+from vae.training.recent import Recent
+from vae.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Setup:
+    subject: Subject  # model, likelihood and data, to be trained and measured
+    network: nn.Module  # the model, or its replica of several processes
+    optimizer: Optimizer
+    schedule: Schedule
+    recent: Recent
+    clock: Clock
+    parts: Parts
+    device: torch.device
+
+    def batches(self, after: int) -> Iterator[tuple[int, Tensor]]:
+        """The steps that follow step `after`, each with this process's images (B, C, H, W)."""
+        config = self.subject.config
+        steps = range(after + 1, config.train.steps + 1)
+        images = training_batches(self.subject.data.train, config.train.batch_size, config.seed, after)
+        return zip(steps, images, strict=False)
+
+    def noise(self, step: int) -> Tensor:
+        """(B, d) from N(0, I): a function of the seed and the step alone; this process's rows of it."""
+        config = self.subject.config
+        rng = generator(config.seed, "noise", step, self.device)
+        shape = config.train.batch_size, config.model.latent_dim
+        return parallel.own_rows(torch.randn(shape, generator=rng, device=self.device))
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.subject.config.train.precision == "bf16")
+
+
+def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
+    """Raises InputError, before anything is written, where the data, the model or the device cannot be used, or the
+    data are not those of the checkpoint to resume from."""
+    settings = config.train
+    configure_process(settings.threads)
+    device = choose_device(settings.device)
+    with parallel.leader_first():
+        data = readers.load(config.dataset).to(device)
+    fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
+    if saved is not None:
+        fingerprint.load_state_dict(saved.parts["data"])
+    if settings.batch_size > len(data.train):
+        raise InputError(
+            f"train.batch_size={settings.batch_size}: the training split has {len(data.train)} images; lower it"
+        )
+    if settings.batch_size % parallel.size():
+        raise InputError(
+            f"train.batch_size={settings.batch_size}: must be divisible by {parallel.size()}, the number of processes"
+        )
+    likelihood = likelihoods.build(config.objective, config.model.output, data.train.shape).to(device)
+    model = VAE(config.model, likelihood.link, data.train.shape, config.seed).to(device)
+    some = data.train.batch(slice(0, 2))
+    if isinstance(config.model, CustomModel):
+        probe.check_networks(model, some)
+    if isinstance(config.objective, CustomObjective):
+        probe.check_likelihood(likelihood, some)
+    optimizer = optimizers.build(settings, [p for p in model.parameters() if p.requires_grad])
+    schedule = schedules.build(config.anneal)
+    recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
+    clock = Clock()
+    return Setup(
+        subject=Subject(config, model, likelihood, data),
+        network=parallel.replicated(model, unused=model.is_dirac),
+        optimizer=optimizer,
+        schedule=schedule,
+        recent=recent,
+        clock=clock,
+        parts=Parts(fingerprint, model, likelihood, optimizer, schedule, recent, clock),
+        device=device,
+    )
