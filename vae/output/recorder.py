@@ -68,7 +68,7 @@ class Recorder:
 
     def __init__(self, subject: Subject, directory: Path, final_weight: float, clock: Clock, saved: Any = None) -> None:
         """`final_weight`: where the KL schedule ends. `saved`: what `state_dict` gave before an interruption."""
-        past = RecorderState.of(saved) if saved is not None else None
+        state = RecorderState.of(saved) if saved is not None else None
         config, self.data = subject.config, subject.data
         self.subject, self.config, self.directory = subject, config, directory
         self.model, self.final_weight, self.clock = subject.model, final_weight, clock
@@ -77,9 +77,9 @@ class Recorder:
         self.watch = Watch(config.evaluation.thresholds)
         self.history = History(self.model.latent_dim)
         self.logged_step, self.logged_seconds = 0, 0.0
-        if past is not None:
-            self._restore(past)
-        self.tensorboard = TensorBoardWriter(directory, past.written if past is not None else None)
+        if state is not None:
+            self._restore(state)
+        self.tensorboard = TensorBoardWriter(directory, state.written if state is not None else None)
         self.progress = Progress(config.run_name, config.train.steps, self.logged_step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,12 +93,12 @@ class Recorder:
         )
         return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
-    def _restore(self, past: RecorderState) -> None:
-        self.history.load_state_dict(past.history)
-        self.film.load_state_dict(past.film)
-        untrusted.matches(past.watch, self.watch.state_dict(), "watch")
-        self.watch.load_state_dict(past.watch)
-        self.logged_step, self.logged_seconds = past.logged_step, float(past.logged_seconds)
+    def _restore(self, state: RecorderState) -> None:
+        self.history.load_state_dict(state.history)
+        self.film.load_state_dict(state.film)
+        untrusted.matches(state.watch, self.watch.state_dict(), "watch")
+        self.watch.load_state_dict(state.watch)
+        self.logged_step, self.logged_seconds = state.logged_step, float(state.logged_seconds)
 
     def begin(self, weight: float, rises: bool) -> None:
         """Before the first step: the configuration, the prediction for the schedule's end, the first pictures.

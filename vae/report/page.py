@@ -1,4 +1,4 @@
-"""From runs to files: report.html, which needs nothing beside it, summary.csv, and the figures as PNG and SVG."""
+"""From runs to files: report.html, which needs nothing beside it, summary.csv, and the plots as PNG and SVG."""
 
 import base64
 import io
@@ -130,7 +130,7 @@ def draw(key: str, runs: Sequence[Run], output: Path) -> Picture | None:
                 return None
             png, svg = rendered(figure, "png"), rendered(figure, "svg")
     except Exception as error:
-        log.warning("report: %s not drawn (%s: %s)", key, type(error).__name__, error)
+        log.warning("report: %s not drawn (%s: %s)", key, type(error).__name__, error, exc_info=True)
         return None
     files.replace(output / f"{key}.png", png)
     files.replace(output / f"{key}.svg", svg)
@@ -155,7 +155,7 @@ def summary(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
-    """Runs that share all but their seed in one row: mean and standard deviation of each figure over the seeds."""
+    """Runs that share all but their seed in one row: mean and standard deviation of each measure over the seeds."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         setting = {key: value for key, value in run.config.items() if key not in ("seed", *PATHS)}
@@ -199,7 +199,7 @@ def explained(run: Run) -> str:
         return run.problem or "no verdict"
     try:
         return explain(run.record)
-    except Exception:  # the record of another version, or a damaged one
+    except (LookupError, TypeError, ValueError, ArithmeticError):  # of another version, or a damaged one
         return str(run.record.get("reason", run.record["verdict"]))
 
 

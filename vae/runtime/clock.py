@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from vae.runtime import untrusted
 
-
 MAX_SECONDS = 1e9  # thirty years; of more than that a float does not hold the microseconds that a step takes
 
 

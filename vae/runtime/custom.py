@@ -25,7 +25,7 @@ def build(spec: Mapping[str, Any], place: str, **given: Any) -> Any:
     except TypeError as error:
         called = ", ".join([*given, *own]) or "no arguments"
         raise InputError(f"{place}: {name} is called with {called}: {error}") from error
-    with one_line_for(place, f"{name} cannot be made"):
+    with one_line_for(place, f"{name} fails"):
         return hydra.utils.instantiate({**spec, "_partial_": True}, _convert_="all")(**given)
 
 

@@ -150,8 +150,8 @@ def _read(path: Path, allow: Sequence[str]) -> Checkpoint:
             warnings.simplefilter("ignore")  # about what is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zipfile each have their own
-        said = str(error).splitlines() or [type(error).__name__]
-        raise InputError(f"{path}: not a readable checkpoint ({said[0]})") from error
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"{path}: not a readable checkpoint ({reason[0]})") from error
     found = content.get("format") if isinstance(content, dict) else content
     if not isinstance(found, int) or found not in (4, FORMAT):
         said = found if isinstance(found, int) else type(found).__name__

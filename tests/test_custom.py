@@ -1,0 +1,252 @@
+"""Parts of a user's own, called as docs/extending.md says, from a directory that is not this project's."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import QUICK, ROOT
+
+import vae
+from vae.config.errors import InputError
+
+Program = Callable[..., tuple[int, str, str]]
+
+MODEL = ["model=custom", "model.latent_dim=3"]
+GOOD = {
+    "model.encoder": "parts.Encoder",
+    "model.decoder": "parts.Decoder",
+    "objective.likelihood": "parts.Squared",
+    "anneal.schedule": "parts.Half",
+    "dataset.data": "parts.squares",
+}
+PARTS = """
+import os
+from os import system
+
+import torch
+from torch import nn
+
+from vae.data.split import Data, Split
+from vae.models import links
+from vae.models.likelihood import Likelihood
+from vae.training.schedule import Schedule
+
+
+class Encoder(nn.Module):
+    def __init__(self, shape, latent_dim, heads=2, extra=0, frozen=False, detach=False):
+        super().__init__()
+        self.layer = nn.Linear(shape[0] * shape[1] * shape[2], heads * (latent_dim + extra))
+        self.heads, self.detach = heads, detach
+        if frozen:
+            self.requires_grad_(False)
+
+    def forward(self, images):
+        output = self.layer(images.flatten(1))
+        return tuple((output.detach() if self.detach else output).chunk(self.heads, 1))
+
+
+class Decoder(nn.Module):
+    def __init__(self, shape, latent_dim, height=None, detach=False):
+        super().__init__()
+        channels, own, width = shape
+        self.shape, self.detach = (channels, height or own, width), detach
+        self.layer = nn.Linear(latent_dim, channels * (height or own) * width)
+
+    def forward(self, codes):
+        output = self.layer(codes).unflatten(1, self.shape)
+        return output.detach() if self.detach else output
+
+
+class Squared(Likelihood):
+    def __init__(self, shape, summed=True, detach=False, scale=1.0):
+        super().__init__(links.identity, shape[0] * shape[1] * shape[2])
+        self.summed, self.detach, self.scale = summed, detach, scale
+
+    def nll(self, images, raw):
+        error = (images - (raw.detach() + 0 * raw if self.detach else raw)).square().flatten(1) * self.scale
+        return error.sum(1) if self.summed else error
+
+
+class Half(Schedule):
+    def __init__(self, final=0.5):
+        super().__init__(final)
+        self.seen = []
+
+    def weight(self, step):
+        return self.final
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+def squares(count=40, side=8, channels=1, kind="float", fail=False):
+    if fail:
+        raise KeyError("nowhere")
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(count, channels, side, side, generator=rng)
+    images = {"float": images, "int": images.long(), "flat": images.flatten(1), "divided": images / 0}[kind]
+    labels = torch.arange(count) % 2
+    return Data(Split(images, labels), Split(images[:10], labels[:10]))
+
+
+def nothing(**given):
+    return None
+"""
+
+
+def overrides(**targets: str) -> list[str]:
+    """A call with all five parts of `parts`, some replaced; keys with __ for dots."""
+    chosen = GOOD | {key.replace("__", "."): value for key, value in targets.items()}
+    return [
+        *(QUICK + MODEL),
+        *("objective=custom", "anneal=custom", "dataset=custom"),
+        *(f"{key}._target_={value}" for key, value in chosen.items()),
+    ]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module `parts` in the directory of the call."""
+    (tmp_path / "parts.py").write_text(PARTS)
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "parts", raising=False)
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "no target": ([*QUICK, *MODEL], "model.encoder._target_"),
+    "no such module": (overrides(model__encoder="nowhere.Encoder"), "nowhere cannot be imported"),
+    "a module that fails": (overrides(model__encoder="broken.Encoder"), "nothing_of_this_name"),
+    "no such class": (overrides(model__encoder="parts.Encoderr"), "has no class or function Encoderr"),
+    "no module at all": (overrides(model__encoder="Encoder"), "must be module.name"),
+    "a name of another package": (overrides(anneal__schedule="parts.system"), "system is defined in posix"),
+    "a module in a module": (overrides(anneal__schedule="parts.os.system"), "cannot be imported"),
+    "an unknown argument": ([*overrides(), "+model.encoder.depth=3"], "unexpected keyword argument 'depth'"),
+    "a missing argument": (overrides(anneal__schedule="parts.Decoder"), "missing a required argument"),
+    "no network": (overrides(model__decoder="parts.nothing"), "must be a torch.nn.Module"),
+    "one head": ([*overrides(), "+model.encoder.heads=1"], "gave a tuple of 1; must give two tensors"),
+    "mu too wide": ([*overrides(), "+model.encoder.extra=1"], "mu has shape (2, 4)"),
+    "an encoder that takes codes": (overrides(model__encoder="parts.Decoder"), "fails on images of shape"),
+    "images too high": ([*overrides(), "+model.decoder.height=9"], "(2, 1, 9, 8)"),
+    "a frozen encoder": ([*overrides(), "+model.encoder.frozen=true"], "model.encoder: none of its parameters"),
+    "a detached encoder": ([*overrides(), "+model.encoder.detach=true"], "model.encoder: none of its parameters"),
+    "a detached decoder": ([*overrides(), "+model.decoder.detach=true"], "gets a gradient"),
+    "no likelihood": (overrides(objective__likelihood="parts.nothing"), "subclass of vae.models.likelihood"),
+    "a loss a pixel": ([*overrides(), "+objective.likelihood.summed=false"], "one number an image"),
+    "a loss that is infinite": ([*overrides(), "+objective.likelihood.scale=inf"], "finite"),
+    "a loss without gradient": ([*overrides(), "+objective.likelihood.detach=true"], "no gradient"),
+    "a link twice": ([*overrides(), "model.output=sigmoid"], "leave model.output out"),
+    "no schedule": (overrides(anneal__schedule="parts.nothing"), "subclass of vae.training.schedule"),
+    "a negative weight": ([*overrides(), "+anneal.schedule.final=-1"], "weight(1) is -1"),
+    "no data": (overrides(dataset__data="parts.nothing"), "must be a vae.data.split.Data"),
+    "data that fail": ([*overrides(), "+dataset.data.fail=true"], "KeyError"),
+    "whole numbers for pixels": ([*overrides(), "+dataset.data.kind=int"], "must be a tensor (N, C, H, W)"),
+    "flat images": ([*overrides(), "+dataset.data.kind=flat"], "must be a tensor (N, C, H, W)"),
+    "pixels that are no numbers": ([*overrides(), "+dataset.data.kind=divided"], "not finite"),
+    "one image": ([*overrides(), "+dataset.data.count=1"], "at least 2"),
+}
+
+
+@pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_part_that_is_wrong_is_refused_in_one_line(mistake: str, program: Program, tmp_path: Path) -> None:
+    arguments, says = MISTAKES[mistake]
+    status, out, err = program(*arguments)
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1, err
+    assert says in err
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.usefixtures("parts")
+def test_own_parts_train_and_are_resumed_only_where_they_are_allowed(program: Program, tmp_path: Path) -> None:
+    for name, steps in (("mine", 4), ("whole", 8)):
+        status, out, err = program(*overrides(), f"train.steps={steps}", f"hydra.run.dir={name}")
+        assert status == 0, err
+    assert "custom_custom finished after 8 steps" in out
+    record = json.loads((tmp_path / "mine" / "result.json").read_text())
+    assert (record["kl_weight"], record["model"], record["dataset"]) == (0.5, "custom", "custom")
+    for verb in ("resume", "evaluate"):
+        for allow in ([], ["allow=part"], ["allow=[other,parts.inner]"]):
+            status, _, err = program(f"{verb}=mine", *allow)
+            assert status == 1
+            assert err.count("\n") == 1
+            assert "allow=parts" in err
+    with pytest.raises(InputError, match=r"is parts\.Encoder, code that did not come with this program"):
+        vae.load_run(tmp_path / "mine")
+    assert vae.load_run(tmp_path / "mine", allow=["parts"]).sample(2).shape == (2, 1, 8, 8)
+    assert program("evaluate=mine", "allow=parts")[0] == 0
+    measured = json.loads((tmp_path / "mine" / "evaluation.json").read_text())
+    assert measured["mse"] == pytest.approx(record["mse"], rel=1e-6)
+    status, _, err = program("resume=mine", "train.steps=8", "allow=[other,parts]")
+    assert status == 0, err
+    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("mine", "whole")]
+    assert all(torch.equal(states[0]["model"][key], states[1]["model"][key]) for key in states[0]["model"])
+
+
+@pytest.mark.usefixtures("parts")
+def test_the_same_seed_gives_own_networks_the_same_weights(program: Program, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(len(list(tmp_path.iterdir())))
+        assert program(*overrides(), f"seed={seed}", f"hydra.run.dir={name}")[0] == 0
+    a, b, c = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"] for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_configuration_without_a_checkpoint_is_not_trusted_either(program: Program, tmp_path: Path) -> None:
+    assert program(*overrides(), "hydra.run.dir=mine")[0] == 0
+    for path in (tmp_path / "mine").glob("*.pt"):
+        path.unlink()
+    (tmp_path / "mine" / "result.json").unlink()
+    status, _, err = program("resume=mine")
+    assert status == 1
+    assert "allow=parts" in err.splitlines()[-1]
+
+
+def commands() -> list[str]:
+    text = (ROOT / "docs" / "extending.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("python ../run.py")]
+
+
+def test_the_commands_of_the_documentation_run(tmp_path: Path) -> None:
+    """From a copy of examples/, with fewer steps, in the order in which they stand."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    assert len(commands()) >= 6
+    for line in commands():
+        arguments = line.removeprefix("python ../run.py ").split()
+        quick = [] if arguments[0].startswith("evaluate=") else [*QUICK, "evaluation.iw_samples=2"]
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), *arguments, *quick],
+            cwd=tmp_path / "examples",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    wide = next((tmp_path / "examples" / "outputs").glob("*/*_wide_constant/result.json"))
+    assert json.loads(wide.read_text())["parameters"] > 2 * 1_767_233
+
+
+def test_an_option_of_one_s_own_needs_no_python(program: Program, tmp_path: Path) -> None:
+    """Only `kind` and values, as a file in a directory of the user's."""
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    values = "kind: mlp\nname: tiny\nlatent_dim: 2\nposterior: gaussian\noutput: null\n"
+    (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_widths: [4]\ndecoder_widths: [4]\n")
+    status, out, err = program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=tiny")
+    assert status == 0, err
+    assert "tiny_constant finished" in out
+    (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_width: [4]\ndecoder_widths: [4]\n")
+    status, _, err = program("--config-dir", "mine", "model=tiny")
+    assert (status, err) == (1, "model.encoder_width: no such key; did you mean model.encoder_widths?\n")

@@ -1,0 +1,67 @@
+"""What the documentation says is held against what it speaks of."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, options
+
+from vae.measure import catalogue
+from vae.output import record
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TESTS = {path.name: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+
+
+@pytest.mark.parametrize("group", catalogue.GROUPS)
+def test_the_tables_of_measures_are_the_catalogue_s(group: type) -> None:
+    text = (ROOT / "docs" / "measures.md").read_text()
+    assert f"<!-- {group.__name__} -->\n{catalogue.table(group)}<!-- end -->" in text, "python -m vae.measure"
+
+
+def test_every_key_of_the_record_is_documented() -> None:
+    text = (ROOT / "docs" / "measures.md").read_text()
+    assert f"<!-- RunRecord -->\n{record.table()}<!-- end -->" in text
+    assert {key for key in record.known_keys() if f"| `{key}` |" not in text} == set()
+
+
+def test_every_measure_has_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "measures.md").read_text().split("## The test of each")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    tested = {name for names, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    assert tested == set(catalogue.CATALOGUE)
+    assert all(re.search(r"`test_\w+\.py::test_\w+`", tests) for _, tests in rows)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tests_that_a_page_names_exist(page: Path) -> None:
+    file = ""
+    for name, test in re.findall(r"`(?:tests/)?(?:[\w/]*/)?((?:\w+\.py)?)(?:::(\w+))?`", page.read_text()):
+        file = name or file
+        if name.startswith("test_") or test:
+            assert file in TESTS, f"{page.name}: {file}"
+            assert f"def {test}" in TESTS[file], f"{page.name}: {file}::{test}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_modules_that_a_page_names_exist(page: Path) -> None:
+    for path in re.findall(r"`((?:vae|conf|tests|examples|benchmarks)/[\w/]+\.(?:py|yaml))`", page.read_text()):
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("group", ["model", "objective", "anneal", "dataset", "train"])
+def test_the_readme_lists_the_options_of_each_group(group: str) -> None:
+    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{group}` |"))
+    assert sorted(re.findall(r"`(\w+)`", row)[1:]) == options(group)
+
+
+def test_the_readme_maps_every_room() -> None:
+    text = (ROOT / "README.md").read_text()
+    rooms = {path.name for path in (ROOT / "vae").iterdir() if (path / "__init__.py").exists()}
+    assert {room for room in rooms if f"  {room}/" not in text} == set()
