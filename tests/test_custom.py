@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import QUICK, ROOT
 
 import vae
@@ -73,6 +75,61 @@ class Squared(Likelihood):
         return error.sum(1) if self.summed else error
 
 
+class Learned(Likelihood):
+    def __init__(self, shape):
+        super().__init__(links.identity, shape[0] * shape[1] * shape[2])
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def nll(self, images, raw):
+        return (images - raw).square().flatten(1).sum(1) * (-self.log_scale).exp() + self.pixels * self.log_scale
+
+
+class Bare(Likelihood):
+    def __init__(self, shape):
+        torch.nn.Module.__init__(self)
+
+    def nll(self, images, raw):
+        return raw.flatten(1).sum(1)
+
+
+class Fourier(nn.Module):
+    # A fixed random matrix that is no part of its state, a tied layer, a mask, and a NaN where it is asked for.
+
+    def __init__(self, shape, latent_dim, broken=False):
+        super().__init__()
+        pixels = shape[0] * shape[1] * shape[2]
+        self.register_buffer("matrix", torch.randn(pixels, 16), persistent=False)
+        self.register_buffer("mask", torch.ones(16, dtype=torch.bool))
+        self.mu = nn.Linear(16, latent_dim)
+        self.tied = self.mu
+        self.rates = [rate.item() for rate in torch.linspace(0, 1, 3)]
+        self.broken = broken
+
+    def forward(self, images):
+        features = torch.sin(images.flatten(1) @ self.matrix) * self.mask
+        output = self.mu(features) / (0 if self.broken else 1)
+        return output, self.tied(features)
+
+
+class Forgetful(Schedule):
+    def __init__(self):
+        super().__init__(1.0)
+
+    def weight(self, step):
+        return 1.0
+
+    def state_dict(self):
+        return {"n": 3}
+
+
+class Later(Schedule):
+    def __init__(self):
+        super().__init__(1.0)
+
+    def weight(self, step):
+        return 1.0 if step < 3 else -1.0
+
+
 class Half(Schedule):
     def __init__(self, final=0.5):
         super().__init__(final)
@@ -108,7 +165,7 @@ def overrides(**targets: str) -> list[str]:
     chosen = GOOD | {key.replace("__", "."): value for key, value in targets.items()}
     return [
         *(QUICK + MODEL),
-        *("objective=custom", "anneal=custom", "dataset=custom"),
+        *("objective=custom", "anneal=custom", "dataset=custom", "evaluation.iw_samples=2"),
         *(f"{key}._target_={value}" for key, value in chosen.items()),
     ]
 
@@ -146,7 +203,12 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a loss without gradient": ([*overrides(), "+objective.likelihood.detach=true"], "no gradient"),
     "a link twice": ([*overrides(), "model.output=sigmoid"], "leave model.output out"),
     "no schedule": (overrides(anneal__schedule="parts.nothing"), "subclass of vae.training.schedule"),
-    "a negative weight": ([*overrides(), "+anneal.schedule.final=-1"], "weight(1) is -1"),
+    "a negative weight": ([*overrides(), "+anneal.schedule.final=-1"], "final is -1"),
+    "a schedule that forgets": (overrides(anneal__schedule="parts.Forgetful"), "no load_state_dict"),
+    "a likelihood without its base": (overrides(objective__likelihood="parts.Bare"), "must call super().__init__"),
+    "numbers that are none": ([*overrides(model__encoder="parts.Fourier"), "+model.encoder.broken=true"], "finite"),
+    "a builtin": (overrides(objective__likelihood="builtins.dict"), "subclass of vae.models.likelihood"),
+    "allow for a new run": ([*QUICK, "allow=parts"], "goes with resume= or evaluate="),
     "no data": (overrides(dataset__data="parts.nothing"), "must be a vae.data.split.Data"),
     "data that fail": ([*overrides(), "+dataset.data.fail=true"], "KeyError"),
     "whole numbers for pixels": ([*overrides(), "+dataset.data.kind=int"], "must be a tensor (N, C, H, W)"),
@@ -194,6 +256,83 @@ def test_own_parts_train_and_are_resumed_only_where_they_are_allowed(program: Pr
 
 
 @pytest.mark.usefixtures("parts")
+def test_unusual_networks_are_read_again_and_measured_alike(program: Program, tmp_path: Path) -> None:
+    """A random matrix outside the state, tied layers, a bool buffer, `.item()` in the constructor."""
+    own = overrides(model__encoder="parts.Fourier", objective__likelihood="parts.Learned")
+    assert program(*own, "seed=1", "hydra.run.dir=mine")[0] == 0
+    record = json.loads((tmp_path / "mine" / "result.json").read_text())
+    status, _, err = program("evaluate=mine", "allow=parts")
+    assert status == 0, err
+    measured = json.loads((tmp_path / "mine" / "evaluation.json").read_text())
+    assert measured["mse"] == pytest.approx(record["mse"], rel=1e-6)
+    state = torch.load(tmp_path / "mine" / "checkpoint.pt", weights_only=True)
+    assert float(state["likelihood"]["log_scale"]) != 0  # it was trained
+    assert program("resume=mine", "train.steps=6", "allow=parts")[0] == 0
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_weight_that_is_wrong_later_ends_the_run_in_one_line(program: Program) -> None:
+    status, _, err = program(*overrides(anneal__schedule="parts.Later"))
+    assert status == 1
+    assert err.splitlines()[-1].startswith("anneal.schedule: weight(3) is -1.0")
+
+
+EVIL = {"_target_": "parts.Encoder"}
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"kind": "custom", "name": "x", "likelihood": EVIL},
+    {"kind": "custom", "name": "x", "likelihood": "${oc.create:{_target_:parts.Encoder}}"},
+    {"kind": "custom", "name": "x", "likelihood": "\\${oc.create:{_target_:parts.Encoder}}"},
+    {"kind": "custom", "name": "x", "likelihood": "${model.hidden}"},
+    {"kind": "custom", "name": "x", "likelihood": {"_target_": "other.X", "y": (EVIL,)}},
+    {"kind": "sse", "name": "x${oc.env:HOME}"},
+]
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_a_checkpoint_says_imports_nothing(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "evaluation.iw_samples=2", "hydra.run.dir=mine")[0] == 0
+    path = tmp_path / "mine" / "checkpoint.pt"
+    whole = torch.load(path, weights_only=True)
+    (tmp_path / "mine" / "checkpoint.previous.pt").unlink()
+    for objective in HOSTILE:
+        hidden = EVIL if objective.get("likelihood") == "${model.hidden}" else whole["config"]["model"]["hidden"]
+        model = whole["config"]["model"] | {"hidden": hidden}
+        torch.save(whole | {"config": whole["config"] | {"objective": objective, "model": model}}, path)
+        for allow in ([], ["other"]):
+            with pytest.raises(InputError):
+                vae.load_run(tmp_path / "mine", allow=allow)
+        for arguments in (["evaluate=mine"], ["resume=mine", "train.steps=8"]):
+            status, _, err = program(*arguments)
+            assert (status, err.count("\n")) == (1, 1), err
+    assert "parts" not in sys.modules
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_a_sweep_s_directory_says_imports_nothing(digits: list[str], program: Program, tmp_path: Path) -> None:
+    quick = [*QUICK, *digits, "evaluation.iw_samples=2", "model=mlp_vae"]
+    assert program("-m", *quick, "seed=0,1", "hydra.sweep.dir=sweep")[0] == 0
+    shutil.rmtree(next((tmp_path / "sweep").glob("1_*")))
+    path = tmp_path / "sweep" / "multirun.yaml"
+    whole = path.read_text()
+    for change, says in (
+        ("model.encoder._target_=parts.Encoder", "allow=parts"),
+        ("model.encoder={_target_:parts.Encoder}", "allow=parts"),
+        ("+hydra.callbacks.x._target_=parts.Encoder", "is no value of a run"),
+        ("hydra.run.dir=elsewhere", "is no value of a run"),
+        ("run_name=${oc.env:HOME}", "is no value of a run"),
+    ):
+        composed = yaml.safe_load(whole)
+        composed["hydra"]["overrides"]["task"].append(change)
+        path.write_text(yaml.safe_dump(composed))
+        status, _, err = program("resume=sweep")
+        assert status == 1
+        assert says in err.splitlines()[-1], change
+    assert "parts" not in sys.modules
+
+
+@pytest.mark.usefixtures("parts")
 def test_the_same_seed_gives_own_networks_the_same_weights(program: Program, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.manual_seed(len(list(tmp_path.iterdir())))
@@ -220,22 +359,24 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("python ../run.py")]
 
 
-def test_the_commands_of_the_documentation_run(tmp_path: Path) -> None:
-    """From a copy of examples/, with fewer steps, in the order in which they stand."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+def test_the_commands_of_the_documentation_run(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a copy of examples/, with fewer steps, in the order in which they stand; one in a process of its own."""
+    directory = Path(shutil.copytree(ROOT / "examples", tmp_path / "examples"))
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
     assert len(commands()) >= 6
+    quick = [*QUICK, "evaluation.iw_samples=2", "evaluation.probe_images=8"]
     for line in commands():
         arguments = line.removeprefix("python ../run.py ").split()
-        quick = [] if arguments[0].startswith("evaluate=") else [*QUICK, "evaluation.iw_samples=2"]
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "run.py"), *arguments, *quick],
-            cwd=tmp_path / "examples",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, (line, done.stderr)
-    wide = next((tmp_path / "examples" / "outputs").glob("*/*_wide_constant/result.json"))
+        status, _, err = program(*arguments, *([] if arguments[0].startswith("evaluate=") else quick))
+        assert status == 0, (line, err)
+    (own,) = (line for line in commands() if "+model.encoder.width" in line)
+    command = [sys.executable, str(ROOT / "run.py"), *own.removeprefix("python ../run.py ").split(), *quick]
+    subprocess.run([*command, "hydra.run.dir=outputs/alone"], cwd=directory, capture_output=True, check=True)
+    wide = next((directory / "outputs").glob("*/*_wide_constant/result.json"))
     assert json.loads(wide.read_text())["parameters"] > 2 * 1_767_233
 
 

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae.cli import failures
 from vae.cli.session import CURRENT, Job, Session
 from vae.config.errors import InputError
+from vae.runtime import directory as names
 from vae.runtime import terminal
 from vae.runtime.torchrun import world
 
@@ -32,7 +33,7 @@ def run(main: Callable[[], Any]) -> None:
     token = CURRENT.set(session)
     try:
         with _hydra_raises():
-            _lead_or_follow(main)
+            _lead_or_follow(main, session)
     except Exception as error:
         if session.wants_traceback or not _is_for_the_user(error, session):
             raise
@@ -50,14 +51,17 @@ def run(main: Callable[[], Any]) -> None:
 
 def begin_job() -> Job:
     """What Hydra has composed is about to be run, in this process or in a launcher's."""
-    _prepare_process()
+    terminal.log_to_stderr()
     session = CURRENT.get()
     if session is not None:
         session.composed, session.new_directory = True, None
     hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
     overrides = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
     keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
-    return Job(Path(hydra.runtime.output_dir), keys, hydra.mode == RunMode.RUN)
+    if not any(item.key_or_group == "evaluate" for item in overrides):
+        (directory / names.ERROR).unlink(missing_ok=True)  # of an earlier attempt
+    return Job(directory, keys, hydra.mode == RunMode.RUN)
 
 
 def register_resolvers() -> None:
@@ -73,7 +77,7 @@ def user_environment() -> dict[str, str]:
     return os.environ | {FULL_ERROR: wanted}
 
 
-def _lead_or_follow(main: Callable[[], Any]) -> None:
+def _lead_or_follow(main: Callable[[], Any], session: Session) -> None:
     """The first of several processes composes and leads; the others train what it announces. torch is imported only
     where something is computed."""
     place = world()
@@ -86,15 +90,9 @@ def _lead_or_follow(main: Callable[[], Any]) -> None:
         main()
         processes.dismiss()
     else:
-        _prepare_process()
+        terminal.log_to_stderr()
+        session.composed = True  # by the leader
         processes.follow()
-
-
-def _prepare_process() -> None:
-    terminal.log_to_stderr()
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)  # for parts of the user's own
 
 
 def _is_for_the_user(error: Exception, session: Session) -> bool:

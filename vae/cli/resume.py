@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +17,7 @@ from vae.cli.launch import user_environment
 from vae.cli.session import Job
 from vae.cli.train import train_alone
 from vae.config.errors import InputError, one_line
-from vae.config.load import allowed_modules, flat, load_saved, revise
+from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat, load_saved, revise
 from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
 from vae.runtime import directory as names
@@ -59,13 +61,19 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     from vae.report import page, runs
 
     directory = job.directory
-    allow = [f"allow=[{','.join(allowed_modules(call))}]"] if call.allow else []
+    modules = allowed_modules(call)
+    allow = [f"allow=[{','.join(modules)}]"] if modules else []
+    # Of this call: a directory of options that multirun.yaml names is not to be trusted.
+    sources = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
+    options = [argument for path in sources for argument in ("--config-dir", path)]
     unfinished = [
         run
         for run in (path.parent.parent for path in sorted(directory.glob(f"*/{names.CONFIG}")))
         if not (run / names.RESULT).exists() or (run / names.ERROR).exists()
     ]
-    todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | _never_begun(directory)
+    todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | {
+        name: [*options, *arguments] for name, arguments in _never_begun(directory, modules).items()
+    }
     failed = 0
     for number, (name, arguments) in enumerate(todo.items(), start=1):
         log.info("sweep: resuming %s, %d of %d", name, number, len(todo))
@@ -128,8 +136,9 @@ def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool
         )
 
 
-def _never_begun(directory: Path) -> dict[str, list[str]]:
-    """Of a grid's jobs those that have no directory yet: for each the arguments that run it there, alone."""
+def _never_begun(directory: Path, allow: Sequence[str]) -> dict[str, list[str]]:
+    """Of a grid's jobs those that have no directory yet: for each the arguments that run it there, alone. Raises
+    InputError where they ask for more than values, options, and parts from modules that are allowed."""
     try:
         # Not resolved: a ${...} in an override is resolved job by job.
         hydra = files.read_yaml(directory / names.SWEEP)["hydra"]
@@ -140,8 +149,22 @@ def _never_begun(directory: Path) -> dict[str, list[str]]:
     except (OSError, ValueError, LookupError, TypeError, HydraException) as error:
         reason = one_line(error)
         raise InputError(f"{directory / names.SWEEP}: does not say what the sweep is ({reason})") from error
+    for override in {item for job in jobs for item in job}:
+        _check_override(override, allow, directory / names.SWEEP)
+    if ".." in Path(str(hydra["sweep"]["subdir"])).parts or Path(str(hydra["sweep"]["subdir"])).is_absolute():
+        raise InputError(f"{directory / names.SWEEP}: its runs would not lie below it")
     return {
         " ".join(job): [*job, "hydra.mode=RUN", place.replace("${hydra:job.num}", str(number))]
         for number, job in enumerate(jobs)
         if not list(directory.glob(f"{number}_*"))
     }
+
+
+def _check_override(text: str, allow: Sequence[str], source: Path) -> None:
+    override = OverridesParser.create().parse_override(text)
+    key, value = override.key_or_group, override.value()
+    if key.partition(".")[0].partition("/")[0] == "hydra" or "${" in REFERENCE.sub("", text.replace("\\", "")):
+        raise InputError(f"{source}: {text!r} is no value of a run; if you trust it, start that run yourself")
+    *_, last = key.split(".")
+    asked = {last: value} if last == "_target_" else value
+    check_allowed({key: asked}, allow)

@@ -16,6 +16,8 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
     try:
         return train_alone(config, job.directory)
+    except files.DirectoryInUse:
+        raise  # it is the other run's
     except Exception:
         if job.is_single and not list(job.directory.glob(names.EVENTS)):
             failures.discard(job.directory)

@@ -27,5 +27,5 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
             name = part.get("name")
             found[group] = part | {"kind": KINDS.get(group, {}).get(str(name), name)}
             if found[group]["kind"] == "torchvision":
-                found[group] |= {"source": SOURCES[str(name)]}
+                found[group] |= {"source": SOURCES.get(str(name), name)}
     return found

@@ -4,7 +4,8 @@ DictConfig."""
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -49,13 +50,28 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     return config
 
 
-def load_saved(values: Any, allow: Sequence[str]) -> schema.RunConfig:
+REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another value: the only interpolation that a saved configuration may have
+
+
+def load_saved(values: Any, allow: Sequence[str], groups: Sequence[str] = tuple(GROUPS)) -> schema.RunConfig:
     """The checked configuration of a run that exists, from its checkpoint or its directory; also one that an earlier
     version has saved. What such a file names is not imported on its word: raises InputError where it wants a part
-    from a module that is none of `allow` and below none of them."""
+    from a module that is none of `allow` and below none of them; of `groups`, those whose parts will be made."""
     if not isinstance(values, dict):
         raise InputError("config: must be a dict")
-    values = legacy.migrated(values)
+    # Resolved here, before anything is looked at, and by references alone: a resolver could make a _target_ of a text.
+    _refuse_interpolations(REFERENCE.sub("", text) for text in _texts(values))
+    try:
+        resolved = plain(OmegaConf.create(legacy.migrated(values)))
+    except (OmegaConfBaseException, RecursionError, OverflowError, TypeError, ValueError) as error:
+        raise InputError(one_line(error)) from error
+    _refuse_interpolations(_texts(resolved))
+    check_allowed({group: resolved.get(group) for group in groups}, allow)
+    return load(resolved)
+
+
+def check_allowed(values: Any, allow: Sequence[str]) -> None:
+    """Raises InputError where nested values ask for code of the user's own from a module that is not allowed."""
     for place, target in targets(values):
         module = str(target).rpartition(".")[0]
         if not any(module == name or module.startswith(name + ".") for name in allow):
@@ -63,7 +79,25 @@ def load_saved(values: Any, allow: Sequence[str]) -> schema.RunConfig:
                 f"{place}: is {target}, code that did not come with this program; if you trust it, "
                 f"allow={module or target} lets it be imported"
             )
-    return load(values)
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """All strings in nested values, keys too."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value)
+
+
+def _refuse_interpolations(texts: Iterable[str]) -> None:
+    for text in texts:
+        if "${" in text:
+            raise InputError(f"config: {text!r} computes a value, which no saved configuration does")
 
 
 def revise(
@@ -81,7 +115,8 @@ def revise(
 
 def targets(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """Each place in nested values that asks for code of the user's own, and what it asks for."""
-    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
+    listed = isinstance(values, list | tuple)
+    items = values.items() if isinstance(values, Mapping) else enumerate(values) if listed else ()
     for key, value in items:
         if key == "_target_":
             yield place, value
@@ -185,3 +220,5 @@ def _check_together(config: schema.RunConfig) -> None:
     allow = [config.allow] if isinstance(config.allow, str) else config.allow or []
     if not isinstance(allow, list) or not all(isinstance(name, str) and name.strip(".") for name in allow):
         raise InputError(f"allow={config.allow}: must be the name of a module, or a list of names")
+    if allow and not (config.resume or config.evaluate):
+        raise InputError(f"allow={config.allow}: goes with resume= or evaluate=; a new run imports what it names")

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+MAX_SIZE = 2**31 - 1  # of a layer: more than any memory holds
 MAX_LAYERS = 100  # of each network of an MLPModel
 
 
@@ -68,7 +69,7 @@ def kinds(group: type[Part]) -> dict[str, type[Part]]:
 
 @dataclass
 class Model(Part):
-    latent_dim: int = within(ge=1)  # d, dimensions of z
+    latent_dim: int = within(ge=1, le=MAX_SIZE)  # d, dimensions of z
     posterior: str = one_of("gaussian", "dirac")  # dirac: z = mu, the deterministic autoencoder
     output: str | None = one_of("linear", "sigmoid")  # from the decoder's last layer to pixels; null: the objective's
 
@@ -76,8 +77,8 @@ class Model(Part):
 @dataclass
 class ConvModel(Model):
     kind: str = "conv"
-    channels: list[int] = within(ge=1)  # feature maps of the two stride-2 convolutions
-    hidden: int = within(ge=1)  # units of the fully connected layer on each side of the code
+    channels: list[int] = within(ge=1, le=MAX_SIZE)  # feature maps of the two stride-2 convolutions
+    hidden: int = within(ge=1, le=MAX_SIZE)  # units of the fully connected layer on each side of the code
 
     def check(self) -> None:
         if len(self.channels) != 2:
@@ -94,8 +95,8 @@ class AutoencoderModel(ConvModel):
 @dataclass
 class MLPModel(Model):
     kind: str = "mlp"
-    encoder_widths: list[int] = within(ge=1)  # units of each hidden layer; the list's length is the depth
-    decoder_widths: list[int] = within(ge=1)
+    encoder_widths: list[int] = within(ge=1, le=MAX_SIZE)  # units of each hidden layer; the list's length is the depth
+    decoder_widths: list[int] = within(ge=1, le=MAX_SIZE)
 
     def check(self) -> None:
         for field in ("encoder_widths", "decoder_widths"):

@@ -188,21 +188,24 @@ def own(config: schema.CustomDataset) -> Data:
 
 
 def _check_images(split: Split, place: str) -> None:
-    images, labels = split.images, split.labels
-    if (
-        not isinstance(images, Tensor)
-        or images.dim() != 4
-        or not (images.dtype == torch.uint8 or images.is_floating_point())
-    ):
+    if not isinstance(split, Split):
+        raise InputError(f"{place}: is {type(split).__name__}; must be a vae.data.split.Split")
+    images, labels, rows = split.images, split.labels, split.rows
+    pixels = (torch.uint8, torch.float32, torch.float64, torch.float16)
+    if not isinstance(images, Tensor) or images.dim() != 4 or images.dtype not in pixels or images.requires_grad:
         kind = f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise InputError(f"{place}: images are {kind}; must be a tensor (N, C, H, W) of uint8 or floats")
+        raise InputError(f"{place}: images are {kind}; must be a tensor (N, C, H, W) of uint8 or floats, detached")
+    if rows is not None and (
+        rows.dtype != torch.int64 or rows.dim() != 1 or not ((rows >= 0) & (rows < len(images))).all()
+    ):
+        raise InputError(f"{place}: rows must be int64 numbers of its {len(images)} images")
     if len(split) < 2 or not images[0].numel():
         raise InputError(f"{place}: {len(split)} images of shape {tuple(images.shape[1:])}; at least 2 are needed")
     if images.is_floating_point() and not images.isfinite().all():
         raise InputError(f"{place}: images have values that are not finite")
-    if labels is not None and (
-        not isinstance(labels, Tensor) or labels.shape != (len(split),) or labels.dtype != torch.int64
-    ):
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor) or labels.shape != (len(split),) or labels.dtype != torch.int64:
         raise InputError(f"{place}: labels must be None or a tensor of int64 of shape ({len(split)},)")
 
 

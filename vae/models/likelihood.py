@@ -187,4 +187,6 @@ def own(config: schema.CustomObjective, output: str | None, shape: tuple[int, in
             f"objective.likelihood: gave {type(likelihood).__name__}; must be a subclass of "
             "vae.models.likelihood.Likelihood"
         )
+    if not hasattr(likelihood, "pixels"):
+        raise InputError("objective.likelihood: its __init__ must call super().__init__(link, pixels)")
     return likelihood

@@ -1,6 +1,7 @@
 """Tries a user's own networks and likelihood on two images before they are trained: shapes, numbers, gradients."""
 
-import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,11 @@ def check_networks(model: VAE, images: Tensor) -> None:
     """Raises InputError, in one line that names the part, where the encoder does not map images (B, C, H, W) to mu and
     raw log sigma (B, d) each, the decoder does not map codes (B, d) to (B, C, H, W), or one of them has nothing to
     learn."""
-    model = copy.deepcopy(model).eval()  # trying it leaves no trace in it
+    with _untouched(model):
+        _check_networks(model, images)
+
+
+def _check_networks(model: VAE, images: Tensor) -> None:
     wanted = (len(images), model.latent_dim)
     with one_line_for("model.encoder", f"fails on images of shape {tuple(images.shape)}"):
         given = model.encoder(images)
@@ -36,30 +41,53 @@ def check_networks(model: VAE, images: Tensor) -> None:
             f"model.decoder: gave {_kind(output)} for codes of {wanted}; must be of the images' shape "
             f"{tuple(images.shape)}"
         )
-    _, raw = model(images, torch.ones(wanted, device=images.device))
-    _check_gradient(raw.square().sum(), "model.encoder", model.encoder)
-    _check_gradient(
-        model(images, torch.ones(wanted, device=images.device))[1].square().sum(), "model.decoder", model.decoder
-    )
+    if not all(bool(part.isfinite().all()) for part in (*given, output)):
+        raise InputError("model.encoder, model.decoder: gave numbers that are not finite for the first images")
+    for name, network in (("model.encoder", model.encoder), ("model.decoder", model.decoder)):
+        _, raw = model(images, torch.ones(wanted, device=images.device))
+        _check_gradient(raw.square().sum(), name, network)
 
 
 def check_likelihood(likelihood: Likelihood, images: Tensor) -> None:
     """Raises InputError where -log p(x|z) is not one finite number an image (B,), or where the decoder's output gets no
     gradient from the loss."""
-    likelihood = copy.deepcopy(likelihood).eval()
+    with _untouched(likelihood):
+        _check_likelihood(likelihood, images)
+
+
+def _check_likelihood(likelihood: Likelihood, images: Tensor) -> None:
     raw = torch.full_like(images, 0.1, requires_grad=True)
     with one_line_for("objective.likelihood", f"fails on images of shape {tuple(images.shape)}"):
-        nll, loss = likelihood.nll(images, raw), likelihood(images, raw).loss
+        nll, found = likelihood.nll(images, raw), likelihood(images, raw)
+        loss, error = found.loss, found.squared_error
     if not isinstance(nll, Tensor) or nll.shape != (len(images),):
         raise InputError(
             f"objective.likelihood: nll gave {_kind(nll)} for {len(images)} images; must be one number an image, "
             "summed over pixels"
+        )
+    if not all(isinstance(value, Tensor) for value in (loss, error)) or error.shape != (len(images),):
+        raise InputError(
+            f"objective.likelihood: forward gave loss {_kind(loss)} and squared_error {_kind(error)}; must be one "
+            "number, and one number an image"
         )
     if loss.shape != () or not bool(nll.isfinite().all() and loss.isfinite()):
         raise InputError(f"objective.likelihood: the loss is {loss.tolist()}; must be one finite number")
     gradient = torch.autograd.grad(loss, raw, allow_unused=True)[0] if loss.requires_grad else None
     if gradient is None or not gradient.isfinite().all() or not gradient.any():
         raise InputError("objective.likelihood: the decoder's output gets no gradient from the loss; is it detached?")
+
+
+@contextmanager
+def _untouched(module: nn.Module) -> Iterator[None]:
+    """In eval mode inside; mode and state are as before afterwards."""
+    training = module.training
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    module.eval()
+    try:
+        yield
+    finally:
+        module.load_state_dict(state)
+        module.train(training)
 
 
 def _check_gradient(loss: Tensor, name: str, network: nn.Module) -> None:

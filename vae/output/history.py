@@ -37,6 +37,9 @@ class History:
         untrusted.tensor(state["step"], (rows,), torch.float64, "history: step")
         untrusted.tensor(state["kl_weight"], (rows,), torch.float64, "history: kl_weight")
         untrusted.tensor(state["kl"], (rows, self.latent_dim) if rows else (0,), torch.float64, "history: kl")
+        kl = state["kl"]
+        if (kl.abs() > torch.finfo(torch.float32).max).logical_and(kl.isfinite()).any():  # history.npz is float32
+            raise ValueError("history: a KL that is out of range")
         self.steps = [int(step) for step in _checked(state["step"], "step")]
         self.weights, self.kl = _checked(state["kl_weight"], "kl_weight"), state["kl"].tolist()
 

@@ -57,7 +57,8 @@ class Course:
     def of(cls, record: Mapping[str, Any]) -> Self | None:
         """From a flat record; None where a run had not come to its end."""
         found: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(cls)}
-        return cls(**found) if "seconds" in record else None
+        needed = (found["seconds"], found["images_per_second"])
+        return cls(**found) if all(isinstance(value, int | float) for value in needed) else None
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read(directory: Path) -> dict[str, Any]:
         record = json.loads(files.read_text(path)) if path.is_file() else {}
         if not isinstance(record, dict):
             raise ValueError("no object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable ({error}); move it away to continue without it") from error
     return record
 

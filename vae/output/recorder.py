@@ -68,7 +68,6 @@ class Recorder:
 
     def __init__(self, subject: Subject, directory: Path, final_weight: float, clock: Clock, saved: Any = None) -> None:
         """`final_weight`: where the KL schedule ends. `saved`: what `state_dict` gave before an interruption."""
-        state = RecorderState.of(saved) if saved is not None else None
         config, self.data = subject.config, subject.data
         self.subject, self.config, self.directory = subject, config, directory
         self.model, self.final_weight, self.clock = subject.model, final_weight, clock
@@ -77,9 +76,11 @@ class Recorder:
         self.watch = Watch(config.evaluation.thresholds)
         self.history = History(self.model.latent_dim)
         self.logged_step, self.logged_seconds = 0, 0.0
-        if state is not None:
-            self._restore(state)
-        self.tensorboard = TensorBoardWriter(directory, state.written if state is not None else None)
+        written = None
+        if saved is not None:
+            with untrusted.restoring("recorder"):
+                written = self._restore(RecorderState.of(saved))
+        self.tensorboard = TensorBoardWriter(directory, written)
         self.progress = Progress(config.run_name, config.train.steps, self.logged_step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,12 +94,14 @@ class Recorder:
         )
         return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
-    def _restore(self, state: RecorderState) -> None:
+    def _restore(self, state: RecorderState) -> dict[str, int]:
+        """What it had written: event files and their sizes."""
         self.history.load_state_dict(state.history)
         self.film.load_state_dict(state.film)
         untrusted.matches(state.watch, self.watch.state_dict(), "watch")
         self.watch.load_state_dict(state.watch)
         self.logged_step, self.logged_seconds = state.logged_step, float(state.logged_seconds)
+        return state.written
 
     def begin(self, weight: float, rises: bool) -> None:
         """Before the first step: the configuration, the prediction for the schedule's end, the first pictures.
@@ -109,10 +112,13 @@ class Recorder:
             self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
         self.tensorboard.scalars(tagged(subject.prediction(self.final_weight)), 0)
         optimum = subject.optimum(self.final_weight)
+        if optimum is not None:
+            self.tensorboard.scalars({"prediction/predicted_t": optimum.t}, 0)  # with the variance that it would fit
         said = sentence(
             optimum, subject.spectrum, config.objective.name, self.model.latent_dim, self.final_weight, rises
         )
-        log.log(logging.WARNING if said.startswith("Warning") else logging.INFO, "%s", said)
+        asks_for_collapse = optimum is not None and not optimum.kept
+        log.log(logging.WARNING if asks_for_collapse else logging.INFO, "%s", said)
         if config.pictures.gif_every:
             self._add_frame(0, weight)
 

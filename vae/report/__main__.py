@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from vae.report import page, runs
-from vae.runtime.terminal import printable, show
+from vae.runtime.terminal import log_to_stderr, printable, show
 
 
 def main() -> None:
+    log_to_stderr()
     about = "Compare runs in one self-contained page."
     parser = argparse.ArgumentParser(prog="python -m vae.report", description=about)
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a run, or a directory of runs")

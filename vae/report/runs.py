@@ -66,7 +66,7 @@ def find(directories: list[Path]) -> list[Run]:
     """The runs in and below these directories, each once, in the order of their paths (numbers as numbers)."""
     found: dict[Path, None] = {}
     for directory in directories:
-        below = sorted({path.parent.parent for path in directory.rglob(names.CONFIG)}, key=_natural)
+        below = sorted(names.runs_below(directory), key=_natural)
         for path in below or [directory]:
             found.setdefault(path.resolve())
     runs = [read(path) for path in found]

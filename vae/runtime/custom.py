@@ -2,13 +2,16 @@
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import hydra.utils
+from hydra.errors import HydraException
 
-from vae.config.errors import InputError
+from vae.config.errors import InputError, one_line
 from vae.config.load import targets
 
 
@@ -17,11 +20,16 @@ def build(spec: Mapping[str, Any], place: str, **given: Any) -> Any:
 
     `place` is its key in the configuration, for messages. Raises InputError where it, or a part inside it, cannot be
     imported, does not take these arguments, or fails."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)  # where the program is called, a user's modules may lie
     for inner, target in targets(spec, place):
         _locate(target, inner)
     name, own = spec["_target_"], {key: value for key, value in spec.items() if not key.startswith("_")}
     try:
         inspect.signature(_locate(name, place)).bind(*spec.get("_args_", ()), **own, **given)
+    except ValueError:
+        pass  # a builtin that does not say what it takes
     except TypeError as error:
         called = ", ".join([*given, *own]) or "no arguments"
         raise InputError(f"{place}: {name} is called with {called}: {error}") from error
@@ -37,7 +45,9 @@ def one_line_for(place: str, what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # the user's code may raise anything
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        said = (
+            one_line(error) if isinstance(error, HydraException) else f"{type(error).__name__}: {error}".splitlines()[0]
+        )
         raise InputError(f"{place}: {what} ({said}); HYDRA_FULL_ERROR=1 shows where") from error
 
 

@@ -20,6 +20,6 @@ def has_checkpoint(directory: Path) -> bool:
     return (directory / CHECKPOINT).exists() or (directory / PREVIOUS_CHECKPOINT).exists()
 
 
-def runs_below(directory: Path) -> list[Path]:
-    """The run directories in and below `directory`, in no order that means anything."""
-    return sorted({path.parent.parent for path in directory.rglob(CONFIG)})
+def runs_below(directory: Path) -> set[Path]:
+    """The run directories in and below `directory`."""
+    return {path.parent.parent for path in directory.rglob(CONFIG)}

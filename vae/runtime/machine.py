@@ -39,6 +39,8 @@ def configure_process(threads: int = 0) -> None:
     torch.set_num_threads(threads or parallel.own_cores(cpu_count(only_physical_cores=True)))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
+    if torch.cuda.is_available():  # what runs on the CPU is deterministic, and would become slower
+        torch.use_deterministic_algorithms(True)
 
 
 def choose_device(name: str) -> torch.device:
@@ -51,8 +53,8 @@ def choose_device(name: str) -> torch.device:
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
         reason = str(error).splitlines()[0]
         raise InputError(f"train.device={name}: not usable here ({reason}); try auto or cpu") from error
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(True)
+    if device.type == "meta":
+        raise InputError(f"train.device={name}: computes nothing; try auto or cpu")
     return device
 
 
@@ -76,7 +78,7 @@ def versions() -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """torch has a type of its own for GPUs alone; on the CPU it says so in the message of a RuntimeError."""
-    said = ("can't allocate memory", "not enough memory")
+    said = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in said)
     )

@@ -13,6 +13,10 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.status = 128 + number  # what a shell reports for a process that this signal ended
 
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[str, int]]:
+        """A launcher's worker sends it to the main process."""
+        return Interrupted, (str(self), self.status - 128)
+
 
 class Interruption:
     """Notes the signals that come while it is entered."""

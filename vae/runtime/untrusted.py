@@ -4,14 +4,20 @@ ValueError with one line that names the place."""
 
 import math
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-DTYPES = (torch.float32, torch.float64, torch.int64, torch.uint8)
+from vae.config.errors import InputError
+
+DTYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
 MAX_VALUES = 200_000  # containers, numbers, strings and tensors in one checkpoint
 MAX_DEPTH = 8
 
@@ -31,7 +37,8 @@ def archive(path: Path) -> None:
 def bounded(content: Any, size: int) -> None:
     """Only plain values and tensors, no more of them and no deeper than a run has, and tensors that hold what they
     declare: `size` bytes in all at most."""
-    values = memory = 0
+    values = 0
+    storages: dict[int, int] = {}  # bytes of each; tensors may share one
     left = [(content, "", 0)]
     while left:
         value, place, depth = left.pop()
@@ -47,8 +54,9 @@ def bounded(content: Any, size: int) -> None:
         elif isinstance(value, Tensor):
             if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in DTYPES:
                 raise ValueError(f"{place}: a {value.layout} tensor of {value.dtype} on {value.device}")
-            memory += value.numel() * value.element_size()
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes() or memory > size:
+            storage = value.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            if value.numel() * value.element_size() > storage.nbytes() or sum(storages.values()) > size:
                 raise ValueError(f"{place}: a tensor of shape {tuple(value.shape)} that has fewer numbers")
         elif not (value is None or isinstance(value, bool | int | float | str)):
             raise ValueError(f"{place}: {type(value).__name__}, which no run saves")
@@ -61,6 +69,15 @@ def plain(content: Any, place: str) -> None:
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, item in items:
         plain(item, f"{place}.{key}")
+
+
+@contextmanager
+def restoring(part: str) -> Iterator[None]:
+    """Raises InputError for the ValueError of a part whose saved state is none of its own."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"checkpoint, {part}: not the state of this run ({error})") from error
 
 
 def names(found: Any, wanted: Iterable[Any], place: str) -> None:

@@ -7,8 +7,8 @@ import dataclasses
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from vae.config.errors import InputError
-from vae.config.load import load_saved
-from vae.config.schema import RunConfig
+from vae.config.load import GROUPS, load_saved
+from vae.config.schema import CustomModel, CustomObjective, RunConfig
 from vae.models import likelihood as likelihoods
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
@@ -62,19 +62,10 @@ class Parts:
         """Give every part its state back. Raises InputError where it is none of this part."""
         for field in dataclasses.fields(self):
             part, state = getattr(self, field.name), saved.parts[field.name]
-            with restoring(field.name):
+            with untrusted.restoring(field.name):
                 if isinstance(part, nn.Module):  # of which torch raises RuntimeError, in several lines
                     untrusted.tensors(state, part.state_dict(), field.name)
                 part.load_state_dict(state)
-
-
-@contextmanager
-def restoring(part: str) -> Iterator[None]:
-    """Raises InputError for the ValueError of a part whose saved state is none of its own."""
-    try:
-        yield
-    except ValueError as error:
-        raise InputError(f"checkpoint, {part}: not the state of this run ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -117,18 +108,18 @@ def load_run(directory: str | Path, allow: Sequence[str] = ()) -> VAE:
     A run may name parts from modules of the user's own; those are imported only where `allow` names the module, or one
     above it. Raises `vae.InputError` where there is no checkpoint, where it cannot be read, and where it wants a module
     that is not allowed."""
-    return read(Path(directory), allow).model()[0]
+    return read(Path(directory), allow, groups=("model", "objective")).model()[0]
 
 
-def read(directory: Path, allow: Sequence[str] = ()) -> Checkpoint:
+def read(directory: Path, allow: Sequence[str] = (), groups: Sequence[str] = tuple(GROUPS)) -> Checkpoint:
     """What was saved; of two checkpoints the newer one that is whole. Raises InputError where there is none, or where
-    it wants a module that is not among those to `allow`."""
+    it wants a module that is not among those to `allow`; of `groups`, those whose parts will be made."""
     problems = []
     for path in (directory / names.CHECKPOINT, directory / names.PREVIOUS_CHECKPOINT):
         if not path.is_file():
             continue
         try:
-            found = _read(path, allow)
+            found = _read(path, allow, groups)
         except InputError as error:
             problems.append(str(error))
             continue
@@ -143,7 +134,7 @@ def read(directory: Path, allow: Sequence[str] = ()) -> Checkpoint:
     )
 
 
-def _read(path: Path, allow: Sequence[str]) -> Checkpoint:
+def _read(path: Path, allow: Sequence[str], groups: Sequence[str]) -> Checkpoint:
     try:
         untrusted.archive(path)
         with warnings.catch_warnings():
@@ -158,12 +149,12 @@ def _read(path: Path, allow: Sequence[str]) -> Checkpoint:
         raise InputError(f"{path}: checkpoint format {said}; this version reads formats 4 and {FORMAT}")
     try:
         untrusted.bounded(content, path.stat().st_size)
-        return _checked(_from_format_4(content) if found == 4 else content, allow)
+        return _checked(_from_format_4(content) if found == 4 else content, allow, groups)
     except (ValueError, InputError) as error:
         raise InputError(printable(f"{path}: {error}")) from error
 
 
-def _checked(content: dict[str, Any], allow: Sequence[str]) -> Checkpoint:
+def _checked(content: dict[str, Any], allow: Sequence[str], groups: Sequence[str]) -> Checkpoint:
     """The structure of a checkpoint, and that its weights are those of the model in its own configuration. That model
     is built without memory for its weights: nothing is taken at its word before the tensors agree."""
     parts = [field.name for field in dataclasses.fields(Parts)]
@@ -181,18 +172,44 @@ def _checked(content: dict[str, Any], allow: Sequence[str]) -> Checkpoint:
         untrusted.plain(content[name], name)
     RecorderState.of(content["recorder"])
     found = Checkpoint(
-        config=load_saved(content["config"], allow),
+        config=load_saved(content["config"], allow, groups),
         shape=(shape[0], shape[1], shape[2]),
         step=content["step"],
         kl_weight=content["kl_weight"],
         parts={name: content[name] for name in parts},
         recorder=content["recorder"],
     )
-    with torch.device("meta"):
-        likelihood, model = _build(found.config, found.shape)
+    # A user's own networks, which are allowed here, may not bear the meta device.
+    own = isinstance(found.config.model, CustomModel) or isinstance(found.config.objective, CustomObjective)
+    try:
+        with nullcontext() if own else torch.device("meta"):
+            likelihood, model = _build(found.config, found.shape)
+    except (RuntimeError, TypeError) as error:  # torch's, for sizes beyond 64 bits
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(f"config: its model cannot be built ({reason[0]})") from error
     untrusted.tensors(content["model"], model.state_dict(), "model")
     untrusted.tensors(content["likelihood"], likelihood.state_dict(), "likelihood")
     return found
+
+
+def rehearse(config: RunConfig, shape: tuple[int, int, int], parts: Parts) -> None:
+    """Raises InputError where a run with parts of the user's own would save what cannot be read again: before it
+    trains."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(parts.states(), buffer)
+        size = buffer.tell()
+        buffer.seek(0)
+        states = torch.load(buffer, map_location="cpu", weights_only=True)
+        untrusted.bounded(states, size)
+        likelihood, model = _build(config, shape)
+        untrusted.tensors(states["model"], model.state_dict(), "model")
+        untrusted.tensors(states["likelihood"], likelihood.state_dict(), "likelihood")
+    except InputError:
+        raise
+    except Exception as error:  # torch and pickle each have their own
+        said = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"the state of your own parts cannot be saved and read again ({said[0]})") from error
 
 
 def _from_format_4(content: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +225,14 @@ def _from_format_4(content: dict[str, Any]) -> dict[str, Any]:
             logged if isinstance(logged, list) and len(logged) == 2 else (0, 0.0)
         )
         found["recorder"] = recorder
-    if isinstance(optimizer, dict) and "count" in optimizer:
+    if isinstance(optimizer, dict) and list(optimizer) == ["count"]:  # sgd without momentum
+        weights = found["model"].values() if isinstance(found.get("model"), dict) else ()
+        found["optimizer"] = {
+            f"velocity.{i}": torch.zeros_like(weight)
+            for i, weight in enumerate(weights)
+            if isinstance(weight, torch.Tensor)
+        }
+    elif isinstance(optimizer, dict) and "count" in optimizer:
         steps = {
             name.replace("mean", "step"): optimizer["count"] for name in optimizer if str(name).startswith("mean.")
         }
@@ -218,4 +242,4 @@ def _from_format_4(content: dict[str, Any]) -> dict[str, Any]:
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:
     likelihood = likelihoods.build(config.objective, config.model.output, shape)
-    return likelihood, VAE(config.model, likelihood.link, shape)
+    return likelihood, VAE(config.model, likelihood.link, shape, config.seed)

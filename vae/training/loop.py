@@ -13,9 +13,9 @@ from vae.output.record import RunRecord
 from vae.output.recorder import Recorder
 from vae.runtime import parallel
 from vae.runtime.signals import Interrupted, Interruption
-from vae.training.checkpoint import Checkpoint, restoring
+from vae.training.checkpoint import Checkpoint
 from vae.training.optimizer import learning_rate
-from vae.training.recent import NotFinite
+from vae.training.recent import NotFinite, not_finite
 from vae.training.setup import prepare
 
 
@@ -31,7 +31,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
     step = start = saved.step if saved else 0
     weight = saved.kl_weight if saved else schedule.weight(1)
     recorder = None
-    with clock.paused(), restoring("recorder"):
+    with clock.paused():
         if saved:
             setup.parts.restore(saved)
         if parallel.is_leader():
@@ -52,7 +52,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
             optimizer.zero_grad()
             loss.backward()
             if settings.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+                nn.utils.clip_grad_norm_(optimizer.parameters, settings.max_grad_norm)
             optimizer.step(learning_rate(settings, step))
             recent.add(loss, reconstruction.loss, reconstruction.squared_error.mean() / likelihood.pixels, kl)
 
@@ -68,14 +68,15 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                     if recorder:
                         recorder.record(step, weight, means if due.row else None, found, due.frame)
                     if found and not math.isfinite(found.measures.mse):
-                        raise NotFinite(step, "reconstruction", settings)
+                        raise not_finite(step, "reconstruction", settings)
                     evaluation = found or evaluation
                     if due.checkpoint and recorder:
                         state = setup.parts.states(), recorder.state_dict()
                         Checkpoint(config, model.shape, step, weight, *state).save(directory)
             except NotFinite as failure:
-                if recorder:
-                    recorder.finish(step, weight, evaluation, str(failure))
+                with clock.paused():
+                    if recorder:
+                        recorder.finish(step, weight, evaluation, str(failure))
                 raise
             if due.stop and step < settings.steps:
                 raise Interrupted(f"stopped after step {step} and saved; resume={directory}", due.stop)

@@ -14,11 +14,12 @@ from vae.runtime import parallel, untrusted
 class NotFinite(RunFailed):
     """Training produced NaN or infinity. The message is one line: the step, the term, a hint."""
 
-    def __init__(self, step: int, term: str, settings: schema.Train) -> None:
-        super().__init__(
-            f"step {step}: the {term} term is not finite any more; lower train.lr={settings.lr:g}, "
-            "or clip gradients with train.max_grad_norm=10"
-        )
+
+def not_finite(step: int, term: str, settings: schema.Train) -> NotFinite:
+    return NotFinite(
+        f"step {step}: the {term} term is not finite any more; lower train.lr={settings.lr:g}, "
+        "or clip gradients with train.max_grad_norm=10"
+    )
 
 
 class Recent:
@@ -59,7 +60,7 @@ class Recent:
         if len(broken):
             first = int(broken[0])
             term = "KL" if rows[first, 1].isfinite() else "reconstruction"
-            raise NotFinite(step - len(rows) + 1 + first, term, settings)
+            raise not_finite(step - len(rows) + 1 + first, term, settings)
         return _means(rows)
 
 

@@ -139,15 +139,49 @@ class Delayed(Schedule):
         self.observe_every = self.interval if self.latched_at is None else 0
 
 
+class Own(Schedule):
+    """A user's schedule, whose weights are checked at every step. Raises InputError for one that is no KL weight."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__(_checked(getattr(schedule, "final", None), "final"))
+        self.schedule = schedule
+
+    @property
+    def observe_every(self) -> int:  # type: ignore[override]
+        return self.schedule.observe_every
+
+    def weight(self, step: int) -> float:
+        return _checked(self.schedule.weight(step), f"weight({step})")
+
+    def observe(self, step: int, mse: float) -> None:
+        self.schedule.observe(step, mse)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.schedule.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with custom.one_line_for("anneal.schedule", "load_state_dict fails"):
+            self.schedule.load_state_dict(state)
+
+
+def _checked(weight: Any, name: str) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise InputError(f"anneal.schedule: {name} is {weight}; a KL weight must be a finite number from 0 on")
+    return float(weight)
+
+
 @build.register
 def own(config: schema.CustomKL) -> Schedule:
-    """The user's schedule. Raises InputError where it is none, or its first weight is no KL weight."""
+    """The user's schedule. Raises InputError where it is none, its first weight is no KL weight, or it would forget on
+    resume what it saves."""
     schedule = custom.build(config.schedule, "anneal.schedule")
     if not isinstance(schedule, Schedule):
         raise InputError(
             f"anneal.schedule: gave {type(schedule).__name__}; must be a subclass of vae.training.schedule.Schedule"
         )
-    for name, value in (("weight(1)", schedule.weight(1)), ("final", getattr(schedule, "final", None))):
-        if not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise InputError(f"anneal.schedule: {name} is {value}; a KL weight must be a finite number from 0 on")
-    return schedule
+    saves = type(schedule).state_dict is not Schedule.state_dict
+    if saves and type(schedule).load_state_dict is Schedule.load_state_dict:
+        raise InputError("anneal.schedule: has a state_dict of its own and no load_state_dict that takes it back")
+    checked = Own(schedule)
+    checked.weight(1)
+    return checked

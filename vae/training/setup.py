@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.config.errors import InputError
-from vae.config.schema import CustomModel, CustomObjective, RunConfig
+from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import training_batches
@@ -22,7 +22,7 @@ from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
 from vae.training import optimizer as optimizers
 from vae.training import schedule as schedules
-from vae.training.checkpoint import Checkpoint, Parts
+from vae.training.checkpoint import Checkpoint, Parts, rehearse
 from vae.training.optimizer import Optimizer
 from vae.training.recent import Recent
 from vae.training.schedule import Schedule
@@ -67,7 +67,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     with parallel.leader_first():
         data = readers.load(config.dataset).to(device)
     fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
-    if saved is not None:
+    if saved is not None:  # here, since other data may have images of another shape
         fingerprint.load_state_dict(saved.parts["data"])
     if settings.batch_size > len(data.train):
         raise InputError(
@@ -84,17 +84,24 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
         probe.check_networks(model, some)
     if isinstance(config.objective, CustomObjective):
         probe.check_likelihood(likelihood, some)
-    optimizer = optimizers.build(settings, [p for p in model.parameters() if p.requires_grad])
+    if parallel.size() > 1 and list(likelihood.parameters()):
+        raise InputError("objective.likelihood: has parameters to train, which several processes do not average")
+    trained = [p for part in (model, likelihood) for p in part.parameters() if p.requires_grad]
+    optimizer = optimizers.build(settings, trained)
     schedule = schedules.build(config.anneal)
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
     clock = Clock()
+    parts = Parts(fingerprint, model, likelihood, optimizer, schedule, recent, clock)
+    own = (CustomModel, CustomObjective, CustomKL)
+    if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal)):
+        rehearse(config, data.train.shape, parts)
     return Setup(
         subject=Subject(config, model, likelihood, data),
-        network=parallel.replicated(model, unused=model.is_dirac),
+        network=parallel.replicated(model, unused=model.is_dirac or isinstance(config.model, CustomModel)),
         optimizer=optimizer,
         schedule=schedule,
         recent=recent,
         clock=clock,
-        parts=Parts(fingerprint, model, likelihood, optimizer, schedule, recent, clock),
+        parts=parts,
         device=device,
     )
