@@ -33,7 +33,7 @@ test: $(VENV)/installed-dev     ## the test suite, under four minutes on two cor
 test-slow: $(VENV)/installed-dev ## the tests that train for minutes
 	$(BIN)/pytest -m slow
 
-test-faults: $(VENV)/installed-dev ## runs killed, stopped and starved of disk space at moments of chance, and resumed
+test-faults: $(VENV)/installed-dev ## runs killed, stopped and starved of disk space at random moments, and resumed
 	$(BIN)/python tests/faults.py
 
 test-fuzz: $(VENV)/installed-dev ## hostile settings, data, checkpoints and run directories
@@ -48,5 +48,5 @@ check: $(VENV)/installed-dev    ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-bench  ## the figures of docs/performance.md and docs/scaling.md, hours on an idle machine; ARGS="throughput --rounds 3"
+bench: $(VENV)/installed-bench  ## the numbers of docs/performance.md and docs/scaling.md, hours on an idle machine; ARGS="throughput --rounds 3"
 	$(BIN)/python -m benchmarks $(ARGS)

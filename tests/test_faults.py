@@ -45,24 +45,26 @@ def test_a_few_kills_and_a_full_disk() -> None:
 
 
 @pytest.mark.parametrize("target", ["vae.measure.evaluation.evaluate", "vae.measure.evaluation.examine"])
-@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"), MemoryError()])
 def test_out_of_memory_while_measuring(
-    target: str, error: Exception, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(*args: Any) -> None:
-        raise error
-
     assert program(*QUICK, *digits, *MLP, "hydra.run.dir=whole")[0] == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(target, exhausted)
-        status, _, err = program(*QUICK, *digits, *MLP, "hydra.run.dir=mine")
-    assert status == 1
-    assert "evaluation.batch_size (now 100)" in err.splitlines()[-1]
-    assert "Traceback" not in err
-    status, _, err = program("resume=mine")
-    assert status == 0, err
-    assert_twins(tmp_path / "whole", tmp_path / "mine")
-    assert program("resume=mine", "evaluation.batch_size=7", "train.steps=9")[0] == 0
+    for error in (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"), MemoryError()):
+        name = type(error).__name__
+
+        def exhausted(*args: Any, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, exhausted)
+            status, _, err = program(*QUICK, *digits, *MLP, f"hydra.run.dir={name}")
+        assert status == 1
+        assert "evaluation.batch_size (now 100)" in err.splitlines()[-1]
+        assert "Traceback" not in err
+        status, _, err = program(f"resume={name}")
+        assert status == 0, err
+        assert_twins(tmp_path / "whole", tmp_path / name)
+    assert program("resume=whole", "evaluation.batch_size=7", "train.steps=9")[0] == 0
 
 
 def test_out_of_memory_in_a_step(digits: list[str], program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,28 +93,27 @@ def test_a_directory_that_nobody_can_write_to(place: str, digits: list[str], pro
     assert place in err
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
 def test_files_that_cannot_be_written(
-    code: int, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the second checkpoint of the run, wherever the system says it."""
+    """After the first thing that a run brings to the disk for good, wherever the system says it."""
     assert program(*QUICK, *digits, *MLP, "hydra.run.dir=whole")[0] == 0
-    left = [1]
+    for code in (errno.ENOSPC, errno.EROFS, errno.EIO):
+        directory, left = tmp_path / errno.errorcode[code], [1]
 
-    def failing(number: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(code, os.strerror(code))
+        def failing(number: int, code: int = code, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(code, os.strerror(code))
 
-    with monkeypatch.context() as patch:
-        patch.setattr("vae.runtime.files.os.fsync", failing)
-        status, _, err = program(*QUICK, *digits, *MLP, "hydra.run.dir=mine")
-    assert status == 1
-    last = err.splitlines()[-1]
-    assert last.startswith(f"{tmp_path / 'mine'}: {os.strerror(code)}")
-    assert "Traceback" not in err
-    assert program("resume=mine")[0] == 0
-    assert_twins(tmp_path / "whole", tmp_path / "mine")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", failing)
+            status, _, err = program(*QUICK, *digits, *MLP, f"hydra.run.dir={directory}")
+        assert status == 1
+        assert err.splitlines()[-1].startswith(f"{directory}: {os.strerror(code)}")
+        assert "Traceback" not in err
+        assert program(f"resume={directory}")[0] == 0
+        assert_twins(tmp_path / "whole", directory)
 
 
 def changed(path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import io
 import json
+import logging
 import math
 import os
 import shutil
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis.strategies as st
 import numpy as np
@@ -23,22 +24,22 @@ import pytest
 import torch
 import yaml
 from conftest import QUICK, ROOT, composed, save_digits
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from PIL import Image
 
-from vae.config.errors import InputError, schema
-from vae.config.errors import load as config
-from vae.data import readers, split
-from vae.data.fingerprint import Fingerprint
-from vae.models import likelihood as likelihoods
-from vae.models.vae import VAE
-from vae.output import recorder
+from vae.cli import launch
+from vae.config import schema
+from vae.config.errors import InputError
+from vae.config.load import flat
+from vae.data import readers
+from vae.data.split import Data
+from vae.output.recorder import Recorder
 from vae.report import page, runs
+from vae.runtime import directory as names
 from vae.runtime.terminal import printable
 from vae.training import checkpoint
-from vae.training import loop as train
-from vae.training import optimizer as optimizers
-from vae.training import schedule as schedules
+from vae.training.loop import train
+from vae.training.setup import Setup, prepare
 
 FULL = os.environ.get("FUZZ") == "1"
 DEADLINE = 20.0  # seconds of computing; what takes longer hangs
@@ -52,18 +53,26 @@ def examples(short: int, full: int) -> Any:
         database=None,
         deadline=None,
         print_blob=True,
-        phases=[Phase.generate, Phase.shrink] if FULL else [Phase.generate],
+        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if FULL else [])],
         suppress_health_check=list(HealthCheck),
     )
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _counted(pytestconfig: pytest.Config) -> Iterator[None]:
+def _counted() -> Iterator[None]:
+    logging.disable()  # warnings of what is lost, a line for each input
     yield
+    logging.disable(logging.NOTSET)
     if FULL:
         said = "\n".join(f"{count:6} {kind}" for kind, count in sorted(COUNTS.items()))
         total = sum(count for kind, count in COUNTS.items() if ":" not in kind)
         print(f"\n{said}\n{total} inputs, each used or refused in one line")
+
+
+@pytest.fixture(autouse=True)
+def _denormals() -> None:
+    """Hypothesis draws denormal numbers too. A run has its process take them for 0."""
+    torch.set_flush_denormal(False)
 
 
 @contextmanager
@@ -77,7 +86,7 @@ def one_line_at_most(kind: str, *errors: type[Exception]) -> Iterator[None]:
             yield
             COUNTS[f"{kind}: used"] += 1
         except errors as error:
-            said = printable(str(error))  # as run.py does at its end
+            said = printable(str(error))  # as the program does at its end
             COUNTS[f"{kind}: refused"] += 1
         else:
             said = "used"
@@ -87,7 +96,7 @@ def one_line_at_most(kind: str, *errors: type[Exception]) -> Iterator[None]:
 
 
 KEYS = [
-    *config.flat(dataclasses.asdict(composed("dataset=folder", "dataset.root=x"))),
+    *flat(dataclasses.asdict(composed("dataset=folder", "dataset.root=x"))),
     *("model", "objective", "anneal", "dataset", "train", "experiment", "evaluate", "resume", "pictures"),
     *(
         "anneal.threshold",
@@ -177,7 +186,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("base")
     overrides = [*QUICK, *save_digits(directory / "digits.npz"), *SMALL]
     chosen = composed(*overrides)
-    train.train(chosen, directory / "run")
+    train(chosen, directory / "run")
     (directory / "run" / ".hydra").mkdir()
     (directory / "run" / ".hydra" / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(chosen)))
     (directory / "run" / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
@@ -193,8 +202,22 @@ SMALL = [
 ]
 
 
+class Begun(BaseException):
+    """The settings can be used: here the run begins."""
+
+
+class Refused(Exception):
+    """The program ended with a line."""
+
+
+def begin(*arguments: Any) -> NoReturn:
+    raise Begun
+
+
 @examples(8, 1500)
 @given(overrides=OVERRIDES)
+@example(overrides=["evaluate=False"])
+@example(overrides=["resume=3"])
 def test_settings(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     import run
 
@@ -202,32 +225,24 @@ def test_settings(overrides: list[str], tmp_path_factory: pytest.TempPathFactory
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     overrides = [item for item in overrides if not item.startswith("-") and item]
+    out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, one_line_at_most("settings", Refused):
         patch.chdir(directory)
         patch.setattr("sys.argv", [str(ROOT / "run.py"), *overrides])
-        patch.setenv("HYDRA_FULL_ERROR", "0")
-        patch.setattr(run, "run", lambda cfg, config, directory: {cfg.metric: 0.0})
-        patch.setattr(run, "summary", lambda record, directory: "done")
-        out, err = io.StringIO(), io.StringIO()
+        for verb in ("train.train_new", "evaluate.evaluate", "resume.resume_run"):
+            patch.setattr(f"vae.cli.{verb}", begin)
         patch.setattr("sys.stdout", out)
         patch.setattr("sys.stderr", err)
-        status = ended(run.cli)
-        if status is not None:
-            assert (out.getvalue(), err.getvalue(), list(directory.iterdir())) == ("", "", []), status
-            raise Refused(status)
-
-
-def ended(program: Callable[[], None]) -> Any:
-    """The status of a program that ends with one."""
-    try:
-        program()
-    except SystemExit as stop:
-        return stop.code
-    return None
-
-
-class Refused(Exception):
-    """The program ended with a line."""
+        try:
+            launch.run(run.main)
+        except Begun:
+            return
+        except SystemExit as stop:
+            said = stop.code
+        else:
+            raise AssertionError("neither begun nor refused")
+        assert (out.getvalue(), err.getvalue(), list(directory.iterdir())) == ("", "", []), said
+        raise Refused(said)
 
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (6, 8, 8), dtype=np.uint8)
@@ -278,10 +293,10 @@ def test_array_files(content: bytes, name: str, tmp_path_factory: pytest.TempPat
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(content)
     with one_line_at_most("array files", InputError):
-        assert_usable(readers.load(schema.Arrays("arrays", 0.5, 0, str(path), None)))
+        assert_usable(readers.load(schema.Arrays(name="arrays", test_fraction=0.5, split_seed=0, train=str(path))))
 
 
-def assert_usable(found: split.Data) -> None:
+def assert_usable(found: Data) -> None:
     for split in (found.train, found.test):
         batch = split.batch(slice(None))
         assert batch.isfinite().all()
@@ -322,8 +337,17 @@ def test_image_folders(
         Image.new("RGB", (8, 8), (i, 0, 0)).save(root / f"{i}.png")
     for i, (kind, content) in enumerate(files):
         (root / f"x{i}.{kind}").write_bytes(content)
+    config = schema.Folder(
+        name="folder",
+        test_fraction=0.5,
+        split_seed=0,
+        root=str(root),
+        size=size,
+        grayscale=grey,
+        cache=f"{root}-cache",
+    )
     with one_line_at_most("image folders", InputError):
-        assert_usable(readers.load(schema.Folder("folder", 0.5, 0, str(root), size, grey, f"{root}-cache")))
+        assert_usable(readers.load(config))
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -369,58 +393,59 @@ def altered(content: Any, draw: Callable[[Any], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def parts(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def resumable(base: Path) -> Setup:
     """What a run that is resumed gives its checkpoint to."""
-    saved = checkpoint.read(base / "run")
-    chosen = config.load(saved["config"])
-    images = readers.load(chosen.dataset)
-    likelihood = likelihoods.build(chosen.objective, None, images.train.shape)
-    model = VAE(chosen.model, likelihood.link_name, images.train.shape)
-    schedule = schedules.build(chosen.anneal)
-    watcher = recorder.Recorder(chosen, tmp_path_factory.mktemp("parts"), model, likelihood, images, schedule.final)
-    return {
-        "data": Fingerprint(images, "arrays"),
-        "model": model,
-        "likelihood": likelihood,
-        "optimizer": optimizers.build(chosen.train, model.parameters()),
-        "schedule": schedule,
-        "recent": train.Recent(
-            max(chosen.train.log_every, schedule.observe_every), model.latent_dim, torch.device("cpu")
-        ),
-        "recorder": watcher,
-    }
+    return prepare(checkpoint.read(base / "run").config)
 
 
-def read_and_load(path: Path, parts: dict[str, Any]) -> None:
-    found = checkpoint.read(path)
-    model, _ = checkpoint.restore(found)
-    model.sample(1)
-    checkpoint.load(found, parts)
+def restore(directory: Path, resumable: Setup) -> None:
+    """All that load_run and resume= do with a checkpoint, up to the first step."""
+    saved = checkpoint.read(directory)
+    saved.model()[0].sample(1)
+    resumable.parts.restore(saved)
+    final, clock = resumable.schedule.final, resumable.clock
+    Recorder(resumable.subject, directory / "resumed", final, clock, saved.recorder).close()
+
+
+def content(directory: Path) -> Any:
+    return torch.load(directory / names.CHECKPOINT, weights_only=True)
 
 
 @examples(60, 1500)
 @given(draw=st.data())
 def test_checkpoints_of_other_content(
-    draw: st.DataObject, base: Path, parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    draw: st.DataObject, base: Path, resumable: Setup, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.getbasetemp() / "altered"
     directory.mkdir(exist_ok=True)
-    torch.save(altered(checkpoint.read(base / "run"), draw.draw), directory / checkpoint.FILE)
+    torch.save(altered(content(base / "run"), draw.draw), directory / names.CHECKPOINT)
     with one_line_at_most("checkpoints of other content", InputError):
-        read_and_load(directory, parts)
+        restore(directory, resumable)
+
+
+@examples(20, 500)
+@given(draw=st.data())
+def test_checkpoints_of_format_4_of_other_content(
+    draw: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.getbasetemp() / "altered4"
+    directory.mkdir(exist_ok=True)
+    torch.save(altered(content(ROOT / "tests/fixtures/format4"), draw.draw), directory / names.CHECKPOINT)
+    with one_line_at_most("checkpoints of format 4 of other content", InputError):
+        checkpoint.read(directory).model()[0].sample(1)
 
 
 @examples(20, 1000)
 @given(draw=st.data())
 def test_damaged_checkpoints(
-    draw: st.DataObject, base: Path, parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    draw: st.DataObject, base: Path, resumable: Setup, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.getbasetemp() / "damaged"
     directory.mkdir(exist_ok=True)
-    content = draw.draw(mutations((base / "run" / checkpoint.FILE).read_bytes()))
-    (directory / checkpoint.FILE).write_bytes(content)
+    damaged = draw.draw(mutations((base / "run" / names.CHECKPOINT).read_bytes()))
+    (directory / names.CHECKPOINT).write_bytes(damaged)
     with one_line_at_most("damaged checkpoints", InputError):
-        read_and_load(directory, parts)
+        restore(directory, resumable)
 
 
 @examples(6, 1000)

@@ -25,7 +25,7 @@ from vae.report import page, runs
 from vae.runtime import directory as names
 from vae.runtime import files
 from vae.training import checkpoint
-from vae.training.checkpoint import Parts, restoring
+from vae.training.checkpoint import Parts
 from vae.training.loop import train
 from vae.training.setup import Setup, prepare
 
@@ -45,8 +45,7 @@ def restore(directory: Path, setup: Setup) -> None:
     saved = checkpoint.read(directory)
     saved.model()
     setup.parts.restore(saved)
-    with restoring("recorder"):
-        Recorder(setup.subject, directory / "resumed", setup.schedule.final, setup.clock, saved.recorder).close()
+    Recorder(setup.subject, directory / "resumed", setup.schedule.final, setup.clock, saved.recorder).close()
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ def test_a_wrong_kind_of_value_anywhere_in_a_state(
     """Each is refused in one line, without a warning (which the tests make an error), and restored is what is right."""
     setup, content = resumable
     # The configuration stays as it is, and reading it takes most of the time.
-    monkeypatch.setattr("vae.training.checkpoint.load_saved", lambda values, allow: setup.subject.config)
+    monkeypatch.setattr("vae.training.checkpoint.load_saved", lambda *given: setup.subject.config)
     torch.save(content, tmp_path / names.CHECKPOINT)
     restore(tmp_path, setup)
     for path, before in places(content[part], (part,)):
@@ -196,6 +195,18 @@ def test_a_configuration_that_asks_for_an_enormous_model(content: dict[str, Any]
     assert "model: encoder.body.1.weight is (8, 256), this run has (1000000000, 256)" in said
 
 
+def test_a_model_of_more_numbers_than_can_be_counted(content: dict[str, Any], tmp_path: Path) -> None:
+    model = content["config"]["model"] | {"encoder_widths": [2**30]}
+    config = content["config"] | {"model": model}
+    assert "config: its model cannot be built" in refused(content | {"config": config, "shape": [2**16] * 3}, tmp_path)
+
+
+def test_a_configuration_of_format_4_that_is_none(content: dict[str, Any], tmp_path: Path) -> None:
+    """Then the name of an option said its kind; `torchvision` was no name."""
+    config = content["config"] | {"dataset": {"name": "torchvision"}}
+    assert "dataset" in refused(content | {"config": config}, tmp_path)
+
+
 def test_a_model_of_very_many_layers(content: dict[str, Any], tmp_path: Path) -> None:
     model = content["config"]["model"] | {"encoder_widths": [8] * 2000}
     assert "encoder_widths" in refused(content | {"config": content["config"] | {"model": model}}, tmp_path)
@@ -250,25 +261,21 @@ def test_a_checkpoint_that_unpacks_to_more_than_it_is(content: dict[str, Any], t
         checkpoint.read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("part", "state", "says"),
-    [
-        ("schedule", {"smoothed": "x", "latched_at": None}, "schedule"),
-        ("optimizer", {"step.0": torch.zeros(())}, "optimizer: mean.0 is missing"),
-        ("recent", {"rows": torch.zeros(1, 1), "count": 1}, "rows is (1, 1)"),
-        ("data", {"train": {}, "test": {}}, "data"),
-    ],
-)
-def test_states_of_other_parts(
-    part: str, state: Any, says: str, digits: list[str], program: Program, tmp_path: Path
-) -> None:
+def test_states_of_other_parts(digits: list[str], program: Program, tmp_path: Path) -> None:
     assert program(*QUICK, *digits, *MLP, "anneal=delayed", "hydra.run.dir=mine")[0] == 0
     directory = tmp_path / "mine"
-    torch.save(saved_by(directory) | {part: state}, directory / names.CHECKPOINT)
-    status, _, err = program("resume=mine", "train.steps=9")
-    assert status == 1
-    assert says in err.splitlines()[-1]
-    assert "Traceback" not in err
+    saved = saved_by(directory)
+    for part, state, says in (
+        ("schedule", {"smoothed": "x", "latched_at": None}, "schedule.smoothed: is str"),
+        ("optimizer", {"step.0": torch.zeros(())}, "optimizer: mean.0 is missing"),
+        ("recent", {"rows": torch.zeros(1, 1), "count": 1}, "rows is (1, 1)"),
+        ("data", {"train": {}, "test": {}}, "data: train.images is missing"),
+    ):
+        torch.save(saved | {part: state}, directory / names.CHECKPOINT)
+        status, _, err = program("resume=mine", "train.steps=9")
+        assert status == 1
+        assert says in err.splitlines()[-1]
+        assert "Traceback" not in err
 
 
 def test_the_checkpoint_of_another_run(digits: list[str], program: Program, tmp_path: Path) -> None:

@@ -1,12 +1,23 @@
 """The rooms of the package: imports point one way, and what needs no torch imports none."""
 
 import ast
+import pickle
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, composed
+from omegaconf import MISSING
+from setuptools import find_packages
+
+from vae.config.errors import InputError, RunFailed
+from vae.config.load import GROUPS
+from vae.config.schema import Anneal, AutoencoderModel, Dataset, Model, Objective, Part
+from vae.runtime import files
+from vae.runtime.signals import Interrupted
+from vae.training.recent import not_finite
 
 PACKAGE = ROOT / "vae"
 
@@ -88,11 +99,69 @@ def test_no_private_names_of_torch_or_hydra_but_one() -> None:
 
 
 def private_names(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.ImportFrom):
-        parts = f"{node.module}.{'.'.join(alias.name for alias in node.names)}".split(".")
-        return {part for part in parts if parts[0] in ("torch", "hydra") and part.startswith("_")}
-    if isinstance(node, ast.Attribute) and node.attr.startswith("_") and isinstance(node.value, ast.Name):
-        return {node.attr} if node.value.id in ("torch", "hydra", "dist", "F", "nn") else set()
+    """The names with an underscore before them that a node takes from torch, hydra or omegaconf."""
+    if isinstance(node, ast.ImportFrom | ast.Import):
+        module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+        chains = [f"{module}{alias.name}".split(".") for alias in node.names]
+        return {part for chain in chains if chain[0] in FOREIGN for part in chain if is_private(part)}
+    if isinstance(node, ast.Attribute) and is_private(node.attr):
+        inner = node.value
+        while isinstance(inner, ast.Attribute):
+            inner = inner.value
+        return {node.attr} if isinstance(inner, ast.Name) and inner.id in FOREIGN else set()
     if isinstance(node, ast.FunctionDef) and node.name == "_get_file_writer":
         return {node.name}
     return set()
+
+
+FOREIGN = {"torch", "hydra", "omegaconf", "dist", "F", "nn"}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import hydra._internal.x", {"_internal"}),
+        ("from torch.optim.adam import _single_tensor_adam", {"_single_tensor_adam"}),
+        ("torch.optim.adam._single_tensor_adam", {"_single_tensor_adam"}),
+        ("F._x", {"_x"}),
+        ("torch.optim.Adam", set()),
+    ],
+)
+def test_private_names_are_found(code: str, found: set[str]) -> None:
+    assert {name for node in ast.walk(ast.parse(code)) for name in private_names(node)} == found
+
+
+def test_all_rooms_are_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert set(find_packages(str(ROOT), include=settings["include"])) == {"vae", *(f"vae.{name}" for name in ROOMS)}
+
+
+@pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS)
+def test_every_kind_has_a_name_and_a_builder_of_its_own(group: type[Part]) -> None:
+    from vae.data import readers
+    from vae.models import likelihood, networks
+    from vae.training import schedule
+
+    build = {Model: networks.build, Objective: likelihood.build, Anneal: schedule.build, Dataset: readers.load}[group]
+    parts = [part for part in subclasses(group) if part.kind != MISSING]
+    assert len({part.kind for part in parts}) == len(parts), "two parts of one kind"
+    shared = {AutoencoderModel}  # the conv network's
+    assert {part for part in parts if part not in build.registry} == shared & set(parts)
+
+
+def subclasses(part: type[Part]) -> list[type[Part]]:
+    return [found for child in part.__subclasses__() for found in (child, *subclasses(child))]
+
+
+def test_errors_can_be_sent_between_processes() -> None:
+    """A launcher's worker sends what ended a job to the main process."""
+    settings = composed().train
+    for error in (not_finite(3, "KL", settings), InputError("a"), RunFailed("b"), files.DirectoryInUse("c")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again)) == (type(error), str(error))
+    stop = pickle.loads(pickle.dumps(Interrupted("stopped", 15)))
+    assert (str(stop), stop.status) == ("stopped", 143)

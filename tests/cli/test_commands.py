@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, ROOT
 
+from vae.runtime import files
+
 Program = Callable[..., tuple[int, str, str]]
 
 
@@ -192,3 +194,14 @@ def test_the_comparison_runs_without_m_and_takes_overrides(digits: list[str], tm
     assert len(list(sweep.glob("*/result.json"))) == 8
     assert "8 of 8 runs done" in done.stderr
     assert (sweep / "report.html").exists()
+
+
+def test_a_directory_in_which_another_run_has_just_begun_is_left_alone(
+    digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    with files.locked(tmp_path / "mine"):
+        status, _, err = program(*QUICK, *digits, "hydra.run.dir=mine")
+    assert status == 1
+    assert "another process is training" in err
+    assert (tmp_path / "mine").is_dir()

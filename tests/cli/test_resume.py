@@ -18,7 +18,7 @@ import torch
 from conftest import QUICK, ROOT, composed
 from twins import assert_twins, timeless
 
-from vae.config.errors import InputError
+from vae.config.errors import InputError, RunFailed
 from vae.data import split
 from vae.runtime import directory as names
 from vae.runtime import files
@@ -217,7 +217,23 @@ def test_a_sweep_is_resumed_where_it_is_unfinished_or_never_began(
     assert sorted((tmp_path / "sweep").glob("*/result.json")) == [whole, unfinished, missing]
 
 
-@pytest.mark.parametrize("wanted", [None, "0", "1"])
+def test_a_failed_run_of_a_sweep_that_ends_well_has_not_failed(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*args: Any) -> None:
+        raise RunFailed("the end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vae.training.setup.training_batches", exhausted)
+        assert program("-m", *QUICK, *digits, "model=mlp_vae", "hydra.sweep.dir=sweep")[0] == 1
+    (noted,) = (tmp_path / "sweep").glob(f"*/{names.ERROR}")
+    assert noted.read_text() == "the end\n"
+    status, _, err = program(f"resume={noted.parent}")
+    assert status == 0, err
+    assert not noted.exists()
+
+
+@pytest.mark.parametrize("wanted", [None, "1"])
 def test_the_runs_of_a_sweep_have_the_users_own_wish_for_tracebacks(
     wanted: str | None, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +241,7 @@ def test_the_runs_of_a_sweep_have_the_users_own_wish_for_tracebacks(
     processes that it starts: a run that fails ends in one line, unless its user asks for more."""
     settings = [*QUICK, *digits, "model=mlp_vae", "train.batch_size=5000", "hydra.sweep.dir=sweep"]
     assert program("-m", *settings)[0] == 1
-    (job,) = (tmp_path / "sweep").glob("*/.hydra/config.yaml")
+    assert len(list((tmp_path / "sweep").glob(f"*/{names.CONFIG}"))) == 1
     said: list[str] = []
     call = subprocess.run
 

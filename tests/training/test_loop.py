@@ -119,8 +119,12 @@ def test_what_is_logged(digits: list[str], tmp_path: Path) -> None:
         assert [event.step for event in scalars[tag]] == [2, 4], tag
     assert [event.value for event in scalars["train/kl_weight"]] == [0.25, 0.5]
     assert scalars["test/mse"][-1].value == pytest.approx(record["mse"])
-    loss = scalars["train/loss"][0].value
-    assert loss > 0
+    for loss, mse, kl, weight in zip(
+        *(scalars[f"train/{name}"] for name in ("loss", "mse", "kld", "kl_weight")), strict=True
+    ):
+        # Means over two steps; with sse the loss is 256 squared errors a pixel and the weighted KL, whose weight rises.
+        assert loss.value == pytest.approx(256 * mse.value + (weight.value - 0.0625) * kl.value, rel=0.03)
+        assert loss.value > 256 * mse.value
     images = events.Tags()["images"]
     drawn = {"reconstructions", "prior_samples", "traversal", "training"}
     assert drawn | {"spectrum", "kl_per_dimension", "aggregate_posterior"} <= set(images)

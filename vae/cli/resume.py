@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae.cli.grid import grid
 from vae.cli.launch import user_environment
 from vae.cli.session import Job
-from vae.cli.train import train_alone
+from vae.cli.train import alone_in, train_together
 from vae.config.errors import InputError, one_line
 from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat, load_saved, revise
 from vae.config.schema import RunConfig
@@ -40,19 +40,20 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
     upwards, and what an evaluation takes of memory."""
     directory, allow = job.directory, allowed_modules(call)
     own = directory / names.CONFIG
-    if names.has_checkpoint(directory):
-        saved = checkpoint.read(directory, allow)
-        before = _revised_since(saved.config, own, allow)
-    else:
-        saved, before = None, _begun(own, allow)
-    config = revise(before, composed, job.keys, CHANGEABLE)
-    finished = (directory / names.RESULT).exists()
-    _check_steps(config, before, saved.step if saved else 0, finished, directory)
-    files.remove_unfinished(directory)
-    files.remove_unfinished(own.parent)
-    if job.keys:
-        files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
-    return train_alone(config, directory, saved)
+    with alone_in(directory):
+        if names.has_checkpoint(directory):
+            saved = checkpoint.read(directory, allow)
+            before = _revised_since(saved.config, own, allow)
+        else:
+            saved, before = None, _begun(own, allow)
+        config = revise(before, composed, job.keys, CHANGEABLE)
+        finished = (directory / names.RESULT).exists()
+        _check_steps(config, before, saved.step if saved else 0, finished, directory)
+        files.remove_unfinished(directory)
+        files.remove_unfinished(own.parent)
+        if job.keys:
+            files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+        return train_together(config, directory, saved)
 
 
 def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:

@@ -1,5 +1,7 @@
 """`python run.py`: train a new run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vae.cli import failures, processes
@@ -15,7 +17,8 @@ from vae.training.loop import train
 def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
     try:
-        return train_alone(config, job.directory)
+        with alone_in(job.directory):
+            return train_together(config, job.directory)
     except files.DirectoryInUse:
         raise  # it is the other run's
     except Exception:
@@ -24,10 +27,16 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
         raise
 
 
-def train_alone(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -> RunRecord:
-    """Train in `directory` while no other program does, with all processes of this one."""
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """No other program trains in `directory` meanwhile. What the machine cannot give is said in one line."""
     with files.locked(directory), failures.machine_errors(directory):
-        processes.announce(processes.Task(config, directory, saved))
-        record = train(config, directory, saved)
+        yield
+
+
+def train_together(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -> RunRecord:
+    """Train with all processes of this call."""
+    processes.announce(processes.Task(config, directory, saved))
+    record = train(config, directory, saved)
     assert record is not None, "the leader has one"
     return record
