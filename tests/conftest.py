@@ -27,6 +27,8 @@ QUICK = [
     "train.threads=1",
     "pictures.gif_every=2",
     "pictures.columns=4",
+    "evaluation.iw_samples=2",
+    "evaluation.probe_images=16",
 ]
 
 register_resolvers()

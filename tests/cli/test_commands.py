@@ -185,6 +185,7 @@ def test_sweeps_compose(name: str, tmp_path: Path) -> None:
     assert "mode: MULTIRUN" in shown.stdout
 
 
+@pytest.mark.slow
 def test_the_comparison_runs_without_m_and_takes_overrides(digits: list[str], tmp_path: Path) -> None:
     command = [str(ROOT / "run.py"), "sweep=compare", *QUICK, *digits, "train.lr=1e-3", "seed=1,2"]
     done = python(*command, cwd=tmp_path)

@@ -35,16 +35,16 @@ class Guard(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _refusals():
             values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
-            load(OmegaConf.create(values))
-            for key in ("evaluate", "resume"):
-                if config[key] is not None and not Path(config[key]).is_dir():
-                    raise InputError(f"{key}={config[key]}: no such directory")
-            if config.evaluate is None and config.resume is None:
-                directory = Path(str(config.hydra.run.dir))
-                check_directory(directory)
+            checked = load(OmegaConf.create(values))
+            for key, directory in (("evaluate", checked.evaluate), ("resume", checked.resume)):
+                if directory is not None and not Path(directory).is_dir():
+                    raise InputError(f"{key}={directory}: no such directory")
+            if checked.evaluate is None and checked.resume is None:
+                new = Path(str(config.hydra.run.dir))
+                check_directory(new)
                 session = CURRENT.get()
                 if session is not None:
-                    session.new_directory = directory.absolute()
+                    session.new_directory = new.absolute()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """What is swept is checked job by job; here only that no other sweep is mixed into."""

@@ -21,6 +21,9 @@ GROUPS = {
 }
 
 
+OWN = ("model.encoder", "model.decoder", "objective.likelihood", "anneal.schedule", "dataset.data")  # with _target_
+
+
 def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     """The checked configuration of one run, from what this call was given. Raises InputError that names the key, the
     value and what is allowed."""
@@ -72,6 +75,7 @@ def load_saved(values: Any, allow: Sequence[str], groups: Sequence[str] = tuple(
 
 def check_allowed(values: Any, allow: Sequence[str]) -> None:
     """Raises InputError where nested values ask for code of the user's own from a module that is not allowed."""
+    allow = [allow] if isinstance(allow, str) else allow
     for place, target in targets(values):
         module = str(target).rpartition(".")[0]
         if not any(module == name or module.startswith(name + ".") for name in allow):
@@ -145,6 +149,9 @@ def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def unknown_key(key: str) -> str:
     """A line about a key that no configuration has, with the nearest one that there is."""
+    part = next((spec for spec in OWN if key.startswith(spec + ".")), None)
+    if part is not None:
+        return f"{key}: {part} has no such argument yet; +{key}=... adds it"
     near = difflib.get_close_matches(key, known_keys(schema.RunConfig), n=1, cutoff=0.75)
     hint = f"did you mean {near[0]}?" if near else "all keys: python run.py --cfg job"
     return f"{key}: no such key; {hint}"

@@ -199,6 +199,8 @@ def _check_images(split: Split, place: str) -> None:
         rows.dtype != torch.int64 or rows.dim() != 1 or not ((rows >= 0) & (rows < len(images))).all()
     ):
         raise InputError(f"{place}: rows must be int64 numbers of its {len(images)} images")
+    if images.shape[1] not in (1, 3):
+        raise InputError(f"{place}: images of {images.shape[1]} channels; 1 or 3 can be drawn")
     if len(split) < 2 or not images[0].numel():
         raise InputError(f"{place}: {len(split)} images of shape {tuple(images.shape[1:])}; at least 2 are needed")
     if images.is_floating_point() and not images.isfinite().all():

@@ -26,7 +26,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def weight(self, step: int) -> float:
-        """The KL weight at `step` (1, 2, ...). The loop calls it once for every step, in order."""
+        """The KL weight at `step` (1, 2, ...), given what was observed before it: asked again, it answers the same."""
 
     def observe(self, step: int, mse: float) -> None:  # noqa: B027  (most schedules want none)
         """Learn the training MSE (per pixel), the mean over the last `observe_every` steps."""
@@ -149,6 +149,10 @@ class Own(Schedule):
     @property
     def observe_every(self) -> int:  # type: ignore[override]
         return self.schedule.observe_every
+
+    @property
+    def rises(self) -> bool:  # type: ignore[override]
+        return self.schedule.rises
 
     def weight(self, step: int) -> float:
         return _checked(self.schedule.weight(step), f"weight({step})")
