@@ -44,7 +44,6 @@ def test_two_processes_agree_with_one(kind: str, digits: list[str], tmp_path: Pa
     assert left_behind(tmp_path / "several") == left_behind(tmp_path / "one")
 
 
-@pytest.mark.slow
 def test_a_run_is_resumed_with_another_number_of_processes(digits: list[str], tmp_path: Path, weights: Weights) -> None:
     settings = [*QUICK, *digits, *KINDS["fitted variance"]]
     assert run(2, *settings, f"hydra.run.dir={tmp_path}/changing").returncode == 0
