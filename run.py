@@ -25,6 +25,11 @@ def main(composed: DictConfig) -> float | None:
             from vae.cli.evaluate import evaluate
 
             record = evaluate(job, config, composed)
+        elif config.explain.run:
+            from vae.cli.explain import explain
+
+            explain(job, config)
+            return None
         elif config.resume:
             from vae.cli.resume import is_sweep, resume_run, resume_sweep
 

@@ -36,10 +36,11 @@ class Guard(Callback):
         with _refusals():
             values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
             checked = load(OmegaConf.create(values))
-            for key, directory in (("evaluate", checked.evaluate), ("resume", checked.resume)):
+            existing = {"evaluate": checked.evaluate, "resume": checked.resume, "explain": checked.explain.run}
+            for verb, directory in existing.items():
                 if directory is not None and not Path(directory).is_dir():
-                    raise InputError(f"{key}={directory}: no such directory")
-            if checked.evaluate is None and checked.resume is None:
+                    raise InputError(f"{verb}={directory}: no such directory")
+            if not any(existing.values()):
                 new = Path(str(config.hydra.run.dir))
                 check_directory(new)
                 session = CURRENT.get()
@@ -52,8 +53,8 @@ class Guard(Callback):
             if world().size > 1:
                 raise InputError("torchrun is for one run; a sweep takes hydra/launcher=joblib instead")
             for item in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
-                if item.key_or_group in ("evaluate", "resume"):
-                    raise InputError(f"{item.key_or_group}= takes one directory; leave -m out")
+                if item.key_or_group in ("evaluate", "resume", "explain.run"):
+                    raise InputError(f"{item.key_or_group.partition('.')[0]}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
 
 

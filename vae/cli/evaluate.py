@@ -12,6 +12,7 @@ from vae.config.schema import RunConfig
 from vae.data import readers
 from vae.measure.subject import Subject
 from vae.output import record as records
+from vae.output import recorder
 from vae.output.conclusion import conclude
 from vae.output.record import Course, RunRecord
 from vae.runtime import directory as names
@@ -40,7 +41,9 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         subject = Subject(config, model.to(device), likelihood.to(device), data)
         before = records.read(directory)
         final = schedule.build(config.anneal).final
-        record = conclude(subject, subject.evaluate(thorough=True), saved.step, saved.kl_weight, final).record
+        trajectory, rows = recorder.remembered(saved.recorder, config)
+        done = subject.evaluate(thorough=True)
+        record = conclude(subject, directory, done, saved.step, saved.kl_weight, final, trajectory, rows).record
         record = dataclasses.replace(record, course=Course.of(before))
         record.save(directory, names.EVALUATION)
     return record

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,13 @@ from vae.runtime import directory as names
 from vae.runtime import terminal
 from vae.runtime.torchrun import world
 
-VERBS = ("evaluate", "resume", "allow")  # what this call is to do, no part of a run's configuration
+VERBS = (
+    "evaluate",
+    "resume",
+    "explain.run",
+    "explain.steps",
+    "allow",
+)  # what this call is to do, no part of a run's configuration
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -29,6 +36,7 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
+    sys.argv[1:] = [re.sub("^explain=", "explain.run=", argument) for argument in sys.argv[1:]]
     session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1")
     token = CURRENT.set(session)
     try:
@@ -59,14 +67,14 @@ def begin_job() -> Job:
     directory = Path(hydra.runtime.output_dir)
     overrides = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
     keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
-    if not any(item.key_or_group == "evaluate" for item in overrides):
+    if not any(item.key_or_group in ("evaluate", "explain.run") for item in overrides):
         (directory / names.ERROR).unlink(missing_ok=True)  # of an earlier attempt
     return Job(directory, keys, hydra.mode == RunMode.RUN)
 
 
 def register_resolvers() -> None:
     """What conf/config.yaml computes with."""
-    OmegaConf.register_new_resolver("or", lambda first, second: first or second, replace=True)
+    OmegaConf.register_new_resolver("or", lambda *values: next(filter(None, values), None), replace=True)
     OmegaConf.register_new_resolver("unless", lambda given, value: None if given else value, replace=True)
 
 

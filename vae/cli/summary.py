@@ -5,7 +5,6 @@ import textwrap
 from pathlib import Path
 
 from vae.measure.catalogue import CATALOGUE
-from vae.measure.verdict import explain
 from vae.output.record import RunRecord
 
 SHOWN = ("mse", "kld", "elbo")
@@ -29,5 +28,7 @@ def summary(record: RunRecord, directory: Path) -> str:
         for label, kind in (("closed form", "optimum"), ("this model", "linear")):
             kept, kl, sse, elbo = (found[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo"))
             lines.append(f"{label:<20}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
-    answer = textwrap.wrap(f"{found['verdict']}: {explain(found)}", WIDTH)
+    answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
+    for advice in found["advice"]:
+        answer += ["", f"To try: {advice['why']}.", f"  {advice['command']}"]
     return "\n".join([f"{found['run_name']} finished after {found['steps']} steps", *lines, "", *answer])

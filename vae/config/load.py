@@ -227,5 +227,9 @@ def _check_together(config: schema.RunConfig) -> None:
     allow = [config.allow] if isinstance(config.allow, str) else config.allow or []
     if not isinstance(allow, list) or not all(isinstance(name, str) and name.strip(".") for name in allow):
         raise InputError(f"allow={config.allow}: must be the name of a module, or a list of names")
-    if allow and not (config.resume or config.evaluate):
-        raise InputError(f"allow={config.allow}: goes with resume= or evaluate=; a new run imports what it names")
+    if allow and not (config.resume or config.evaluate or config.explain.run):
+        raise InputError(
+            f"allow={config.allow}: goes with resume=, evaluate= or explain=; a new run imports what it names"
+        )
+    if config.explain.steps is not None and not config.explain.run:
+        raise InputError(f"explain.steps={config.explain.steps}: goes with explain=DIR")

@@ -70,7 +70,7 @@ def kinds(group: type[Part]) -> dict[str, type[Part]]:
 @dataclass
 class Model(Part):
     latent_dim: int = within(ge=1, le=MAX_SIZE)  # d, dimensions of z
-    posterior: str = one_of("gaussian", "dirac")  # dirac: z = mu, the deterministic autoencoder
+    posterior: str = one_of("gaussian", "dirac", "none")  # dirac: z = mu, an autoencoder; none: the decoder has no code
     output: str | None = one_of("linear", "sigmoid")  # from the decoder's last layer to pixels; null: the objective's
 
 
@@ -185,7 +185,9 @@ class RisingKL(Anneal):
 @dataclass
 class DelayedKL(RisingKL):
     kind: str = "delayed"
-    threshold: float = within(gt=0)  # waits until the smoothed training MSE (per pixel) is at most this
+    threshold: float = within(gt=0)  # waits until the smoothed training MSE is at most this,
+    threshold_of: str = one_of("variance", "mse")  # as a fraction of the data's variance, or per pixel
+    patience: int | None = within(ge=1)  # or has made no progress for so many steps; null: waits for the threshold
     rate: float = within(gt=0)  # then the weight rises by this much a step
     smoothing: float = within(ge=0, lt=1)  # memory of the exponential mean over steps
     observe_every: int = within(ge=1)  # steps between two looks at the MSE (each waits for the device)
@@ -299,12 +301,17 @@ class Thresholds:
     """Where one verdict ends and the next begins. Each is printed with the verdict that it decided."""
 
     active_variance: float = within(ge=0)  # a dimension is active when mu varies by more than this over the images
-    used_gap: float = within(ge=0)  # the code is used when swapping codes raises the squared error by this fraction
+    used_nats: float = within(ge=0)  # the code is used when another image's costs this much log p(x|z), at KL weight 1
     collapsed_kld: float = within(ge=0)  # nats; with an unused code and less KL than this: collapsed
-    deterministic_sigma: float = within(ge=0)  # mean sigma of the active dimensions below which a code is a point
-    prior_misfit: float = within(ge=1)  # and E[z^2] more than this factor away from the prior's 1
-    partly_fraction: float = within(ge=0, le=1)  # of the dimensions expected; with fewer: partly collapsed
-    dip_fraction: float = within(ge=0, lt=1)  # a KL below this fraction of its peak is a collapse on its way
+    little_kld: float = within(ge=0)  # nats; where no more than this is predicted, the objective leaves no code
+    deterministic_sigma: float = within(ge=0)  # sigma over the spread of mu, in each active dimension, of a point
+    prior_misfit: float = within(ge=1)  # and E[z^2] above this, where the prior's is 1
+    partly_fraction: float = within(ge=0, le=1)  # of the KL predicted; with less: partly collapsed
+    partly_gain: float = within(ge=0, le=1)  # and less than this fraction of what the loss was predicted to gain
+    dip_fraction: float = within(ge=0, lt=1)  # a KL below this fraction of its peak, and back, is a dip
+    unfinished_steps: int = within(ge=0)  # with fewer steps nothing is judged
+    unfinished_fall: float = within(ge=0, le=1)  # of the loss's whole fall; with more in the last third: unfinished
+    overfit: float = within(ge=0)  # of what the training loss gained over a constant image, lost on test images
 
 
 @dataclass
@@ -325,6 +332,16 @@ class Pictures:
 
 
 @dataclass
+class Explain:
+    """Twins of a finished run that differ from it in one thing, and tell the cause of a collapse."""
+
+    run: str | None = None  # its directory, or a sweep's; explain=DIR is short for it
+    steps: int | None = dataclasses.field(  # of each twin; null: as many as the run's own
+        default=None, metadata={"accepts": lambda value: value >= 1, "allowed": "at least 1"}
+    )
+
+
+@dataclass
 class RunConfig:
     run_name: str = name()
     seed: int = within(ge=0, lt=2**63)
@@ -338,6 +355,7 @@ class RunConfig:
     metric: str = one_of("mse", "sse", "kld", "elbo", "active_units", "mutual_information")  # for sweepers that search
     evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
     resume: str | None = None  # directory of a run, or of a sweep, to resume
+    explain: Explain = dataclasses.field(default_factory=Explain)
     allow: Any = None  # modules that a resumed or re-evaluated run's own parts may be imported from: a name, or a list
     experiment: Any = None  # groups that set the others and hold nothing themselves
     sweep: Any = None

@@ -4,6 +4,7 @@ Images stay uint8 (a quarter of the memory, and of the traffic) and become float
 that is mapped into memory stay on the disk: the system reads what is asked for and forgets it when it must."""
 
 import dataclasses
+import functools
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from torch import Tensor
 from vae.runtime import parallel
 from vae.runtime.rng import generator
 
+CHUNK = 1000  # images at a time, where all are looked at
 READERS = 4  # threads that read batches of mapped images while others are trained on
 
 
@@ -35,6 +37,21 @@ class Split:
         """(C, H, W) of one image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    @functools.cached_property
+    def total_variance(self) -> float:
+        """The variance of an image: over the images (1/N), summed over pixels. A pass over all of them."""
+        count, mean, total = 0, torch.zeros(()), 0.0
+        for start in range(0, len(self), CHUNK):
+            images = self.batch(slice(start, start + CHUNK)).flatten(1).double()
+            # Chan, Golub and LeVeque 1979: what a further block adds, without the cancellation of E[x^2] - E[x]^2.
+            new, block = len(images), images.mean(0)
+            total += float(
+                (images - block).square().sum() + (block - mean).square().sum() * count * new / (count + new)
+            )
+            mean = mean + (block - mean) * (new / (count + new))
+            count += new
+        return total / count
 
     def batch(self, index: Tensor | slice) -> Tensor:
         """Images (B, C, H, W) as float32; uint8 is scaled to [0, 1]."""

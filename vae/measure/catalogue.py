@@ -28,10 +28,17 @@ class Measure:
 
 
 def measure(
-    label: str, unit: str, definition: str, estimator: str = "exact", source: str = "", place: str = "collapse"
+    label: str,
+    unit: str,
+    definition: str,
+    estimator: str = "exact",
+    source: str = "",
+    place: str = "collapse",
+    **default: Any,
 ) -> Any:
     """A field that holds a measure; `place` is the first part of its TensorBoard tag."""
     return dataclasses.field(
+        **default,
         metadata={
             "measure": {
                 "label": label,
@@ -41,7 +48,7 @@ def measure(
                 "source": source,
             },
             "place": place,
-        }
+        },
     )
 
 
@@ -90,7 +97,13 @@ class SplitMeasures:
     mse: float = measure(
         "MSE", "per pixel", "squared error of the mean image, z drawn from q(z|x)", _ONE_DRAW, place="test"
     )
-    mse_mu: float = measure("MSE at z = mu", "per pixel", "squared error of the mean image, z = mu", place="test")
+    mse_mu: float = measure(
+        "MSE at z = mu",
+        "per pixel",
+        "squared error of the mean image, z = mu",
+        "exact; mostly, but not always, below `mse`: a decoder that has only met noisy codes can be worse at mu",
+        place="test",
+    )
     sse: float = measure(
         "SSE", "per image", "squared error summed over pixels, z drawn from q(z|x)", _ONE_DRAW, place="test"
     )
@@ -129,6 +142,11 @@ class SplitMeasures:
     active_spread: float = measure(
         "E[z^2] of the active units", "", "E[z_j^2] over images and those dimensions: 1 where q(z) fits the prior"
     )
+    sigma_ratio: float = measure(
+        "sigma over the spread of mu",
+        "",
+        "the largest, over those dimensions, of mean sigma_j / standard deviation of mu_j: near 0 each code is a point",
+    )
     mutual_information: float = measure(
         "mutual information",
         "nats",
@@ -137,12 +155,32 @@ class SplitMeasures:
         _HOFFMAN,
     )
     mutual_information_ceiling: float = measure("its ceiling", "nats", "log N", source=_HOFFMAN)
-    marginal_kl: float = measure(
+    marginal_kl: float | None = measure(
         "marginal KL",
         "nats",
         "KL(q(z) || p(z))",
-        f"E[log q(z) - log p(z)]: {_DRAWS}; errs high where the mutual information errs low",
+        f"E[log q(z) - log p(z)]: {_DRAWS}; errs high where the mutual information errs low, so none within a nat of "
+        "its ceiling: there it is at most `kld` - `mutual_information`",
         _HOFFMAN,
+    )
+    swap_gap: float = measure(
+        "nats lost with another's code",
+        "nats",
+        "E [log p(x|z) - log p(x|z')], z the image's own code and z' another image's: what the decoder reads in it",
+        f"{_SWAP}; unbiased",
+    )
+    swap_gap_error: float = measure(
+        "its standard error",
+        "nats",
+        "of the mean over images of that difference",
+        "paired: standard deviation / sqrt N",
+    )
+    explained_variance: float = measure(
+        "explained variance",
+        "",
+        "1 - MSE / the variance of a pixel over the test images, around its own mean",
+        "1: perfect, 0: no better than one image for all; z drawn from q(z|x)",
+        place="test",
     )
     reconstruction_gap: float = measure(
         "SSE lost with another's code", "per image", "SSE with another image's code less SSE with its own", _SWAP
@@ -168,33 +206,69 @@ class SplitMeasures:
 class FinalMeasures:
     """Once, at the end of a run or with `python run.py evaluate=DIR`. None where a measure does not apply."""
 
-    total_correlation: float = measure(
+    total_correlation: float | None = measure(
         "total correlation",
         "nats",
         "KL(q(z) || prod_j q(z_j))",
-        "as the mutual information, on `evaluation.marginal_samples` draws",
+        "as the mutual information, on `evaluation.marginal_samples` draws; errs high where that errs low, so none "
+        "within a nat of its ceiling",
         "Watanabe 1960; Chen et al. 2018, arXiv 1802.04942",
     )
     probe_accuracy: float | None = measure(
         "accuracy of a linear probe",
         "",
-        "accuracy on the test split of logistic regression on mu; none without labels",
-        "fitted on up to 10,000 training images",
+        "accuracy on the test split of logistic regression on one draw of z; none without labels of two kinds",
+        "fitted on up to 10,000 training images, fewer where there are many classes or dimensions; of more than 100 "
+        "classes the 100 most frequent ones",
+    )
+    probe_majority: float | None = measure(
+        "accuracy of always the same answer",
+        "",
+        "fraction of the most frequent class among the test images that the probe was asked",
     )
     iwae_bound: float | None = measure(
         "IWAE bound",
         "nats",
-        "E log (1/K) sum_k p(x, z_k) / q(z_k|x); none where the likelihood is no density",
+        "E log (1/K) sum_k p(x, z_k) / q(z_k|x); none where the likelihood is no density of these images",
         "K = `evaluation.iw_samples` on the probe images; a lower bound on log p(x)",
         f"{_BURDA}, eq. 8",
     )
-    iwae_elbo: float | None = measure("ELBO of the same images", "nats", "the IWAE bound's K = 1", "one z an image")
+    iwae_elbo: float | None = measure(
+        "ELBO of the same images", "nats", "the mean over those K draws of log p(x, z_k) / q(z_k|x)", "unbiased"
+    )
     used_dimensions: int = measure(
         "used dimensions",
         "",
-        "number of j whose replacement by prior noise raises the SSE by the fraction `thresholds.used_gap`",
+        "number of j whose replacement by prior noise costs more than `thresholds.used_nats` of log p(x|z) for each "
+        "unit of the KL weight",
         "on `evaluation.probe_images` images",
     )
+    pca_mse: float = measure(
+        "MSE of a PCA",
+        "per pixel",
+        "squared error of the test images' projections on the first d principal components of the training images",
+        "exact up to 1,024 pixels or images, a block Krylov method beyond",
+    )
+    constant_elbo: float | None = measure(
+        "ELBO of a constant image",
+        "nats",
+        "E log p(x) of the test images where every code decodes to the mean of the training images: a dead code's best",
+        "exact but for a fitted variance, which is the training images'",
+    )
+    gain: float | None = measure(
+        "gain over a constant image",
+        "nats",
+        "how far the loss of training images, at the highest KL weight that the run has had, lies below that of a "
+        "constant image: to be held against `predicted_gain`",
+        "on the images of `train_elbo`, one z an image; unbiased",
+    )
+    train_elbo: float = measure(
+        "ELBO of training images",
+        "nats",
+        "the ELBO on as many training images as there are test images, at most 10,000",
+        _ONE_DRAW,
+    )
+    train_mse: float = measure("MSE of training images", "per pixel", "MSE of the same images", _ONE_DRAW)
     decoder_sensitivity: float = measure(
         "decoder sensitivity",
         "pixel values",
@@ -224,17 +298,23 @@ class LinearMeasures:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Before the first step, from the spectrum of the training data; in result.json at the KL weight that the run has
-    reached. None where the closed form does not apply."""
+    """Before the first step, from the spectrum of the training data; in result.json at the highest KL weight that the
+    run has had. For Gaussian likelihoods of a linear VAE; for other exponential families to second order around the
+    collapsed state, with lambda_i of the data whitened by the likelihood's curvature and t = beta. None where the
+    closed form does not apply."""
 
     effective_t: float | None = measure(
-        "t", "", "t = beta sigma^2, the KL weight times the pixel variance", source=_LUCAS, place="prediction"
+        "t",
+        "",
+        "t = beta sigma^2, the KL weight times the pixel variance (one that is fitted: at the optimum)",
+        source=_LUCAS,
+        place="prediction",
     )
     largest_eigenvalue: float = measure(
         "largest eigenvalue",
         "",
         "lambda_1 of the training data's covariance with 1/N",
-        "exact in float64 up to 1,024 pixels, randomised subspace iteration beyond",
+        "exact in float64 up to 1,024 pixels or images, a block Krylov method beyond (to 1 %)",
         place="prediction",
     )
     predicted_active_units: int | None = measure(
@@ -244,19 +324,44 @@ class Prediction:
         "exact for a linear VAE; a network may keep more or fewer",
         f"{_WANG}, thm. 2",
         place="prediction",
+        default=None,
     )
     predicted_mse: float | None = measure(
-        "MSE of a linear VAE", "per pixel", "its expected SSE / n", source=_WANG, place="prediction"
+        "MSE of a linear VAE", "per pixel", "its expected SSE / n", source=_WANG, place="prediction", default=None
     )
     predicted_kld: float | None = measure(
-        "KL of a linear VAE", "nats", "(1/2) sum log(lambda_i / t) over those kept", source=_WANG, place="prediction"
-    )
-    predicted_collapse_weight: float | None = measure(
-        "KL weight of its collapse",
-        "",
-        "lambda_1 / sigma^2: from here on it keeps nothing; with a fitted variance lambda_1 n / sum of all eigenvalues",
+        "KL of a linear VAE",
+        "nats",
+        "(1/2) sum log(lambda_i / t) over those kept",
         source=_WANG,
         place="prediction",
+        default=None,
+    )
+    predicted_gain: float | None = measure(
+        "gain of a linear VAE",
+        "nats",
+        "how far its loss lies below that of a constant image: (1/2) beta sum (lambda_i / t - 1 - log(lambda_i / t)), "
+        "and what a fitted variance adds",
+        source=_WANG,
+        place="prediction",
+        default=None,
+    )
+    predicted_gain_wider: float | None = measure(
+        "the same with more dimensions",
+        "nats",
+        "`predicted_gain` with twice as many latent dimensions, at most 64 more",
+        source=_WANG,
+        place="prediction",
+        default=None,
+    )
+    predicted_collapse_weight: float | None = measure(
+        "KL weight from which collapse is stable",
+        "",
+        "lambda_1 / sigma^2: from here on the collapsed state is stable; with a fitted variance lambda_1 n / sum of "
+        "all eigenvalues; for other likelihoods lambda_1 of the whitened data",
+        source=_WANG,
+        place="prediction",
+        default=None,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vae.models.posteriors import Posterior
 
+CEILING_MARGIN = 1.0  # nats below log N: closer, a mutual information made of N images is too low
 CHUNK = 2**24  # elements of the largest intermediate matrix, in float64 128 MiB
 
 
@@ -100,20 +101,42 @@ def reconstruction_gap(sse: Tensor, sse_prior: Tensor, sse_shuffled: Tensor) -> 
     return Gap(float(sse_prior.double().mean() - matched), float(sse_shuffled.double().mean() - matched))
 
 
-def dimension_gaps(decode: Callable[[Tensor], Tensor], images: Tensor, z: Tensor, noise: Tensor) -> Tensor:
-    """(d,): the SSE per image that is lost when z_j alone is replaced by noise from its prior. `images` (B, C, H, W),
-    `z` and `noise` (B, d)."""
+class Paired(NamedTuple):
+    """A mean of differences that were taken image by image."""
 
-    def sse(codes: Tensor) -> Tensor:
-        return (decode(codes) - images).square().flatten(1).sum(1).double().mean()
+    mean: float
+    error: float  # standard error of the mean
 
-    matched = sse(z)
+
+def swap_gap(nll: Tensor, nll_shuffled: Tensor) -> Paired:
+    """What log p(x|z) loses when an image gets another one's code, from -log p (N,) with its own and with that one's:
+    0 where the decoder does not read the code. Nats per image."""
+    return paired(nll_shuffled.double() - nll.double())
+
+
+def paired(differences: Tensor) -> Paired:
+    """Of differences (N,) that were taken image by image."""
+    return Paired(float(differences.mean()), float(differences.std() / math.sqrt(len(differences))))
+
+
+def dimension_gaps(nll: Callable[[Tensor], Tensor], z: Tensor, noise: Tensor) -> Tensor:
+    """(d,): what log p(x|z) loses when z_j alone is replaced by noise from its prior, nats per image. `nll` maps codes
+    (B, d) to -log p(x|z) (B,); `z` and `noise` (B, d)."""
+    matched = nll(z).double()
     gaps = []
     for j in range(z.shape[1]):
         replaced = z.clone()
         replaced[:, j] = noise[:, j]
-        gaps.append(sse(replaced) - matched)
+        gaps.append((nll(replaced).double() - matched).mean())
     return torch.stack(gaps)
+
+
+def sigma_ratio(posterior: Posterior, active: Tensor) -> float:
+    """The largest, over the `active` (d,) dimensions, of mean sigma_j / standard deviation of mu_j: how far the codes
+    of two images overlap there. Infinite where mu does not vary."""
+    sigma = posterior.log_sigma.double().exp().mean(0)
+    spread = posterior.mu.double().std(0, correction=0)
+    return float((sigma / spread).nan_to_num(nan=torch.inf)[active.to(sigma.device)].max())
 
 
 def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -126,7 +149,9 @@ def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor
         codes = z.detach().requires_grad_()
         images = decode(codes)
         u = torch.zeros_like(images, requires_grad=True)
-        (pulled,) = torch.autograd.grad(images, codes, u, create_graph=True)  # J^T u, (B, d)
+        (pulled,) = torch.autograd.grad(images, codes, u, create_graph=True, allow_unused=True)  # J^T u, (B, d)
+        if pulled is None:  # nothing that the decoder does depends on its codes
+            return torch.zeros(z.shape[1], dtype=torch.float64, device=z.device)
         directions = pulled.sum(0).unbind()  # the codes are independent: their sum loses nothing
     norms = []
     for direction in directions:
@@ -135,29 +160,25 @@ def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor
     return torch.stack(norms)
 
 
-def iwae_bound(nll: Callable[[Tensor], Tensor], posterior: Posterior, samples: int, rng: torch.Generator) -> Tensor:
-    """(B,): the importance-weighted bound log (1/K) sum_k p(x, z_k) / q(z_k|x) on log p(x), z_k from q(z|x) (Burda et
-    al. 2016, eq. 8). `nll` maps codes (B, d) to -log p(x|z) (B,). The mean of the weights is taken as they come, in
-    log space and float64: memory does not grow with K. K = 1 is an ELBO; larger K are tighter in expectation."""
-    total = torch.full((len(posterior.mu),), -torch.inf, dtype=torch.float64, device=posterior.mu.device)
+class Importance(NamedTuple):
+    """Bounds on log p(x) by draws from q(z|x), (B,) each."""
+
+    bound: Tensor  # log (1/K) sum_k p(x, z_k) / q(z_k|x)
+    elbo: Tensor  # the mean of the K logs
+
+
+def iwae_bound(nll: Callable[[Tensor], Tensor], posterior: Posterior, samples: int, rng: torch.Generator) -> Importance:
+    """The importance-weighted bound with K = `samples` draws (Burda et al. 2016, eq. 8), and the ELBO by the same
+    draws. `nll` maps codes (B, d) to -log p(x|z) (B,). The weights are taken as they come, in log space and float64:
+    memory does not grow with K. Larger K are tighter in expectation."""
+    shape, device = posterior.mu.shape, posterior.mu.device
+    total = torch.full(shape[:1], -torch.inf, dtype=torch.float64, device=device)
+    mean = torch.zeros(shape[:1], dtype=torch.float64, device=device)
     zero = torch.zeros_like(posterior.mu)
     for _ in range(samples):
-        noise = torch.randn(posterior.mu.shape, generator=rng).to(posterior.mu.device)
-        z = posterior.sample(noise)
+        z = posterior.sample(torch.randn(shape, generator=rng).to(device))
         log_ratio = (log_normal(z, zero, zero) - log_normal(z, posterior.mu, posterior.log_sigma)).double().sum(1)
-        total = torch.logaddexp(total, log_ratio - nll(z).double())
-    return total - math.log(samples)
-
-
-def probe_accuracy(train_mu: Tensor, train_labels: Tensor, test_mu: Tensor, test_labels: Tensor) -> float:
-    """Accuracy on the test split of a linear classifier (logistic regression on standardised mu) that was fitted on
-    the training split: what a linear classifier finds in the code."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-    with threadpool_limits(1):  # products this small wait longer for a second thread than they take
-        probe.fit(train_mu.double().cpu().numpy(), train_labels.cpu().numpy())
-        return float(probe.score(test_mu.double().cpu().numpy(), test_labels.cpu().numpy()))
+        log_weight = log_ratio - nll(z).double()
+        total = torch.logaddexp(total, log_weight)
+        mean += log_weight / samples
+    return Importance(total - math.log(samples), mean)

@@ -5,15 +5,16 @@ The noise is the same at every evaluation of a run, so that curves move because 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from vae.config import schema
 from vae.data.split import Data, Split
-from vae.measure import diagnostics
+from vae.measure import diagnostics, linear_probe
 from vae.measure.catalogue import FinalMeasures, SplitMeasures
+from vae.measure.spectrum import Spectrum
 from vae.models.likelihood import Likelihood
 from vae.models.posteriors import Posterior
 from vae.models.vae import VAE
@@ -22,7 +23,7 @@ from vae.runtime.rng import generator
 
 Rows = TypeVar("Rows", slice, Tensor)
 
-PROBE_TRAIN_IMAGES = 10_000  # the linear probe is fitted on at most so many
+MAX_TRAIN_IMAGES = 10_000  # that are measured beside the test images
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Examination:
     """The costly measures, and those of each latent dimension."""
 
     measures: FinalMeasures
-    dimension_gaps: Tensor  # (d,)
+    dimension_gaps: Tensor  # (d,), nats
     sensitivities: Tensor  # (d,)
+    notes: tuple[str, ...]  # why a measure is None
 
 
 @torch.no_grad()
@@ -85,7 +87,9 @@ def evaluate(
 
     def with_other_codes(rows: Tensor) -> tuple[Tensor, ...]:
         images = split.batch(rows)
-        return tuple(likelihood.squared_error(images, model.raw(codes[rows])) for codes in (from_prior, shuffled))
+        prior, other = (model.raw(codes[rows]) for codes in (from_prior, shuffled))
+        errors = likelihood.squared_error(images, prior), likelihood.squared_error(images, other)
+        return *errors, likelihood.nll(images, other)
 
     nll, *measured = _over(_slices(total, settings.batch_size), reconstruct, divided=True)
     probed = order if thorough else order[: settings.probe_images]
@@ -93,8 +97,9 @@ def evaluate(
     model.train(was_training[0]), likelihood.train(was_training[1])
 
     # Summed on the CPU in double precision: float32 sums over many images lose digits.
-    sampled, of_mu, of_prior, of_shuffled = (errors.cpu().double() for errors in measured)
+    sampled, of_mu, of_prior, of_shuffled = (errors.cpu().double() for errors in measured[:4])
     gap = diagnostics.reconstruction_gap(sampled[probed.cpu()], of_prior, of_shuffled)
+    swap = diagnostics.swap_gap(nll[probed], measured[4])
     mean_sse, kl = float(sampled.mean()), posterior.kl()
     kld = float(kl.cpu().double().sum(1).mean())
     index = order if thorough else order[: settings.marginal_samples]
@@ -102,6 +107,7 @@ def evaluate(
     variance = diagnostics.mu_variance(posterior)
     active = (variance > settings.thresholds.active_variance).cpu()
     active = active if active.any() else ~active
+    in_doubt = aggregate.mutual_information > math.log(total) - diagnostics.CEILING_MARGIN
     mu, sigma = posterior.mu.cpu().double(), posterior.log_sigma.exp().cpu().double()
     measures = SplitMeasures(
         mse=mean_sse / likelihood.pixels,
@@ -118,9 +124,13 @@ def evaluate(
         active_units=diagnostics.active_units(posterior, settings.thresholds.active_variance),
         active_sigma=float(sigma[:, active].mean()),
         active_spread=float((mu.square() + sigma.square())[:, active].mean()),
+        sigma_ratio=diagnostics.sigma_ratio(posterior, active),
         mutual_information=aggregate.mutual_information,
         mutual_information_ceiling=math.log(total),
-        marginal_kl=aggregate.marginal_kl,
+        marginal_kl=None if in_doubt else aggregate.marginal_kl,
+        swap_gap=swap.mean,
+        swap_gap_error=swap.error,
+        explained_variance=1 - mean_sse / split.total_variance if split.total_variance else 0.0,
         reconstruction_gap=gap.shuffled,
         reconstruction_gap_prior=gap.prior,
         **collapsed_fractions(kl),
@@ -137,52 +147,149 @@ def collapsed_fractions(kl: Tensor) -> dict[str, float]:
 
 
 def examine(
-    model: VAE, likelihood: Likelihood, data: Data, evaluation: Evaluation, settings: schema.Evaluation, seed: int
+    model: VAE,
+    likelihood: Likelihood,
+    data: Data,
+    spectrum: Spectrum,
+    evaluation: Evaluation,
+    settings: schema.Evaluation,
+    weight: float,
+    seed: int,
 ) -> Examination:
     """The costly measures of an evaluated model, those that decode many codes on `probe_images` images of the test
-    split, chosen at random."""
+    split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run."""
     model.eval(), likelihood.eval()
-    posterior, z = evaluation.posterior, evaluation.z
+    posterior, z, found = evaluation.posterior, evaluation.z, evaluation.measures
     rng = generator(seed, "examination")
     order = torch.randperm(len(data.test), generator=rng).to(z.device)
     codes = order[: settings.marginal_samples]
     some = order[: settings.probe_images]
     images = data.test.batch(some)
     noise = torch.randn(len(some), z.shape[1], generator=rng).to(z.device)
+    notes = []
+
+    def nll(codes: Tensor) -> Tensor:
+        return likelihood.nll(images, model.raw(codes))
+
     with torch.no_grad():
-        gaps = diagnostics.dimension_gaps(model.decode, images, z[some], noise)
+        gaps = diagnostics.dimension_gaps(nll, z[some], noise)
         sensitivities = diagnostics.decoder_sensitivity(model.decode, posterior.mu[some])
-        iwae = elbo = None
-        if likelihood.is_density and not model.is_dirac:
+        importance = None
+        if model.is_dirac:
+            notes.append("iwae_bound: a point has no density")
+        elif not likelihood.is_density_of(images):
+            notes.append("iwae_bound: this likelihood is no density of these images, and elbo no bound on one")
+        else:
             chosen = Posterior(posterior.mu[some], posterior.log_sigma[some])
-
-            def nll(codes: Tensor) -> Tensor:
-                return likelihood.nll(images, model.raw(codes))
-
-            iwae = float(diagnostics.iwae_bound(nll, chosen, settings.iw_samples, rng).mean())
-            elbo = -float((nll(z[some]).double() + chosen.kl().double().sum(1)).mean())
+            importance = diagnostics.iwae_bound(nll, chosen, settings.iw_samples, rng)
+    total_correlation = None
+    if found.marginal_kl is None:
+        at_most = max(0.0, found.kld - found.mutual_information)
+        notes.append(
+            f"marginal_kl and total_correlation: mutual_information is at its ceiling, log N = "
+            f"{found.mutual_information_ceiling:.3g}; marginal_kl is at most {at_most:.3g} nats"
+        )
+    else:
+        total_correlation = diagnostics.total_correlation(posterior, z[codes])
+    probe = _probe(model, data, z, settings, rng)
+    if probe is None:
+        notes.append("probe_accuracy: needs labels of at least two classes")
+    train = _training_measures(model, likelihood, data, spectrum, settings, weight, rng)
+    constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
     measures = FinalMeasures(
-        total_correlation=diagnostics.total_correlation(posterior, z[codes]),
-        probe_accuracy=_probe(model, data, posterior, settings, rng),
-        iwae_bound=iwae,
-        iwae_elbo=elbo,
-        used_dimensions=int((gaps > settings.thresholds.used_gap * evaluation.measures.sse).sum()),
+        total_correlation=total_correlation,
+        probe_accuracy=None if probe is None else probe.accuracy,
+        probe_majority=None if probe is None else probe.majority,
+        iwae_bound=None if importance is None else float(importance.bound.mean()),
+        iwae_elbo=None if importance is None else float(importance.elbo.mean()),
+        used_dimensions=int((gaps > settings.thresholds.used_nats * weight).sum()),
+        pca_mse=pca_mse(spectrum, data.test, z.shape[1], settings.batch_size),
+        constant_elbo=constant,
+        gain=train.gain,
+        train_elbo=train.elbo,
+        train_mse=train.mse,
         decoder_sensitivity=float(sensitivities.mean()),
     )
-    return Examination(measures, gaps, sensitivities)
+    return Examination(measures, gaps, sensitivities, tuple(notes))
+
+
+def pca_mse(spectrum: Spectrum, split: Split, count: int, batch_size: int) -> float:
+    """Per pixel: the images' squared distance to the plane of the first `count` principal components."""
+    components = spectrum.components[:, :count].double()
+    left = 0.0
+    for rows in _slices(len(split), batch_size):
+        centred = split.batch(rows).flatten(1).cpu().double() - spectrum.mean
+        left += float(centred.square().sum() - (centred @ components).square().sum())
+    return max(0.0, left) / (len(split) * spectrum.pixels)
+
+
+@torch.no_grad()
+def constant_nll(likelihood: Likelihood, spectrum: Spectrum, split: Split, batch_size: int) -> Tensor | None:
+    """-log p(x) of each image (N,), float64, where every code decodes to the mean of the training images, with the
+    variance, where it is fitted, that goes with it. None where the likelihood does not say how that mean is made."""
+    raw = likelihood.raw_of(spectrum.mean)
+    if raw is None:
+        return None
+    likelihood = likelihood.fitted_to(spectrum.total / spectrum.pixels).eval()
+    raw = raw.float().reshape(1, *split.shape).to(split.device)
+    found = []
+    for rows in _slices(len(split), batch_size):
+        images = split.batch(rows)
+        found.append(likelihood.nll(images, raw.expand_as(images)).double().cpu())
+    return torch.cat(found)
+
+
+def constant_elbo(likelihood: Likelihood, spectrum: Spectrum, split: Split, batch_size: int) -> float | None:
+    nll = constant_nll(likelihood, spectrum, split, batch_size)
+    return None if nll is None else -float(nll.mean())
+
+
+class _Training(NamedTuple):
+    elbo: float
+    mse: float
+    gain: float | None
+
+
+@torch.no_grad()
+def _training_measures(
+    model: VAE,
+    likelihood: Likelihood,
+    data: Data,
+    spectrum: Spectrum,
+    settings: schema.Evaluation,
+    weight: float,
+    rng: torch.Generator,
+) -> _Training:
+    """Of training images, as many as there are test images."""
+    count = min(len(data.test), len(data.train), MAX_TRAIN_IMAGES)
+    split = data.train.take(torch.randperm(len(data.train), generator=rng)[:count].sort().values)
+    nll = kld = sse = 0.0
+    for rows in _slices(count, settings.batch_size):
+        images = split.batch(rows)
+        posterior = model.encode(images)
+        raw = model.raw(posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(images.device)))
+        nll += float(likelihood.nll(images, raw).double().sum()) / count
+        kld += float(posterior.kl().double().sum()) / count
+        sse += float(likelihood.squared_error(images, raw).double().sum()) / count
+    constant = constant_elbo(likelihood, spectrum, split, settings.batch_size)
+    paid = weight * kld if weight else 0.0
+    return _Training(-nll - kld, sse / likelihood.pixels, None if constant is None else -constant - nll - paid)
 
 
 def _probe(
-    model: VAE, data: Data, posterior: Posterior, settings: schema.Evaluation, rng: torch.Generator
-) -> float | None:
+    model: VAE, data: Data, z: Tensor, settings: schema.Evaluation, rng: torch.Generator
+) -> linear_probe.Probe | None:
+    """A linear probe on draws of z; `z` (N, d) those of the test images."""
     labels = data.train.labels, data.test.labels
-    if labels[0] is None or labels[1] is None or len(labels[0].unique()) < 2:
+    if labels[0] is None or labels[1] is None:
         return None
-    chosen = torch.randperm(len(data.train), generator=rng)[:PROBE_TRAIN_IMAGES]
-    train = data.train.take(chosen)
+    classes = linear_probe.most_frequent(labels[0])
+    train = data.train.take(linear_probe.chosen(labels[0], classes, z.shape[1], rng))
     assert train.labels is not None
-    mu = encode_split(model, train, settings.batch_size).mu
-    return diagnostics.probe_accuracy(mu, train.labels, posterior.mu, labels[1])
+    posterior = encode_split(model, train, settings.batch_size)
+    drawn = posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(z.device))
+    asked = torch.isin(labels[1], classes)
+    return linear_probe.fit(drawn, train.labels, z[asked.to(z.device)], labels[1][asked])
 
 
 def _slices(total: int, batch_size: int) -> list[slice]:

@@ -1,5 +1,15 @@
-"""What the closed form says of a run before its first step, and how to say it."""
+"""What the closed form says of a run before its first step, and how to say it.
 
+For a Gaussian likelihood it is the optimum of the linear VAE. For another exponential family with natural parameter
+eta and log-partition A it is where the collapsed state (every code decodes to the mean image m) becomes stable:
+expanded around it to second order the loss is that of a linear VAE with sigma^2 = 1 on data whitened by A''(eta(m)).
+So a dimension is kept where an eigenvalue of Lambda^-1/2 S Lambda^-1/2, Lambda = diag(A''), lies above the KL weight.
+Near that weight its KL is right, far below it is a rough one."""
+
+from torch import Tensor
+
+from vae.data.split import Split
+from vae.measure import spectrum as spectra
 from vae.measure.catalogue import Prediction
 from vae.measure.spectrum import LinearOptimum, Spectrum, linear_optimum
 from vae.models.likelihood import Likelihood, OptimalGaussian
@@ -7,48 +17,98 @@ from vae.models.likelihood import Likelihood, OptimalGaussian
 
 def predict(spectrum: Spectrum, likelihood: Likelihood, latent_dim: int, weight: float) -> LinearOptimum | None:
     """What a linear VAE would keep of these data at the KL weight at which the schedule ends. None where the theory
-    does not apply: no KL term, no Gaussian pixel variance, or data that `latent_dim` dimensions hold without loss."""
+    does not apply: no KL term, or no Gaussian pixel variance."""
     sigma2 = likelihood.sigma2()
     if weight == 0 or sigma2 is None:
         return None
-    try:
-        fitted = isinstance(likelihood, OptimalGaussian)
-        return linear_optimum(spectrum, latent_dim, weight, None if fitted else float(sigma2))
-    except ValueError:
+    fitted = isinstance(likelihood, OptimalGaussian)
+    floor = OptimalGaussian.FLOOR if fitted else 0.0
+    return linear_optimum(spectrum, latent_dim, weight, None if fitted else float(sigma2), floor)
+
+
+def whitened(split: Split, spectrum: Spectrum, likelihood: Likelihood, count: int) -> Spectrum | None:
+    """The spectrum of the data whitened by the likelihood's curvature at the mean image; None where it has none."""
+    curvature = likelihood.curvature(spectrum.mean)
+    if curvature is None:
         return None
+    able = curvature > 0
+    return spectra.measure(split, count, scale=able / curvature.clamp(min=1e-300).sqrt())
 
 
-def measures(spectrum: Spectrum, likelihood: Likelihood, optimum: LinearOptimum | None, weight: float) -> Prediction:
+def wider(latent_dim: int) -> int:
+    """How many dimensions `predicted_gain_wider` is of."""
+    return latent_dim + min(latent_dim, 64)
+
+
+def measures(
+    spectrum: Spectrum, white: Spectrum | None, likelihood: Likelihood, latent_dim: int, weight: float
+) -> Prediction:
     """The closed form as measures of the catalogue, at this KL weight."""
+    optimum = predict(spectrum, likelihood, latent_dim, weight)
+    more = predict(spectrum, likelihood, wider(latent_dim), weight)
+    if optimum is not None and more is not None:
+        return Prediction(
+            effective_t=optimum.t,
+            largest_eigenvalue=spectrum.largest,
+            predicted_active_units=optimum.kept,
+            predicted_mse=optimum.sse / spectrum.pixels,
+            predicted_kld=optimum.kld,
+            predicted_gain=optimum.gain,
+            predicted_gain_wider=more.gain,
+            predicted_collapse_weight=optimum.collapse_weight,
+        )
+    if white is None or weight == 0:
+        return Prediction(likelihood.effective_t(weight), spectrum.largest)
+    ratios = white.eigenvalues[white.eigenvalues > weight] / weight
+    kept = ratios[:latent_dim]
     return Prediction(
         effective_t=likelihood.effective_t(weight),
         largest_eigenvalue=spectrum.largest,
-        predicted_active_units=None if optimum is None else optimum.kept,
-        predicted_mse=None if optimum is None else optimum.sse / spectrum.pixels,
-        predicted_kld=None if optimum is None else optimum.kld,
-        predicted_collapse_weight=None if optimum is None else optimum.collapse_weight,
+        predicted_active_units=len(kept),
+        predicted_mse=None,
+        predicted_kld=0.5 * float(kept.log().sum()),
+        predicted_gain=_second_order_gain(kept, weight),
+        predicted_gain_wider=_second_order_gain(ratios[: wider(latent_dim)], weight),
+        predicted_collapse_weight=white.largest,
     )
 
 
+def _second_order_gain(ratios: Tensor, weight: float) -> float:
+    """What the loss gains over a constant image, from the eigenvalues of the whitened data over the KL weight."""
+    return 0.5 * weight * float((ratios - 1 - ratios.log()).sum())
+
+
 def sentence(
-    optimum: LinearOptimum | None, spectrum: Spectrum, objective: str, latent_dim: int, weight: float, rises: bool
+    found: Prediction, optimum: LinearOptimum | None, objective: str, latent_dim: int, weight: float, rises: bool
 ) -> str:
-    """One line for the terminal. `rises`: the KL weight changes over the run."""
+    """One line for the terminal, on the KL weight at which the schedule ends. `rises`: it changes over the run."""
     if weight == 0:
         return "Prediction: no KL term, so nothing pulls the code towards collapse."
+    kept, kld, edge = found.predicted_active_units, found.predicted_kld, found.predicted_collapse_weight
+    if kept is None or kld is None or edge is None:
+        return (
+            "Prediction: none. The closed form needs a likelihood with a known curvature, and "
+            f"objective={objective} has none."
+        )
     if optimum is None:
+        scale = f"at KL weight {weight:g}, to second order around the collapsed state"
+        who = "A code"
+    else:
+        scale = f"t = KL weight * sigma^2 = {optimum.t:.4g}, largest eigenvalue {found.largest_eigenvalue:.4g}"
+        who = "A linear VAE"
+    if optimum is not None and not optimum.is_interior:
         return (
-            f"Prediction: none. The closed form needs a Gaussian likelihood and data that {latent_dim} dimensions do "
-            f"not hold without loss; objective={objective} on these data is another case."
+            f"Prediction: {latent_dim} dimensions hold these data without loss, so there is no interior optimum: the "
+            f"fitted variance goes to its floor, sigma^2 = {optimum.sigma2:.3g}, and {kept} dimensions are kept."
         )
-    scale = f"t = beta * sigma^2 = {optimum.t:.4g} at KL weight {weight:g}, largest eigenvalue {spectrum.largest:.4g}"
-    if optimum.kept:
+    if kept:
         return (
-            f"Prediction: {scale}. A linear VAE would keep {optimum.kept} of {latent_dim} dimensions with "
-            f"{optimum.kld:.3g} nats; from KL weight {optimum.collapse_weight:.4g} on it would keep none."
+            f"Prediction: {scale}. {who} would keep {kept} of {latent_dim} dimensions with {kld:.3g} nats; from KL "
+            f"weight {edge:.4g} on the collapsed state is stable."
         )
-    postponed = f" Annealing only postpones it, to about KL weight {optimum.collapse_weight:.3g}." if rises else ""
+    postponed = f" Annealing reaches that at about KL weight {edge:.3g}." if rises else ""
     return (
-        f"Warning: {scale}. The objective itself asks for collapse.{postponed} To keep a live code end below KL weight "
-        f"{optimum.collapse_weight:.3g}, or make the pixel variance smaller than {spectrum.largest / weight:.3g}."
+        f"Warning: {scale}. Here the collapsed state is stable: no small step away from it pays.{postponed} A code "
+        f"that grows from nothing needs a KL weight below {edge:.3g}"
+        + (f", or a pixel variance below {found.largest_eigenvalue / weight:.3g}." if optimum is not None else ".")
     )

@@ -15,21 +15,24 @@ from torch import Tensor
 from vae.data.split import Split
 from vae.runtime.rng import generator
 
-EXACT_PIXELS = 1024  # up to here the whole covariance matrix is made
+EXACT = 1024  # up to so many pixels, or images, the whole matrix of products is made
+DOUBLE_IMAGES = 2**16  # of more images the products of a chunk are made in float32, and summed in float64
 CHUNK = 2000  # images at a time
-MAX_IMAGES = 2**16  # of more a random sample is measured, which gives an eigenvalue to sqrt(2 / N): half a percent
-MAX_PIXELS = 2**27  # of all images together: of large images fewer
-POWER_ITERATIONS = 6
+MAX_VALUES = 2**32  # pixels of all images together; of more a random sample of the images is measured
+MAX_KRYLOV_STEPS, MAX_KRYLOV_COLUMNS = 8, 1600
 OVERSAMPLING = 16
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The largest eigenvalues of a split's covariance with 1/N, and what the others sum to."""
+    """The largest eigenvalues of a split's covariance with 1/N, and what all sum to. `scale`: each pixel was multiplied
+    by its number in it first."""
 
     eigenvalues: Tensor  # (k,), float64, descending
+    components: Tensor  # (n, k), float32: unit vectors in the space of the scaled pixels
+    mean: Tensor  # (n,), float64, of the pixels as they are
     total: float  # the sum of all `pixels` eigenvalues: the variance of an image
-    pixels: int
+    pixels: int  # n
 
     @property
     def largest(self) -> float:
@@ -51,63 +54,150 @@ class LinearOptimum:
     sse: float  # expected, z sampled from q(z|x)
     elbo: float  # at KL weight 1 whatever beta was
     loss: float  # what is minimised, with its constants: -log p(x|z) + beta * KL
-    collapse_weight: float  # the KL weight from which on no dimension is kept
+    gain: float  # how far that lies below the loss of a constant image
+    collapse_weight: float  # the KL weight from which on the collapsed state is stable
+    is_interior: bool = True  # False: the fitted variance has fallen to its floor
 
 
-def measure(split: Split, count: int) -> Spectrum:
-    """The `count` largest eigenvalues. Exact to float64 up to EXACT_PIXELS pixels; beyond, all `count` by randomised
-    subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), a few passes over the images in float32.
-    Of more images than MAX_IMAGES or MAX_PIXELS allow, a random sample."""
+def measure(split: Split, count: int, scale: Tensor | None = None) -> Spectrum:
+    """The `count` largest eigenvalues of the images, each pixel multiplied by its number in `scale` (n,) first. Exact
+    up to EXACT pixels or images; beyond, by a block Krylov method (Musco and Musco 2015, arXiv 1504.05477, algorithm
+    2), a few passes over all images in float32."""
     pixels = split.images[0].numel()
-    maximum = min(MAX_IMAGES, MAX_PIXELS // pixels)
+    maximum = max(2, MAX_VALUES // pixels)
     if len(split) > maximum:
         chosen = torch.randperm(len(split), generator=generator(0, "spectrum sample"))[:maximum]
         split = split.take(chosen.sort().values)
-    count = min(count, pixels)
-    mean = _mean(split)
-    if pixels <= EXACT_PIXELS:
-        covariance = torch.zeros(pixels, pixels, dtype=torch.float64)
+    data = _Centred(split, scale)
+    count = min(count, pixels, len(split))
+    if pixels <= max(EXACT, 3 * (count + OVERSAMPLING)):
+        eigenvalues, components, total = _of_covariance(data, count)
+    elif len(split) <= EXACT:
+        eigenvalues, components, total = _of_products(data, count)
+    else:
+        eigenvalues, components, total = _krylov(data, count)
+    return Spectrum(eigenvalues.clamp(min=0), components.float(), data.mean, total, pixels)
+
+
+class _Centred:
+    """The rows of a split less their mean, scaled, a chunk at a time."""
+
+    def __init__(self, split: Split, scale: Tensor | None) -> None:
+        self.split, self.scale, self.count = split, scale, len(split)
+        self.pixels = split.images[0].numel()
+        total = torch.zeros(self.pixels, dtype=torch.float64)
         for images in _rows(split):
-            centred = images.double() - mean
-            covariance += centred.T @ centred / len(split)
-        eigenvalues = torch.linalg.eigvalsh(covariance).flip(0)
-        return Spectrum(eigenvalues.clamp(min=0), float(covariance.trace()), pixels)
-    basis = torch.randn(pixels, min(count + OVERSAMPLING, pixels), generator=generator(0, "spectrum"))
-    for _ in range(POWER_ITERATIONS):
-        basis = torch.linalg.qr(_covariance_times(split, mean, basis)).Q
-    small = (basis.T @ _covariance_times(split, mean, basis)).double()
-    eigenvalues = torch.linalg.eigvalsh((small + small.T) / 2).flip(0)[:count]
-    total = float(sum((images.double() - mean).square().sum() for images in _rows(split)) / len(split))
-    return Spectrum(eigenvalues.clamp(min=0), total, pixels)
+            total += images.double().sum(0)
+        self.mean = total / self.count
+
+    def chunks(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        mean = self.mean.to(dtype)
+        scale = None if self.scale is None else self.scale.to(dtype)
+        for images in _rows(self.split):
+            centred = images.to(dtype) - mean
+            yield centred if scale is None else centred * scale
+
+    def covariance_times(self, basis: Tensor) -> Tensor:
+        product = torch.zeros_like(basis)
+        for rows in self.chunks(basis.dtype):
+            product += rows.T @ (rows @ basis)
+        return product / self.count
+
+    def total(self) -> float:
+        return float(sum(rows.square().sum(dtype=torch.float64) for rows in self.chunks(torch.float32))) / self.count
 
 
-def linear_optimum(spectrum: Spectrum, latent_dim: int, beta: float, sigma2: float | None) -> LinearOptimum:
-    """The optimum of a linear VAE with `latent_dim` dimensions at KL weight `beta` > 0 and pixel variance `sigma2`;
-    None: the variance is fitted as well, sigma^2 = sum_{i>k} lambda_i / (n - beta k)."""
+def _of_covariance(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
+    covariance = torch.zeros(data.pixels, data.pixels, dtype=torch.float64)
+    for rows in data.chunks(torch.float64 if data.count <= DOUBLE_IMAGES else torch.float32):
+        covariance += (rows.T @ rows).double() / data.count
+    eigenvalues, vectors = torch.linalg.eigh(covariance)
+    return eigenvalues.flip(0)[:count], vectors.flip(1)[:, :count], float(covariance.trace())
+
+
+def _of_products(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
+    """Of fewer images than pixels: their products with each other have the same eigenvalues."""
+    rows = torch.cat(list(data.chunks(torch.float64)))
+    products = rows @ rows.T / data.count
+    eigenvalues, vectors = torch.linalg.eigh(products)
+    eigenvalues, vectors = eigenvalues.flip(0)[:count], vectors.flip(1)[:, :count]
+    components = torch.nn.functional.normalize(rows.T @ vectors, dim=0)
+    return eigenvalues, components, float(products.trace())
+
+
+def _krylov(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
+    """The Rayleigh-Ritz values in the space of all blocks B, S B, S^2 B ..., each made orthogonal to those before it:
+    unlike the last block alone they are right to a percent where the eigenvalues lie close together."""
+    block = torch.randn(data.pixels, count + OVERSAMPLING, generator=generator(0, "spectrum"))
+    block = torch.linalg.qr(block).Q
+    blocks, images = [block], [data.covariance_times(block)]
+    for _ in range(min(MAX_KRYLOV_STEPS, max(1, MAX_KRYLOV_COLUMNS // block.shape[1] - 1))):
+        block = images[-1]
+        for _ in range(2):  # once is not enough in float32
+            for earlier in blocks:
+                block = block - earlier @ (earlier.T @ block)
+        block = torch.linalg.qr(block).Q
+        blocks.append(block)
+        images.append(data.covariance_times(block))
+    basis, image = torch.cat(blocks, 1), torch.cat(images, 1)
+    small = (basis.T @ image).double()
+    eigenvalues, vectors = torch.linalg.eigh((small + small.T) / 2)
+    vectors = vectors.flip(1)[:, :count].float()
+    return eigenvalues.flip(0)[:count], basis @ vectors, data.total()
+
+
+def linear_optimum(
+    spectrum: Spectrum, latent_dim: int, beta: float, sigma2: float | None, floor: float = 0.0
+) -> LinearOptimum:
+    """The optimum of a linear VAE with `latent_dim` dimensions at KL weight `beta` > 0 and pixel variance `sigma2`.
+    None: the variance is fitted as well, to no less than `floor`; where k dimensions are kept it is
+    sum_{i>k} lambda_i / (n - beta k). Raises ValueError where it would go to 0: data of no more than `latent_dim`
+    dimensions have no likelihood that is the largest."""
     if sigma2 is not None:
-        return _at(spectrum, _kept(spectrum, latent_dim, beta * sigma2), beta, sigma2, spectrum.largest / sigma2)
-    # The fitted variance depends on what is kept and the other way round: of the consistent pairs, the best.
-    collapse_weight = spectrum.largest * spectrum.pixels / spectrum.total  # sigma^2 is total / n where nothing is kept
+        return _at(spectrum, _kept(spectrum, latent_dim, beta * sigma2), beta, sigma2, sigma2)
+    constant = max(spectrum.total / spectrum.pixels, floor)  # the variance where nothing is kept
+    if constant <= 0:
+        raise ValueError("the images do not vary")
+    # The loss as a function of the variance has a minimum inside each range of it that keeps k dimensions, or none.
     candidates = []
     for kept in range(min(latent_dim, len(spectrum.eigenvalues)) + 1):
-        free = spectrum.pixels - beta * kept
-        fitted = spectrum.beyond(kept) / free if free > 0 else 0.0
-        if fitted > 0 and _kept(spectrum, latent_dim, beta * fitted) == kept:
-            candidates.append(_at(spectrum, kept, beta, fitted, collapse_weight))
-    if not candidates:
-        raise ValueError("no variance is consistent with what it keeps: the data are of full rank in latent_dim")
+        free, left = spectrum.pixels - beta * kept, spectrum.beyond(kept)
+        if free > 0 and left > ROUNDING * spectrum.total and left / free > floor:
+            fitted = left / free
+            if _is_kept_by(spectrum, latent_dim, beta * fitted, kept):
+                candidates.append(_at(spectrum, kept, beta, fitted, constant))
+    rank = int((spectrum.eigenvalues > ROUNDING * spectrum.total).sum())
+    if floor > 0:
+        at_floor = _at(spectrum, _kept(spectrum, latent_dim, beta * floor), beta, floor, constant, is_interior=False)
+        candidates.append(at_floor)
+    elif rank <= latent_dim and rank < spectrum.pixels and spectrum.pixels > beta * rank:
+        raise ValueError("no interior optimum: the fitted variance would go to 0")
     return min(candidates, key=lambda optimum: optimum.loss)
+
+
+ROUNDING = 1e-9  # of the variance of the data: less is none
 
 
 def _kept(spectrum: Spectrum, latent_dim: int, t: float) -> int:
     return int((spectrum.eigenvalues[:latent_dim] > t).sum())
 
 
-def _at(spectrum: Spectrum, kept: int, beta: float, sigma2: float, collapse_weight: float) -> LinearOptimum:
+def _is_kept_by(spectrum: Spectrum, latent_dim: int, t: float, kept: int) -> bool:
+    """Whether t lies between the last eigenvalue that is kept and the first that is not; a tie counts as both."""
+    eigenvalues = spectrum.eigenvalues[:latent_dim]
+    above = kept == 0 or float(eigenvalues[kept - 1]) >= t * (1 - ROUNDING)
+    return above and (kept == len(eigenvalues) or float(eigenvalues[kept]) <= t * (1 + ROUNDING))
+
+
+def _at(
+    spectrum: Spectrum, kept: int, beta: float, sigma2: float, constant: float, is_interior: bool = True
+) -> LinearOptimum:
+    """`constant`: the pixel variance of a constant image."""
     t = beta * sigma2
     kld = 0.5 * float((spectrum.eigenvalues[:kept] / t).log().sum())
     sse = spectrum.beyond(kept) + kept * t
-    nll = 0.5 * spectrum.pixels * math.log(2 * math.pi * sigma2) + sse / (2 * sigma2)
+    nll = _nll(spectrum.pixels, sse, sigma2)
+    loss = nll + beta * kld
     return LinearOptimum(
         kept=kept,
         sigma2=sigma2,
@@ -115,24 +205,15 @@ def _at(spectrum: Spectrum, kept: int, beta: float, sigma2: float, collapse_weig
         kld=kld,
         sse=sse,
         elbo=-nll - kld,
-        loss=nll + beta * kld,
-        collapse_weight=collapse_weight,
+        loss=loss,
+        gain=_nll(spectrum.pixels, spectrum.total, constant) - loss,
+        collapse_weight=spectrum.largest / constant,
+        is_interior=is_interior,
     )
 
 
-def _mean(split: Split) -> Tensor:
-    """The mean image (n,) in float64."""
-    total = sum(images.double().sum(0) for images in _rows(split))
-    assert isinstance(total, Tensor)
-    return total / len(split)
-
-
-def _covariance_times(split: Split, mean: Tensor, basis: Tensor) -> Tensor:
-    product = torch.zeros_like(basis)
-    for images in _rows(split):
-        centred = images - mean.float()
-        product += centred.T @ (centred @ basis)
-    return product / len(split)
+def _nll(pixels: int, sse: float, sigma2: float) -> float:
+    return 0.5 * pixels * math.log(2 * math.pi * sigma2) + sse / (2 * sigma2)
 
 
 def _rows(split: Split) -> Iterator[Tensor]:

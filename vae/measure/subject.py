@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+
 from vae.config import schema
 from vae.config.errors import RunFailed
 from vae.data.split import Data
@@ -13,11 +15,13 @@ from vae.measure.catalogue import LinearMeasures, Prediction, SplitMeasures
 from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.spectrum import LinearOptimum, Spectrum
 from vae.measure.verdict import Evidence, Verdict
+from vae.measure.watch import Trajectory
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.runtime.machine import is_out_of_memory
 
-MIN_EIGENVALUES = 64  # of the spectrum that is measured, for its picture
+MORE_EIGENVALUES = 32  # than latent dimensions, for the picture
+SAMPLED_IMAGES = 2000
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,34 @@ class Subject:
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """Of the training split."""
-        return spectrum.measure(self.data.train, max(MIN_EIGENVALUES, 2 * self.model.latent_dim))
+        return spectrum.measure(self.data.train, prediction.wider(self.model.latent_dim) + MORE_EIGENVALUES)
+
+    @functools.cached_property
+    def whitened(self) -> Spectrum | None:
+        """Of the training split, whitened by the likelihood; None where that has no curvature of its own."""
+        count = prediction.wider(self.model.latent_dim)
+        return prediction.whitened(self.data.train, self.spectrum, self.likelihood, count)
 
     def optimum(self, weight: float) -> LinearOptimum | None:
         """What a linear VAE would do with these data at this KL weight; None where the closed form does not apply."""
         return prediction.predict(self.spectrum, self.likelihood, self.model.latent_dim, weight)
 
     def prediction(self, weight: float) -> Prediction:
-        return prediction.measures(self.spectrum, self.likelihood, self.optimum(weight), weight)
+        return prediction.measures(self.spectrum, self.whitened, self.likelihood, self.model.latent_dim, weight)
+
+    def constant_loss(self) -> float | None:
+        """What training minimises, for the mean of the training images as an image for all codes; of some of them."""
+        raw = self.likelihood.raw_of(self.spectrum.mean)
+        if raw is None:
+            return None
+        count = len(self.data.train)
+        images = self.data.train.batch(torch.arange(0, count, max(1, count // SAMPLED_IMAGES)))
+        raw = raw.float().reshape(1, *self.data.train.shape).to(images.device).expand_as(images)
+        was_training = self.likelihood.training
+        with torch.no_grad():
+            loss = float(self.likelihood.eval()(images, raw).loss)
+        self.likelihood.train(was_training)
+        return loss
 
     def evaluate(self, thorough: bool) -> Evaluation:
         """Over the whole test split; all processes of a run take part."""
@@ -47,11 +71,13 @@ class Subject:
         with self._memory_advice():
             return evaluation.evaluate(self.model, self.likelihood, self.data.test, settings, seed, thorough)
 
-    def examine(self, done: Evaluation) -> Examination:
-        """The costly measures of an evaluated model."""
+    def examine(self, done: Evaluation, weight: float) -> Examination:
+        """The costly measures of a model that was evaluated at this KL weight."""
         settings, seed = self.config.evaluation, self.config.seed
         with self._memory_advice():
-            return evaluation.examine(self.model, self.likelihood, self.data, done, settings, seed)
+            return evaluation.examine(
+                self.model, self.likelihood, self.data, self.spectrum, done, settings, weight, seed
+            )
 
     def against_closed_form(self, weight: float) -> LinearMeasures | None:
         """A linear VAE beside its optimum; None for other models."""
@@ -62,17 +88,23 @@ class Subject:
             self.model, self.likelihood, self.data.train, self.optimum(weight), batch_size
         )
 
-    def judge(self, found: SplitMeasures, weight: float) -> Verdict:
-        optimum = self.optimum(weight)
+    def is_used(self, found: SplitMeasures, weight: float) -> bool:
+        """Whether the decoder uses the code, at this KL weight."""
+        return verdict.is_used(found, weight, self.config.evaluation.thresholds)
+
+    def judge(
+        self, found: SplitMeasures, gain: float | None, steps: int, weight: float, trajectory: Trajectory
+    ) -> Verdict:
+        """Of a run after so many steps, at this KL weight; `gain` as in FinalMeasures."""
         evidence = Evidence(
-            kld=found.kld,
-            sse=found.sse,
-            reconstruction_gap=found.reconstruction_gap,
-            active_units=found.active_units,
+            measured=found,
             latent_dim=self.model.latent_dim,
-            active_sigma=found.active_sigma,
-            active_spread=found.active_spread,
-            predicted=None if optimum is None else optimum.kept,
+            posterior=self.config.model.posterior,
+            weight=weight,
+            predicted=self.prediction(max(trajectory.max_kl_weight, weight)),
+            gain=gain,
+            steps=steps,
+            trajectory=trajectory,
         )
         return verdict.judge(evidence, self.config.evaluation.thresholds)
 

@@ -1,180 +1,121 @@
-"""From measures to answers: is the code alive, when did it go out, and why. No torch.
+"""From measures to a verdict: is the code alive, and if it is not, why. No torch. docs/verdicts.md draws the decision.
 
 The KL term alone does not tell: an encoder may pay for codes that the decoder never reads, and an autoencoder's KL is
-huge. So a verdict starts from whether the decoder uses the code: what swapping the codes between images costs."""
+huge. So a verdict starts from whether the decoder uses the code: what log p(x|z) loses with another image's code, in
+nats. Beyond that a run is held against what could be had: the closed form of vae.measure.prediction."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from vae.config.schema import Thresholds
+from vae.measure.catalogue import Prediction, SplitMeasures
+from vae.measure.watch import Trajectory
 
 DEAD = ("collapsed", "decoder_ignores_code")  # verdicts: the decoder does not use the code
+VERDICTS = ("alive", "partly_collapsed", *DEAD, "deterministic", "unfinished")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on; nats per image unless the name says otherwise."""
+    """What a verdict rests on; nats per image."""
 
-    kld: float
-    sse: float
-    reconstruction_gap: float  # SSE with another image's code less SSE with its own
-    active_units: int
+    measured: SplitMeasures
     latent_dim: int
-    active_sigma: float  # mean sigma over images and active dimensions (over all, where none is active)
-    active_spread: float  # E[z_j^2] over images and those dimensions: 1 where q(z) fits the prior
-    predicted: int | None  # dimensions that a linear VAE would keep; None: the theory does not apply
+    posterior: str  # model.posterior
+    weight: float  # the KL weight that the run has reached
+    predicted: Prediction  # at the highest KL weight that the run has had
+    gain: float | None  # how far the loss at that weight lies below that of a constant image; None: not known
+    steps: int
+    trajectory: Trajectory
 
 
 @dataclass(frozen=True)
 class Verdict:
-    name: str  # alive, partly_collapsed, collapsed, deterministic, decoder_ignores_code
+    name: str  # of VERDICTS
     reason: str  # a sentence with the measures and the thresholds that they were held against
     cause: str | None = None  # of what is wrong: optimiser, objective, or None where it cannot be told
 
 
+def is_used(measured: SplitMeasures, weight: float, limits: Thresholds) -> bool:
+    """Whether the decoder uses the code: log p(x|z) with the own code exceeds that with another image's by three
+    standard errors, and by `used_nats` for each unit of the KL weight. (A loss with KL weight w and pixel variance
+    sigma^2 has the optima of weight 1 and variance w sigma^2: there the same gap is 1 / w times as many nats.)"""
+    return measured.swap_gap > max(3 * measured.swap_gap_error, limits.used_nats * weight)
+
+
 def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
-    e = evidence
-    cost = e.reconstruction_gap / e.sse if e.sse > 0 else math.inf
-    shown = round(cost, 3) + 0.0  # no minus zero
-    swap = f"swapping the codes between images makes the squared error {shown:.1%} larger"
-    units = f"{e.active_units} of {e.latent_dim} dimensions are active"
-    cause = None if e.predicted is None else "objective" if e.predicted == 0 else "optimiser"
-    if not math.isfinite(cost):
-        cost = math.inf
-    if cost < limits.used_gap:
-        unused = f"{swap} (used from {limits.used_gap:.1%} on), so the decoder does not use the code"
-        if e.kld < limits.collapsed_kld:
-            return Verdict("collapsed", f"KL is {e.kld:.4f} nats (below {limits.collapsed_kld:g}) and {unused}", cause)
-        return Verdict("decoder_ignores_code", f"KL is {e.kld:.4g} nats, yet {unused}; {units}", cause)
-    misfit = max(e.active_spread, 1 / e.active_spread) if e.active_spread > 0 else math.inf
-    if e.active_sigma < limits.deterministic_sigma and misfit > limits.prior_misfit:
-        narrow = (
-            f"sigma of the active dimensions is {e.active_sigma:.3g} on average, their E[z^2] {e.active_spread:.3g}"
+    e, found, predicted = evidence, evidence.measured, evidence.predicted
+    if e.posterior == "none":
+        return Verdict("collapsed", "the decoder gets no code, as model.posterior=none asks")
+    unfinished = e.trajectory.unfinished(e.steps, limits)
+    if unfinished is not None:
+        return Verdict("unfinished", unfinished)
+    needed = limits.used_nats * e.weight
+    gap = f"{number(found.swap_gap)} ± {found.swap_gap_error:.2g} nats"
+    units = f"{found.active_units} of {e.latent_dim} dimensions are active"
+    if not is_used(found, e.weight, limits):
+        unread = f"log p(x|z) loses {gap} with another image's code: less than three standard errors"
+        if needed > 3 * found.swap_gap_error:
+            unread = f"log p(x|z) loses {gap} with another image's code (used from {number(needed)} on)"
+        if found.kld < limits.collapsed_kld:
+            return Verdict("collapsed", f"KL is {number(found.kld)} nats, and {unread}", _cause(e, limits))
+        return Verdict("decoder_ignores_code", f"KL is {number(found.kld)} nats, yet {unread}", _cause(e, limits))
+    read = f"another image's code would cost {gap} of log p(x|z)"
+    point = _why_deterministic(e, limits)
+    if point is not None:
+        return Verdict("deterministic", f"{point}; {units}, and {read}")
+    lacking = _what_lacks(e, limits)
+    if lacking is not None:
+        return Verdict("partly_collapsed", f"{lacking}; {units}, and {read}", "optimiser")
+    against = "" if predicted.predicted_kld is None else f" ({number(predicted.predicted_kld)} predicted)"
+    return Verdict("alive", f"KL is {number(found.kld)} nats{against}, {units}, and {read}")
+
+
+def _why_deterministic(e: Evidence, limits: Thresholds) -> str | None:
+    """Why each image has a point for a code; None where it has a distribution."""
+    found = e.measured
+    narrow = f"sigma is at most {number(found.sigma_ratio)} of the spread of mu in each active dimension"
+    if e.posterior == "dirac":
+        return "each image has a point for a code, as model.posterior=dirac asks"
+    if e.trajectory.max_kl_weight == 0:
+        return f"no KL term held the code to the prior (its weight was 0 throughout); {narrow}"
+    if found.sigma_ratio < limits.deterministic_sigma and found.active_spread > limits.prior_misfit:
+        return (
+            f"{narrow} (a point below {limits.deterministic_sigma:g}), and E[z^2] is {number(found.active_spread)} "
+            f"there (beyond the prior from {limits.prior_misfit:g} on)"
         )
-        return Verdict(
-            "deterministic",
-            f"{narrow} (below {limits.deterministic_sigma:g}): each image has a point for a code; {units}",
-        )
-    expected = e.latent_dim if e.predicted is None else e.predicted
-    if e.active_units < limits.partly_fraction * expected:
-        wanted = f"fewer than {limits.partly_fraction:g} of the {expected} that "
-        wanted += "there are" if e.predicted is None else "a linear VAE would keep"
-        return Verdict("partly_collapsed", f"{units}, {wanted}; {swap}", None if e.predicted is None else "optimiser")
-    return Verdict("alive", f"KL is {e.kld:.3g} nats, {units}, and {swap}")
+    return None
 
 
-@dataclass
-class Watch:
-    """Notices collapse and recovery as they happen.
-
-    The code counts as out from when the KL of the training batches falls below `collapsed_kld`, or below
-    `dip_fraction` of the highest it has been since the KL weight last changed (a fall that the weight itself causes is
-    none); and while an evaluation finds that the decoder does not use it. It is back when KL is at twice its lowest
-    since then, and at twice `collapsed_kld`, and the last evaluation finds it used. With KL weight 0 only the
-    evaluations count."""
-
-    limits: Thresholds
-    peak: float = 0.0
-    trough: float = 0.0  # while `low`
-    weight: float | None = None
-    low: bool = False
-    unused: bool = False
-    out: bool = False
-    collapsed_at: int | None = None  # of the last collapse
-    recovered_at: int | None = None  # None: not since then
-
-    def training(self, step: int, kld: float, weight: float) -> str | None:
-        """Learn the KL of the last training batches; a sentence when something has happened."""
-        if weight != self.weight:
-            self.peak, self.weight = 0.0, weight
-        self.peak = max(self.peak, kld)
-        if weight == 0:
-            self.low = False
-        elif not self.low and kld < max(self.limits.collapsed_kld, self.limits.dip_fraction * self.peak):
-            self.low, self.trough = True, kld
-        elif self.low:
-            self.trough = min(self.trough, kld)
-            if kld >= 2 * max(self.trough, self.limits.collapsed_kld):
-                self.low, self.peak = False, kld
-        return self._changed(step, f"KL {kld:.3g} nats, highest before {self.peak:.3g}")
-
-    def evaluation(self, step: int, verdict: Verdict) -> str | None:
-        self.unused = verdict.name in DEAD
-        return self._changed(step, verdict.name)
-
-    def _changed(self, step: int, seen: str) -> str | None:
-        out = self.low or self.unused
-        if out == self.out:
-            return None
-        self.out = out
-        if out:
-            self.collapsed_at, self.recovered_at = step, None
-            return f"step {step}: the code is out ({seen})"
-        self.recovered_at = step
-        return f"step {step}: the code is alive again ({seen})"
-
-    def state_dict(self) -> dict[str, float | int | bool | None]:
-        names = ("peak", "trough", "weight", "low", "unused", "out", "collapsed_at", "recovered_at")
-        return {name: getattr(self, name) for name in names}
-
-    def load_state_dict(self, state: dict[str, float | int | bool | None]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+def _what_lacks(e: Evidence, limits: Thresholds) -> str | None:
+    """What says that much of the code is missing: little of the KL that a linear VAE would have, and little of what it
+    would gain. (A network may gain as much with less KL: where few factors make the data, it packs them better.)"""
+    predicted, found = e.predicted, e.measured
+    if predicted.predicted_kld is None or predicted.predicted_gain is None or e.gain is None:
+        return None
+    little = found.kld < limits.partly_fraction * predicted.predicted_kld
+    if not (little and e.gain < limits.partly_gain * predicted.predicted_gain):
+        return None
+    return (
+        f"KL is {number(found.kld)} nats (below {limits.partly_fraction:.0%} of the {number(predicted.predicted_kld)} "
+        f"predicted), and the loss lies {number(e.gain)} nats below that of a constant image (below "
+        f"{limits.partly_gain:.0%} of the {number(predicted.predicted_gain)} predicted)"
+    )
 
 
-def explain(record: dict[str, Any]) -> str:
-    """Three or four sentences on a finished run, from its result.json: what it is, why, what helps, when."""
-    verdict, reason = record["verdict"], str(record["reason"])
-    said = [_WHAT[verdict] + f" {reason[:1].upper()}{reason[1:]}."]
-    dead = verdict in DEAD
-    if verdict == "deterministic":
-        said.append(
-            f"mu runs from {record['mu_min']:.3g} to {record['mu_max']:.3g}, so codes from the prior are not like "
-            "those that the decoder has seen, and images made of them mean little."
-        )
-    if dead and record["kl_weight"] == 0:
-        said.append(
-            "No KL term can have caused this, its weight is 0: the network itself is stuck. What helps is a lower "
-            "train.lr, train.warmup_steps=100, or more steps."
-        )
-    elif record["cause"] == "objective":
-        said.append(
-            f"The objective asks for this: t = {record['effective_t']:.4g}, and no direction of the data has more "
-            f"variance than {record['largest_eigenvalue']:.4g}. No schedule that ends here helps; it would live below "
-            f"KL weight {record['predicted_collapse_weight']:.3g}, or with a pixel variance below "
-            f"{record['largest_eigenvalue'] / record['kl_weight']:.3g}."
-        )
-    elif record["cause"] == "optimiser":
-        said.append(
-            f"The objective does not ask for this: at t = {record['effective_t']:.4g} a linear VAE would keep "
-            f"{record['predicted_active_units']} dimensions, so the optimiser got stuck. What helps is a kinder start: "
-            "anneal=delayed, a lower train.lr, or another seed."
-        )
-    elif dead:
-        said.append(
-            "The closed form does not cover this objective; to find the cause try anneal=delayed: if the code then "
-            "lives at the full KL weight, the optimiser was stuck; if it dies as the weight rises, the objective asks "
-            "for it."
-        )
-    elif record["predicted_active_units"] is not None:
-        said.append(
-            f"A linear VAE would keep {record['predicted_active_units']} dimensions here, and none from KL weight "
-            f"{record['predicted_collapse_weight']:.4g} on."
-        )
-    if record["kl_weight"] != record.get("final_kl_weight", record["kl_weight"]):
-        said.append(f"The schedule has reached KL weight {record['kl_weight']:.4g} of {record['final_kl_weight']:.4g}.")
-    if record.get("collapsed_at_step") is not None:
-        back = record.get("recovered_at_step")
-        until = "and is so still" if back is None else f"and alive again by step {back}"
-        said.append(f"The code was out at step {record['collapsed_at_step']} {until}.")
-    return " ".join(said)
+def _cause(e: Evidence, limits: Thresholds) -> str | None:
+    """Why the code is dead, as far as a formula can say. None where it does not apply."""
+    if e.trajectory.max_kl_weight == 0:
+        return "optimiser"  # with no KL term a code costs nothing
+    kld = e.predicted.predicted_kld
+    if kld is None:
+        return None
+    stuck = kld >= limits.little_kld and e.measured.kld < kld / 2
+    return "optimiser" if stuck else "objective"
 
 
-_WHAT = {
-    "alive": "The code is alive.",
-    "partly_collapsed": "The code is alive in part.",
-    "collapsed": "The posterior has collapsed: every code says the same, and so does every image made from the prior.",
-    "deterministic": "This is an autoencoder in effect.",
-    "decoder_ignores_code": "The decoder ignores the code, although the encoder writes one.",
-}
+def number(value: float) -> str:
+    """Three digits, or as many as it takes to tell a small number from 0."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.3g}" if abs(value) >= 0.0005 else f"{value:.1g}" if value else "0"

@@ -52,6 +52,23 @@ class Likelihood(nn.Module, ABC):
     def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
         return Reconstruction(self.nll(images, raw).mean(), self.squared_error(images, raw))
 
+    def raw_of(self, mean: Tensor) -> Tensor | None:
+        """The decoder's output whose mean image is `mean` (any shape); None where this likelihood does not say."""
+        return links.inverse(self.link, mean)
+
+    def curvature(self, mean: Tensor) -> Tensor | None:
+        """The variance of each pixel, given its mean, as an exponential family: A''(eta) of its log-partition A at the
+        natural parameter that is the decoder's output. 0 where a pixel cannot vary. None for other likelihoods."""
+        return None
+
+    def is_density_of(self, images: Tensor) -> bool:
+        """Whether exp(-nll) integrates (or, over images like these, sums) to one."""
+        return self.is_density
+
+    def fitted_to(self, variance: float) -> "Likelihood":
+        """This likelihood where a constant image leaves `variance` per pixel: another one only where it fits that."""
+        return self
+
     def effective_t(self, weight: float) -> float | None:
         """t = beta * sigma^2, or None where the likelihood has no such scale."""
         sigma2 = self.sigma2()
@@ -100,6 +117,9 @@ class OptimalGaussian(FixedGaussian):
         fitted = (self.total / self.mass.clamp(min=1e-12)).clamp(min=self.FLOOR)
         return torch.where(self.mass > 0, fitted, self.variance)
 
+    def fitted_to(self, variance: float) -> Likelihood:
+        return FixedGaussian(self.link, self.pixels, max(variance, self.FLOOR)).to(self.variance.device)
+
     def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
         error = self.squared_error(images, raw)
         variance = parallel.mean(error.mean() / self.pixels).clamp(min=self.FLOOR)
@@ -115,6 +135,12 @@ class Bernoulli(Likelihood):
 
     is_density = False
 
+    def is_density_of(self, images: Tensor) -> bool:
+        return bool(((images == 0) | (images == 1)).all())
+
+    def curvature(self, mean: Tensor) -> Tensor | None:
+        return mean * (1 - mean)
+
     def nll(self, images: Tensor, raw: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(raw, images, reduction="none").flatten(1).sum(1)
 
@@ -123,7 +149,26 @@ class ContinuousBernoulli(Bernoulli):
     """The Bernoulli form with the constant that makes it a density on [0, 1] (Loaiza-Ganem and Cunningham 2019,
     arXiv 1907.06845)."""
 
+    RARE = 0.01
     is_density = True
+
+    def is_density_of(self, images: Tensor) -> bool:
+        return True
+
+    def raw_of(self, mean: Tensor) -> Tensor | None:
+        """None: where a pixel never varies its density grows without bound, and a constant image has no likelihood."""
+        return None
+
+    def curvature(self, mean: Tensor) -> Tensor:
+        """mean'(l) = 1 / l^2 - 1 / (4 sinh^2(l / 2)) at the logit l of that mean. 0 as well where the mean lies within
+        RARE of 0 or 1: there this variance is so small, about mean^2, that the few training images in which such a
+        pixel is lit would stand for the data."""
+        size = links.continuous_bernoulli_logit(mean.double().clamp(self.RARE, 1 - self.RARE)).abs()
+        small = size < 0.05
+        safe = torch.where(small, 1.0, size)
+        exact = 1 / safe.square() - 0.25 / torch.sinh(safe / 2).square()
+        inside = (mean > self.RARE) & (mean < 1 - self.RARE)
+        return torch.where(inside, torch.where(small, 1 / 12 - size.square() / 240, exact), 0.0)
 
     def nll(self, images: Tensor, raw: Tensor) -> Tensor:
         return super().nll(images, raw) - continuous_bernoulli_log_constant(raw).flatten(1).sum(1)

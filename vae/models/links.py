@@ -27,3 +27,22 @@ def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
 
 
 OUTPUTS: dict[str | None, Link] = {None: identity, "linear": identity, "sigmoid": sigmoid}  # by model.output
+
+
+def inverse(link: Link, mean: Tensor) -> Tensor | None:
+    """The raw output that `link` turns into `mean`, in float64, and finite where a sigmoid's mean is 0 or 1. None for a
+    link that is neither of these."""
+    mean = mean.double()
+    if link is identity:
+        return mean
+    return torch.logit(mean, eps=1e-9) if link is sigmoid else None
+
+
+def continuous_bernoulli_logit(mean: Tensor) -> Tensor:
+    """The inverse of `continuous_bernoulli_mean`, by bisection, for means within [0.001, 0.999]."""
+    low, high = torch.full_like(mean, -2000.0), torch.full_like(mean, 2000.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = continuous_bernoulli_mean(middle) < mean
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2

@@ -19,11 +19,15 @@ class VAE(nn.Module):
         self.latent_dim = config.latent_dim
         self.shape = shape
         self.is_dirac = config.posterior == "dirac"
+        self.has_code = config.posterior != "none"
         self.link = link
         self.encoder, self.decoder = networks.build(config, shape, generator(seed, "initialisation"))
 
     def encode(self, images: Tensor) -> Posterior:
-        """Float images (B, C, H, W) to their posteriors."""
+        """Float images (B, C, H, W) to their posteriors; without a code the prior for each."""
+        if not self.has_code:
+            nothing = torch.zeros(len(images), self.latent_dim, device=images.device)
+            return Posterior(nothing, nothing)
         mu, raw = self.encoder(images)
         mu = mu.float()
         if self.is_dirac:
@@ -31,7 +35,8 @@ class VAE(nn.Module):
         return Posterior(mu, bound_log_sigma(raw.float()))
 
     def raw(self, z: Tensor) -> Tensor:
-        """Codes (B, d) to the decoder's output before the link (B, C, H, W)."""
+        """Codes (B, d) to the decoder's output before the link (B, C, H, W); without a code it gets zeros."""
+        z = z if self.has_code else 0 * z
         output: Tensor = self.decoder(z)
         return output.float()
 

@@ -1,9 +1,17 @@
 """The end of a run: its final record, assembled here for a run, for its resumption, and for `evaluate=`."""
 
+import dataclasses
+import os
+from pathlib import Path
 from typing import NamedTuple
 
+from vae.measure import watch
+from vae.measure.advice import Advice, advise
 from vae.measure.evaluation import Evaluation, Examination
+from vae.measure.story import explain
 from vae.measure.subject import Subject
+from vae.measure.watch import Rows, Trajectory
+from vae.output import commands
 from vae.output.record import Answer, Identity, RunRecord
 
 
@@ -14,15 +22,21 @@ class Conclusion(NamedTuple):
 
 def conclude(
     subject: Subject,
+    directory: Path,
     done: Evaluation | None,
     step: int,
     weight: float,
     final_weight: float,
+    trajectory: Trajectory,
+    rows: Rows,
     failure: str | None = None,
 ) -> Conclusion:
-    """What is said of a run after `step` steps, at KL weight `weight`. `done`: its last thorough evaluation, None where
-    it had none. A run that failed has the measures of its last evaluation, and why it failed."""
+    """What is said of the run in `directory` after `step` steps, at KL weight `weight`. `done`: its last thorough
+    evaluation, None where it had none; `trajectory` and `rows`: what was noticed and logged on the way. A run that
+    failed has the measures of its last evaluation, and why it failed."""
     config, model = subject.config, subject.model
+    highest = max(trajectory.max_kl_weight, weight)
+    trajectory = dataclasses.replace(trajectory, max_kl_weight=highest)
     identity = Identity(
         run_name=config.run_name,
         model=config.model.name,
@@ -36,14 +50,40 @@ def conclude(
         kl_weight=weight,
         final_kl_weight=final_weight,
     )
-    prediction = subject.prediction(weight)
+    record = RunRecord(identity, subject.prediction(highest), trajectory=trajectory, failure=failure)
     if done is None:
-        return Conclusion(RunRecord(identity, prediction, failure=failure), None)
-    verdict = subject.judge(done.measures, weight)
-    answer = Answer(verdict.name, verdict.cause, verdict.reason)
+        return Conclusion(record, None)
+    record = dataclasses.replace(record, split=done.measures)
     if failure is not None:
-        return Conclusion(RunRecord(identity, prediction, done.measures, answer, failure), None)
-    examination = subject.examine(done)
-    linear = subject.against_closed_form(weight)
-    record = RunRecord(identity, prediction, done.measures, answer, final=examination.measures, linear=linear)
-    return Conclusion(record, examination)
+        return Conclusion(record, None)
+    trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
+    examination = subject.examine(done, highest)
+    verdict = subject.judge(done.measures, examination.measures.gain, step, weight, trajectory)
+    record = dataclasses.replace(
+        record,
+        trajectory=trajectory,
+        final=examination.measures,
+        linear=subject.against_closed_form(weight),
+        null_reasons=examination.notes,
+    )
+    found = record.to_dict()
+    answer = Answer(
+        verdict=verdict.name,
+        cause=verdict.cause,
+        cause_rests_on=None if verdict.cause is None else "predicted",
+        reason=verdict.reason,
+        explanation=explain(config, found, verdict.name, verdict.reason, verdict.cause),
+        advice=[
+            {"why": item.why, "command": command(directory, item)}
+            for item in advise(config, found, verdict.name, verdict.cause)
+        ],
+    )
+    return Conclusion(dataclasses.replace(record, answer=answer), examination)
+
+
+def command(directory: Path, advice: Advice) -> str:
+    """The line that follows a piece of advice for the run in `directory`."""
+    if advice.resumes:
+        return commands.run([f"resume={os.path.relpath(directory)}", *advice.overrides])
+    own = commands.overrides(directory) or []
+    return commands.run([*commands.config_directory(directory), *commands.changed(own, advice.overrides)])

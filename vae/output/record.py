@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from vae.config.errors import InputError
 from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SplitMeasures, measures
+from vae.measure.verdict import VERDICTS
+from vae.measure.watch import Trajectory
 from vae.runtime import directory as names
 from vae.runtime import files
 
@@ -37,17 +39,18 @@ class Identity:
 
 @dataclass(frozen=True)
 class Answer:
-    verdict: str = key("alive, partly_collapsed, collapsed, decoder_ignores_code or deterministic")
+    verdict: str = key("one of " + ", ".join(VERDICTS))
     cause: str | None = key("of a collapse: objective or optimiser; null where it cannot be told, or nothing is wrong")
+    cause_rests_on: str | None = key("predicted: by the closed form; tested: by the twins of explain=; null: no cause")
     reason: str = key("a sentence with the measures and thresholds that decided")
+    explanation: str = key("what is said of the run at its end")
+    advice: list[dict[str, str]] = key("what may help: `why`, and a `command` that runs as it stands")
 
 
 @dataclass(frozen=True)
 class Course:
-    """How the training went."""
+    """What the training took."""
 
-    collapsed_at_step: int | None = key("step of the last collapse that was noticed, null: none", "steps")
-    recovered_at_step: int | None = key("step of the recovery from it, null: none", "steps")
     seconds: float = key("from the run's start to its end, of all its parts where it was resumed", "s")
     images_per_second: float = key("training images per second of training", "1/s")
     peak_memory_mib: float | None = key("the most memory held: of the GPU where one was used, else of the host", "MiB")
@@ -72,7 +75,9 @@ class RunRecord:
     failure: str | None = None  # why it ended early
     final: FinalMeasures | None = None
     linear: LinearMeasures | None = None
+    trajectory: Trajectory | None = None
     course: Course | None = None
+    null_reasons: tuple[str, ...] = ()  # why a measure is None
 
     def to_dict(self) -> dict[str, Any]:
         """Flat: the keys of result.json."""
@@ -81,14 +86,16 @@ class RunRecord:
             part = getattr(self, field.name)
             if dataclasses.is_dataclass(part) and not isinstance(part, type):
                 found |= dataclasses.asdict(part)
-            elif part is not None:
+            elif isinstance(part, str):
                 found[field.name] = part
+        if self.null_reasons:
+            found["null_reasons"] = "; ".join(self.null_reasons)
         return found
 
     def save(self, directory: Path, file: str = names.RESULT) -> None:
         """A number that is not finite becomes null, and `null_reasons` says what it was."""
         clean: dict[str, Any] = {}
-        reasons = []
+        reasons = list(self.null_reasons)
         for name, value in self.to_dict().items():
             if isinstance(value, float) and not math.isfinite(value):
                 reasons.append(f"{name} was {value}")
@@ -112,18 +119,23 @@ def read(directory: Path) -> dict[str, Any]:
     return record
 
 
+UNMEASURED = (Identity, Answer, Trajectory, Course)  # the parts of a record whose keys are no measures
+
+
 def table() -> str:
     """The keys of result.json that are no measures, as a table in Markdown: docs/measures.md."""
     rows = ["| key | unit | meaning |", "|---|---|---|"]
-    for part in (Identity, Answer, Course):
+    for part in UNMEASURED:
         rows += [f"| `{f.name}` | {f.metadata['unit']} | {f.metadata['meaning']} |" for f in dataclasses.fields(part)]
     rows.append("| `failure` | | why a run ended early; only where it did |")
-    rows.append("| `null_reasons` | | which numbers were not finite, and what they were; only where there are any |")
+    rows.append(
+        "| `null_reasons` | | why a measure is null, or which number was not finite; only where there are any |"
+    )
     return "\n".join(rows) + "\n"
 
 
 def known_keys() -> list[str]:
     """Every key that result.json may have."""
-    own = [field.name for part in (Identity, Answer, Course) for field in dataclasses.fields(part)]
+    own = [field.name for part in UNMEASURED for field in dataclasses.fields(part)]
     groups = (Prediction, SplitMeasures, FinalMeasures, LinearMeasures)
     return [*own, *(item.name for group in groups for item in measures(group)), "failure", "null_reasons"]

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from vae.config.schema import RunConfig
 from vae.measure import catalogue
 from vae.measure.evaluation import Evaluation
 from vae.measure.prediction import sentence
 from vae.measure.subject import Subject
-from vae.measure.verdict import Watch
+from vae.measure.watch import Rows, Trajectory, Watch
 from vae.output import plots
 from vae.output.conclusion import conclude
 from vae.output.events import check_written
@@ -37,6 +38,7 @@ class TrainingMeans(NamedTuple):
     """Means over a few training batches, in nats per image but for the MSE."""
 
     loss: float
+    reconstruction: float  # the loss less its KL term
     mse: float  # per pixel
     kl: list[float]  # of each latent dimension
 
@@ -110,15 +112,13 @@ class Recorder:
         self.tensorboard.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
         for component, eigenvalue in enumerate(subject.spectrum.eigenvalues[:SHOWN_EIGENVALUES].tolist(), start=1):
             self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
-        self.tensorboard.scalars(tagged(subject.prediction(self.final_weight)), 0)
-        optimum = subject.optimum(self.final_weight)
-        if optimum is not None:
-            self.tensorboard.scalars({"prediction/predicted_t": optimum.t}, 0)  # with the variance that it would fit
-        said = sentence(
-            optimum, subject.spectrum, config.objective.name, self.model.latent_dim, self.final_weight, rises
-        )
-        asks_for_collapse = optimum is not None and not optimum.kept
-        log.log(logging.WARNING if asks_for_collapse else logging.INFO, "%s", said)
+        predicted, optimum = subject.prediction(self.final_weight), subject.optimum(self.final_weight)
+        self.tensorboard.scalars(tagged(predicted), 0)
+        if predicted.predicted_kld:  # less than half of it would be a collapse
+            self.watch.low = min(self.watch.low, predicted.predicted_kld / 2)
+        said = sentence(predicted, optimum, config.objective.name, self.model.latent_dim, self.final_weight, rises)
+        collapses = predicted.predicted_active_units == 0
+        log.log(logging.WARNING if collapses else logging.INFO, "%s", said)
         if config.pictures.gif_every:
             self._add_frame(0, weight)
 
@@ -141,8 +141,8 @@ class Recorder:
             loss=means.loss, mse=means.mse, kld=sum(means.kl), kl_weight=weight, images_per_second=images / seconds
         )
         self.tensorboard.scalars(tagged(found), step)
-        self.history.add(step, weight, means.kl)
-        self._tell(self.watch.training(step, found.kld, weight), step)
+        self.history.add(step, weight, means.reconstruction, means.kl)
+        self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
         self.progress.update(step, {"mse": found.mse, "kl": found.kld, "kl_weight": weight})
 
     def _record_evaluation(self, step: int, weight: float, done: Evaluation) -> None:
@@ -153,7 +153,7 @@ class Recorder:
         self.tensorboard.picture("reconstructions", self.album.reconstructions(self.model), step)
         self.tensorboard.picture("prior_samples", self.album.prior_samples(self.model), step)
         self.tensorboard.picture("traversal", self.album.traversal(self.model, done.posterior), step)
-        self._tell(self.watch.evaluation(step, self.subject.judge(found, weight)), step)
+        self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
         self.progress.milestone(step, {"mse": found.mse, "kl": found.kld, "kl_weight": weight})
 
     def _add_frame(self, step: int, weight: float) -> None:
@@ -171,7 +171,17 @@ class Recorder:
             self.tensorboard.picture("kl_per_dimension", heatmap, step)
         if failure is None:
             log.info("%s  measuring what is measured once", config.run_name)
-        record, examination = conclude(self.subject, done, step, weight, self.final_weight, failure)
+        record, examination = conclude(
+            self.subject,
+            self.directory,
+            done,
+            step,
+            weight,
+            self.final_weight,
+            self.watch.found,
+            self.history.rows(),
+            failure,
+        )
         for part in (record.final, record.linear):
             if part is not None:
                 self.tensorboard.scalars(tagged(part), step)
@@ -179,8 +189,6 @@ class Recorder:
             self.tensorboard.histogram("collapse/dimension_gap", examination.dimension_gaps, step)
             self.tensorboard.histogram("collapse/sensitivity", examination.sensitivities, step)
         course = Course(
-            collapsed_at_step=self.watch.collapsed_at,
-            recovered_at_step=self.watch.recovered_at,
             seconds=self.clock.seconds,
             images_per_second=step * config.train.batch_size / self.clock.training_seconds,
             peak_memory_mib=peak_memory_mib(),
@@ -214,6 +222,17 @@ class Recorder:
         if event is not None:
             log.info("%s  %s", self.config.run_name, event)
             self.tensorboard.text("events", event, step)
+
+
+def remembered(saved: Any, config: RunConfig) -> tuple[Trajectory, Rows]:
+    """What the recorder of a checkpoint had noticed and logged of the training."""
+    watch, history = Watch(config.evaluation.thresholds), History(config.model.latent_dim)
+    with untrusted.restoring("recorder"):
+        state = RecorderState.of(saved)
+        history.load_state_dict(state.history)
+        untrusted.matches(state.watch, watch.state_dict(), "watch")
+        watch.load_state_dict(state.watch)
+    return watch.found, history.rows()
 
 
 def tagged(group: Any) -> dict[str, Any]:

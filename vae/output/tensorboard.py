@@ -34,7 +34,7 @@ LAYOUT = {
         ],
     },
 }
-COMPARED = ("mse", "kld", "elbo", "active_units", "mutual_information", "reconstruction_gap")  # in the HParams tab
+COMPARED = ("mse", "kld", "elbo", "active_units", "mutual_information", "swap_gap")  # in the HParams tab
 PLAIN = (bool, int, float, str)  # what it can show
 
 

@@ -26,7 +26,7 @@ def information(runs: Sequence[Run]) -> Figure | None:
     panels = [
         ("collapse/active_units", CATALOGUE["active_units"].title, "linear"),
         ("collapse/mutual_information", CATALOGUE["mutual_information"].title, "linear"),
-        ("collapse/reconstruction_gap", CATALOGUE["reconstruction_gap"].title, "linear"),
+        ("collapse/swap_gap", CATALOGUE["swap_gap"].title, "linear"),
     ]
     return _panels(runs, panels, (10, 3.4))
 

@@ -3,7 +3,6 @@
 import base64
 import io
 import logging
-import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from vae.measure.catalogue import CATALOGUE
-from vae.measure.verdict import DEAD, explain
+from vae.measure.verdict import DEAD
+from vae.output import commands
 from vae.report import over_time, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
@@ -31,7 +31,7 @@ COLUMNS = {
         for name in (
             "active_units",
             "mutual_information",
-            "reconstruction_gap",
+            "swap_gap",
             "predicted_active_units",
             "elbo",
         )
@@ -108,7 +108,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         images={run.name: {tag: data_url(png, "image/png") for tag, png in run.images.items()} for run in runs},
         films=films(runs),
         differences=differences(runs),
-        commands={run.name: command(run) for run in runs},
+        commands={run.name: commands.run(run.overrides) for run in runs},
         versions=sorted({str(run.record["versions"]) for run in runs if "versions" in run.record}),
         datasets=sorted({str(run.record["dataset"]) for run in runs if "dataset" in run.record}),
         problems=[run for run in runs if run.problem],
@@ -197,16 +197,7 @@ def explained(run: Run) -> str:
     """The verdict in words, or why there is none."""
     if "verdict" not in run.record:
         return run.problem or "no verdict"
-    try:
-        return explain(run.record)
-    except (LookupError, TypeError, ValueError, ArithmeticError):  # of another version, or a damaged one
-        return str(run.record.get("reason", run.record["verdict"]))
-
-
-def command(run: Run) -> str:
-    """What makes the run again."""
-    once = ["hydra.mode=RUN"] if any(item.startswith("sweep=") for item in run.overrides) else []
-    return shlex.join(["python", "run.py", *run.overrides, *once])
+    return str(run.record.get("explanation") or run.record.get("reason") or run.record["verdict"])
 
 
 def rendered(figure: Figure, kind: str) -> bytes:

@@ -6,11 +6,13 @@ CHECKPOINT = "checkpoint.pt"
 PREVIOUS_CHECKPOINT = "checkpoint.previous.pt"
 RESULT = "result.json"  # the final record; a run that has it is whole
 EVALUATION = "evaluation.json"  # the same, measured again by evaluate=
+EXPLANATION = "explanation.json"  # what explain= has found
 HISTORY = "history.npz"
 FILM = "training.gif"
 EVENTS = "events.out.tfevents.*"
 ERROR = "error.txt"  # of a sweep's job that failed
 CONFIG = ".hydra/config.yaml"  # the composed configuration
+HYDRA = ".hydra/hydra.yaml"  # how Hydra was called
 OVERRIDES = ".hydra/overrides.yaml"  # this call's; Hydra writes it last
 SWEEP = "multirun.yaml"  # in a sweep's directory: its own configuration
 REPORT = "report.html"

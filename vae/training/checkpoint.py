@@ -19,6 +19,7 @@ from torch import nn
 from vae.config.errors import InputError
 from vae.config.load import GROUPS, load_saved
 from vae.config.schema import CustomModel, CustomObjective, RunConfig
+from vae.measure.watch import Trajectory
 from vae.models import likelihood as likelihoods
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
@@ -29,7 +30,8 @@ from vae.runtime.terminal import printable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
+READABLE = range(4, FORMAT + 1)
 MAX_SIDE = 2**16  # pixels
 
 
@@ -144,12 +146,14 @@ def _read(path: Path, allow: Sequence[str], groups: Sequence[str]) -> Checkpoint
         reason = str(error).splitlines() or [type(error).__name__]
         raise InputError(f"{path}: not a readable checkpoint ({reason[0]})") from error
     found = content.get("format") if isinstance(content, dict) else content
-    if not isinstance(found, int) or found not in (4, FORMAT):
+    if not isinstance(found, int) or found not in READABLE:
         said = found if isinstance(found, int) else type(found).__name__
-        raise InputError(f"{path}: checkpoint format {said}; this version reads formats 4 and {FORMAT}")
+        raise InputError(f"{path}: checkpoint format {said}; this version reads formats {READABLE[0]} to {FORMAT}")
     try:
         untrusted.bounded(content, path.stat().st_size)
-        return _checked(_from_format_4(content) if found == 4 else content, allow, groups)
+        for older in range(found, FORMAT):
+            content = _NEWER[older](content)
+        return _checked(content, allow, groups)
     except (ValueError, InputError) as error:
         raise InputError(printable(f"{path}: {error}")) from error
 
@@ -238,6 +242,40 @@ def _from_format_4(content: dict[str, Any]) -> dict[str, Any]:
         }
         found["optimizer"] = {name: value for name, value in optimizer.items() if name != "count"} | steps
     return found
+
+
+def _from_format_5(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 5, whose watch knew fewer events, and whose history had no reconstruction term: what was
+    not saved is not known."""
+    found = dict(content)
+    recorder, schedule = found.get("recorder"), found.get("schedule")
+    if isinstance(recorder, dict):
+        recorder = dict(recorder)
+        watch, history = recorder.get("watch"), recorder.get("history")
+        if isinstance(watch, dict) and "collapsed_at" in watch:
+            same = {name: watch.get(name) for name in ("weight", "peak", "unused", "out")}
+            events = dataclasses.asdict(
+                Trajectory(collapsed_at_step=watch["collapsed_at"], recovered_at_step=watch.get("recovered_at"))
+            )
+            recorder["watch"] = same | {
+                "low": 0.1,
+                "high": watch.get("peak"),
+                **dict.fromkeys(("mse", "trough", "high_step", "peak_step", "trough_step"), 0),
+                **events,
+            }
+        if isinstance(history, dict) and "reconstruction" not in history:
+            steps, weights = history.get("step"), history.get("kl_weight")
+            if isinstance(steps, torch.Tensor):
+                recorder["history"] = history | {"reconstruction": torch.full_like(steps, torch.nan)}
+            if isinstance(weights, torch.Tensor) and weights.numel() and isinstance(recorder["watch"], dict):
+                recorder["watch"] = recorder["watch"] | {"max_kl_weight": float(weights.max())}
+        found["recorder"] = recorder
+    if isinstance(schedule, dict) and set(schedule) == {"smoothed", "latched_at"}:
+        found["schedule"] = schedule | {"lowest": None, "lowest_at": None}
+    return found
+
+
+_NEWER = {4: _from_format_4, 5: _from_format_5}
 
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:

@@ -57,7 +57,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
             recent.add(loss, reconstruction.loss, reconstruction.squared_error.mean() / likelihood.pixels, kl)
 
             if is_due(step, schedule.observe_every):
-                schedule.observe(step, recent.means(schedule.observe_every).mse)
+                schedule.observe(step, recent.means(schedule.observe_every).mse, setup.variance)
             due = due_after(step, config, interruption)
             if not any(due):
                 continue

@@ -65,5 +65,5 @@ class Recent:
 
 
 def _means(rows: Tensor) -> TrainingMeans:
-    loss, _, mse, *kl = rows.double().mean(0).tolist()
-    return TrainingMeans(loss, mse, kl)
+    loss, reconstruction, mse, *kl = rows.double().mean(0).tolist()
+    return TrainingMeans(loss, reconstruction, mse, kl)

@@ -28,8 +28,9 @@ class Schedule(ABC):
     def weight(self, step: int) -> float:
         """The KL weight at `step` (1, 2, ...), given what was observed before it: asked again, it answers the same."""
 
-    def observe(self, step: int, mse: float) -> None:  # noqa: B027  (most schedules want none)
-        """Learn the training MSE (per pixel), the mean over the last `observe_every` steps."""
+    def observe(self, step: int, mse: float, variance: float) -> None:  # noqa: B027  (most schedules want none)
+        """Learn the training MSE (per pixel), the mean over the last `observe_every` steps; `variance` of the training
+        data, per pixel, is what a constant image leaves."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values: numbers, None, truth values, strings, and lists and dicts of them."""
@@ -107,14 +108,20 @@ class Cyclical(Schedule):
 
 @build.register(schema.DelayedKL)
 class Delayed(Schedule):
-    """Weight 0 until the smoothed training MSE has once been at most `threshold`; from the step after, `rate`
-    more a step, up to the final weight. The latch, the smoothed MSE and where the rise began are its state."""
+    """Weight 0 until the smoothed training MSE has once been at most `threshold` (of the data's variance, or per
+    pixel), or for `patience` steps no longer fell by a hundredth; from the step after, `rate` more a step, up to the
+    final weight. The smoothed MSE, the lowest that counted, when that was and where the rise began are its state."""
+
+    PROGRESS = 0.01  # of the lowest MSE: a fall by less is none
 
     def __init__(self, config: schema.DelayedKL) -> None:
         super().__init__(config.weight)
-        self.threshold, self.rate, self.smoothing = config.threshold, config.rate, config.smoothing
+        self.threshold, self.is_relative = config.threshold, config.threshold_of == "variance"
+        self.patience, self.rate, self.smoothing = config.patience, config.rate, config.smoothing
         self.interval = self.observe_every = config.observe_every
         self.smoothed: float | None = None
+        self.lowest: float | None = None
+        self.lowest_at: int | None = None
         self.latched_at: int | None = None
 
     def weight(self, step: int) -> float:
@@ -122,20 +129,26 @@ class Delayed(Schedule):
             return 0.0
         return min(self.final, self.rate * (step - self.latched_at))
 
-    def observe(self, step: int, mse: float) -> None:
+    def observe(self, step: int, mse: float, variance: float) -> None:
         # `smoothing` is per step; an observation speaks for `observe_every` of them.
         memory = self.smoothing**self.interval
         self.smoothed = mse if self.smoothed is None else memory * self.smoothed + (1 - memory) * mse
-        if self.latched_at is None and self.smoothed <= self.threshold:
+        if self.lowest is None or self.lowest_at is None or self.smoothed < (1 - self.PROGRESS) * self.lowest:
+            self.lowest, self.lowest_at = self.smoothed, step
+        reached = self.smoothed <= self.threshold * (variance if self.is_relative else 1)
+        stalled = self.patience is not None and step - self.lowest_at >= self.patience
+        if self.latched_at is None and (reached or stalled):
             self.latched_at = step
             self.observe_every = 0  # it has seen what it waited for
 
     def state_dict(self) -> dict[str, Any]:
-        return {"smoothed": self.smoothed, "latched_at": self.latched_at}
+        names = ("smoothed", "lowest", "lowest_at", "latched_at")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.smoothed, self.latched_at = state["smoothed"], state["latched_at"]
+        for name, value in state.items():
+            setattr(self, name, value)
         self.observe_every = self.interval if self.latched_at is None else 0
 
 
@@ -157,8 +170,8 @@ class Own(Schedule):
     def weight(self, step: int) -> float:
         return _checked(self.schedule.weight(step), f"weight({step})")
 
-    def observe(self, step: int, mse: float) -> None:
-        self.schedule.observe(step, mse)
+    def observe(self, step: int, mse: float, variance: float) -> None:
+        self.schedule.observe(step, mse, variance)
 
     def state_dict(self) -> dict[str, Any]:
         return self.schedule.state_dict()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vae.config.errors import InputError
 from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
-from vae.data import readers
+from vae.data import readers, scale
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import training_batches
 from vae.measure.subject import Subject
@@ -38,6 +38,7 @@ class Setup:
     clock: Clock
     parts: Parts
     device: torch.device
+    variance: float  # of a pixel over the training images
 
     def batches(self, after: int) -> Iterator[tuple[int, Tensor]]:
         """The steps that follow step `after`, each with this process's images (B, C, H, W)."""
@@ -66,6 +67,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     device = choose_device(settings.device)
     with parallel.leader_first():
         data = readers.load(config.dataset).to(device)
+    variance = scale.check(data, f"dataset={config.dataset.name}")
     fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
     if saved is not None:  # here, since other data may have images of another shape
         fingerprint.load_state_dict(saved.parts["data"])
@@ -97,11 +99,14 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
         rehearse(config, data.train.shape, parts)
     return Setup(
         subject=Subject(config, model, likelihood, data),
-        network=parallel.replicated(model, unused=model.is_dirac or isinstance(config.model, CustomModel)),
+        network=parallel.replicated(
+            model, unused=config.model.posterior != "gaussian" or isinstance(config.model, CustomModel)
+        ),
         optimizer=optimizer,
         schedule=schedule,
         recent=recent,
         clock=clock,
         parts=parts,
         device=device,
+        variance=variance,
     )

@@ -1,0 +1,34 @@
+"""What the numbers of the images are like, before anything is made of them."""
+
+import torch
+
+from vae.config.errors import InputError
+from vae.data.split import Data, Split
+
+SAMPLED = 10_000  # images that are looked at, evenly over the split
+
+
+def check(data: Data, source: str) -> float:
+    """The variance of a pixel over the training images (of at most SAMPLED of them). Raises InputError, which names
+    `source`, for images that nothing can be learnt from or that are not on the scale that their type stands for."""
+    for name, split in (("training", data.train), ("test", data.test)):
+        if len(split) < 2:
+            raise InputError(f"{source}: {len(split)} {name} images; at least 2 are needed")
+    some = sample(data.train)
+    if not some.images.is_floating_point() and int(some.images.max()) == 1:
+        raise InputError(
+            f"{source}: the images are whole numbers of which the largest is 1, and would be read as 1/255; "
+            "multiply them by 255, or save them as floats"
+        )
+    variance = some.total_variance / some.images[0].numel()
+    if variance == 0:
+        raise InputError(f"{source}: all {len(data.train)} training images are the same; there is nothing to learn")
+    return variance
+
+
+def sample(split: Split) -> Split:
+    count = len(split)
+    if count <= SAMPLED:
+        chosen = slice(0, count)
+        return Split(split.stored(chosen), device=split.device)
+    return Split(split.stored(torch.arange(SAMPLED) * count // SAMPLED), device=split.device)

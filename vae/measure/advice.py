@@ -1,0 +1,136 @@
+"""What may help a run, as settings to change: each with its reason. No torch.
+
+tests/measure/test_advice.py follows each of them on a case of its kind and shows that it helped."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vae.config import schema
+from vae.measure.verdict import DEAD
+
+WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
+WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
+
+
+@dataclass(frozen=True)
+class Advice:
+    why: str
+    overrides: tuple[str, ...]  # to add to the run's own
+    resumes: bool = False  # the run itself goes on with them
+
+
+def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, cause: str | None) -> list[Advice]:
+    """For a run with this flat record, the most helpful first; nothing where nothing is wrong."""
+    if not_begun(record):
+        return [_begin(config, record)]
+    if verdict == "unfinished":
+        return [_longer(config, record)]
+    if verdict in DEAD or verdict == "partly_collapsed":
+        if cause == "objective":
+            return [_scale(config, record)]
+        return [_kinder(config)]
+    if verdict == "deterministic":
+        return [_with_kl(config)]
+    found = []
+    little = config.evaluation.thresholds.little_kld
+    predicted = record["predicted_kld"]
+    if predicted is not None and max(predicted, record["kld"]) < little and _has_scale(config):
+        found.append(_scale(config, record))
+    elif worse_than_linear(config, record):
+        found.append(Advice("a linear VAE does better on these data", ("model=linear_vae",)))
+    if wants_dimensions(record):
+        more = record["predicted_gain_wider"] / record["predicted_gain"] - 1
+        latent_dim = f"model.latent_dim={2 * config.model.latent_dim}"
+        found.append(Advice(f"with more dimensions a linear VAE would gain {more:.0%} more", (latent_dim,)))
+    return found
+
+
+def not_begun(record: Mapping[str, Any]) -> bool:
+    """Whether a schedule that should have reached a KL weight never gave it any."""
+    return bool(record["final_kl_weight"] > 0 and record["max_kl_weight"] == 0)
+
+
+def worse_than_linear(config: schema.RunConfig, record: Mapping[str, Any]) -> bool:
+    """Whether the loss has gained less over a constant image than a linear VAE would (Gaussian likelihoods only)."""
+    predicted, gain = record["predicted_gain"], record["gain"]
+    if predicted is None or gain is None or record["predicted_mse"] is None:
+        return False
+    if isinstance(config.model, schema.LinearModel):
+        return False
+    return gain < WORSE * predicted and predicted > config.evaluation.thresholds.little_kld
+
+
+def wants_dimensions(record: Mapping[str, Any]) -> bool:
+    """Whether a linear VAE with more latent dimensions would gain much more, and this run has used those it has."""
+    gain, more, kept = (record[f"predicted_{name}"] for name in ("gain", "gain_wider", "active_units"))
+    if gain is None or more is None or kept < record["latent_dim"]:
+        return False
+    return more > WIDER * gain and record["used_dimensions"] >= 0.9 * record["latent_dim"]
+
+
+def _has_scale(config: schema.RunConfig) -> bool:
+    return isinstance(config.objective, schema.SquaredError | schema.PixelMSE | schema.Gaussian)
+
+
+def _begin(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
+    left = 1 - record["explained_variance"]
+    if isinstance(config.anneal, schema.DelayedKL) and left < 0.9:
+        enough = math.ceil(110 * left) / 100
+        return Advice(
+            f"the KL term waits no longer than until {enough:.0%} of the variance are left",
+            ("anneal.threshold_of=variance", f"anneal.threshold={enough:g}"),
+        )
+    if isinstance(config.anneal, schema.DelayedKL):
+        return _gentler(config)
+    return _longer(config, record)
+
+
+def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
+    steps, train = max(3 * record["steps"], 1000), config.train
+    before, excess = record["loss_fall_before"], record["loss_excess"]
+    if before is not None and excess is not None and excess > max(before, 0) and train.lr < 1e-4:
+        return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
+    if train.lr_schedule == "cosine":
+        return Advice("train longer", (f"train.steps={steps}",))
+    return Advice("train longer", (f"train.steps={steps}",), resumes=True)
+
+
+def _scale(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
+    weight, edge = record["max_kl_weight"], record["predicted_collapse_weight"]
+    if weight > 1 and edge > 4:
+        return Advice(f"KL weight 1 is far below {edge:.3g}", ("anneal.weight=1",))
+    if _has_scale(config):
+        return Advice(
+            "the pixel variance is fitted to what is left, so that t falls with it", ("objective=optimal_gaussian",)
+        )
+    return Advice(
+        "a tenth of the KL weight at which the collapsed state is stable", (f"anneal.weight={edge / 10:.2g}",)
+    )
+
+
+def _kinder(config: schema.RunConfig) -> Advice:
+    if isinstance(config.anneal, schema.DelayedKL | schema.NoKL):
+        return _gentler(config)
+    return Advice("the KL term waits until the images are reconstructed", ("anneal=delayed",))
+
+
+def _gentler(config: schema.RunConfig) -> Advice:
+    momentum = min(config.train.momentum, 0.9)
+    return Advice(
+        "smaller steps, and a slow start",
+        (f"train.lr={config.train.lr / 4:.2g}", "train.warmup_steps=100", f"train.momentum={momentum:g}"),
+    )
+
+
+def _with_kl(config: schema.RunConfig) -> Advice:
+    if isinstance(config.model, schema.AutoencoderModel):
+        return Advice("a KL term makes codes from the prior mean something", ("model=conv_vae",))
+    if config.model.posterior == "dirac":
+        return Advice(
+            "a KL term makes codes from the prior mean something", ("model.posterior=gaussian", "anneal=constant")
+        )
+    if isinstance(config.anneal, schema.NoKL):
+        return Advice("a KL term makes codes from the prior mean something", ("anneal=constant",))
+    return Advice("with KL weight 1 codes from the prior mean something", ("anneal.weight=1",))

@@ -1,0 +1,132 @@
+"""What is said of a run at its end, from its flat record: what it is, on what evidence, why, what happened on the way.
+No torch. A sentence says what it rests on: measured, predicted (by the closed form) or tested (by twins)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vae.config import schema
+from vae.measure import advice
+from vae.measure.verdict import DEAD, number
+
+_WHAT = {
+    "alive": "The code is alive.",
+    "partly_collapsed": "The code is alive in part.",
+    "collapsed": "The posterior has collapsed: every code says the same, and so does every image made from the prior.",
+    "deterministic": "This is an autoencoder in effect.",
+    "decoder_ignores_code": "The decoder ignores the code, although the encoder writes one.",
+    "unfinished": "The run has not done its learning, so nothing is said of its code or of causes.",
+}
+
+
+def explain(
+    config: schema.RunConfig,
+    record: Mapping[str, Any],
+    verdict: str,
+    reason: str,
+    cause: str | None,
+    tested: str | None = None,
+) -> str:
+    """A few sentences on a finished run. `tested`: what its twins have shown, in place of what is predicted."""
+    said = [_WHAT[verdict], f"{reason[:1].upper()}{reason[1:]}."]
+    if advice.not_begun(record):
+        left = 1 - record["explained_variance"]
+        said.insert(
+            0,
+            f"The KL term never began: anneal={record['anneal']} gave it no weight in {record['steps']} steps, at "
+            f"whose end {left:.1%} of the variance were left.",
+        )
+    elif record["kl_weight"] < record["final_kl_weight"] and record["max_kl_weight"] < record["final_kl_weight"]:
+        said.append(f"The schedule has reached KL weight {record['kl_weight']:.3g} of {record['final_kl_weight']:.3g}.")
+    if verdict == "unfinished":
+        return " ".join(said)
+    if verdict == "deterministic":
+        said.append(
+            f"Mu runs from {record['mu_min']:.3g} to {record['mu_max']:.3g}, and codes from the prior need not be like "
+            "those that the decoder has seen."
+        )
+    said += [
+        sentence for sentence in (tested or _why(record, verdict, cause), _context(config, record, verdict)) if sentence
+    ]
+    said += _events(config, record, verdict)
+    return " ".join(said)
+
+
+def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
+    weight, edge, kld = record["max_kl_weight"], record["predicted_collapse_weight"], record["predicted_kld"]
+    if verdict in DEAD and weight == 0:
+        return "No KL term can have caused this, its weight was 0 throughout: the network itself is stuck."
+    if cause == "optimiser":
+        return (
+            f"Predicted: at KL weight {weight:.3g} {number(kld)} nats are to be had in "
+            f"{record['predicted_active_units']} dimensions, so the objective does not ask for this; the optimiser got "
+            "stuck."
+        )
+    if cause == "objective" and kld == 0:
+        when = (
+            ""
+            if record["kl_weight"] == weight
+            else f", which the schedule reached before it went back to {record['kl_weight']:.3g}"
+        )
+        return (
+            f"Predicted: at KL weight {weight:.3g}{when}, the collapsed state is stable (from {edge:.3g} on): no small "
+            "step away from it pays. Whether a better state lies far from it, only a test can tell."
+        )
+    if cause == "objective":
+        return (
+            f"Predicted: at KL weight {weight:.3g} the objective leaves no more than {number(kld)} nats to be had, in "
+            f"{record['predicted_active_units']} dimensions: its scale is what keeps the code small."
+        )
+    if verdict in DEAD:
+        return "There is no prediction for this objective: only a test can tell the cause."
+    return ""
+
+
+def _context(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) -> str:
+    """What the numbers are to be held against."""
+    if verdict in DEAD:
+        return ""
+    explained, pca = record["explained_variance"], record["pca_mse"]
+    dims = config.model.latent_dim
+    said = f"It explains {explained:.1%} of the variance (MSE {number(record['mse'])})"
+    said += f"; a PCA of {dims} dimensions, which pays no KL, has MSE {number(pca)}"
+    if advice.worse_than_linear(config, record):
+        said += (
+            f". That is worse than a linear VAE: its loss lies {number(record['gain'])} nats below that of a constant "
+            f"image, a linear one's would lie {number(record['predicted_gain'])} below"
+        )
+    elif record["max_kl_weight"] == 0 and record["mse"] > pca:
+        said += ": it is worse than the PCA"
+    train, constant, limits = record["train_elbo"], record["constant_elbo"], config.evaluation.thresholds
+    if constant is not None and train - constant > limits.little_kld:
+        lost, limit = (train - record["elbo"]) / (train - constant), limits.overfit
+        if lost > limit:
+            said += (
+                f". It overfits: of the {number(train - constant)} nats that training images gained over a constant "
+                f"image, test images lack {lost:.0%} (from {limit:.0%} on)"
+            )
+    return said + "."
+
+
+def _events(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) -> list[str]:
+    """Dip, collapse and recovery, in words that fit the verdict."""
+    said = []
+    began = record["kl_began_at_step"]
+    if isinstance(config.anneal, schema.DelayedKL) and began is not None:
+        said.append(f"The KL term began at step {began}.")
+    if record["dipped_at_step"] is not None:
+        back = ""
+        if record["collapsed_at_step"] is None:
+            back = f", and was back at {number(record['recovered_to_kld'])} by step {record['recovered_at_step']}"
+        said.append(
+            f"KL dipped from {number(record['dipped_from_kld'])} to {number(record['dipped_to_kld'])} nats at step "
+            f"{record['dipped_at_step']}{back}."
+        )
+    out, back_at = record["collapsed_at_step"], record["recovered_at_step"]
+    if out is None:
+        return said
+    fell = f"The code went out at step {out}, at KL weight {record['collapsed_at_weight']:.3g}"
+    if back_at is not None:
+        said.append(f"{fell}, and was back by step {back_at}, with a KL of {number(record['recovered_to_kld'])} nats.")
+    elif verdict in DEAD:
+        said.append(f"{fell} (KL before: {number(record['collapsed_from_kld'])} nats), and has stayed out.")
+    return said

@@ -1,0 +1,217 @@
+"""What happens during a training: when the KL term begins, dips, collapses and recoveries, told by one state machine
+that sees what is logged and what is evaluated; and whether the loss has stopped falling. No torch."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vae.config.schema import Thresholds
+
+LAST_PART = 1 / 3  # of a run, in which its loss should have stopped falling
+MIN_ROWS = 4  # of training measures in that part, for a line through them
+
+
+def key(meaning: str, unit: str = "", default: float | None = None) -> Any:
+    """A field of the final record that is no measure."""
+    return field(default=default, metadata={"meaning": meaning, "unit": unit})
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a training went through; None: it did not happen, or could not be told."""
+
+    max_kl_weight: float = key("the highest KL weight that was logged", default=0.0)
+    kl_began_at_step: int | None = key("first logged step with a KL weight above 0", "steps")
+    dipped_at_step: int | None = key("step of the lowest KL in the deepest dip: a fall at constant KL weight that "
+                                     "the KL made good by itself", "steps")  # fmt: skip
+    dipped_from_kld: float | None = key("KL from which it fell", "nats")
+    dipped_to_kld: float | None = key("KL to which it fell", "nats")
+    collapsed_at_step: int | None = key("step of the last collapse that was noticed", "steps")
+    collapsed_from_kld: float | None = key("highest KL before it, while the KL term had a weight", "nats")
+    collapsed_at_weight: float | None = key("KL weight at that step")
+    recovered_at_step: int | None = key("step at which KL was back after the last collapse or dip", "steps")
+    recovered_to_kld: float | None = key("KL at that step", "nats")
+    loss_fall: float | None = key("by how much the loss fell over the last third of the steps, a line through them",
+                                  "nats")  # fmt: skip
+    loss_fall_error: float | None = key("standard error of that", "nats")
+    loss_fall_before: float | None = key("by how much it fell from the first logged steps to the last", "nats")
+    loss_excess: float | None = key("by how much it ended above the loss of a constant image", "nats")
+
+    def unfinished(self, steps: int, limits: Thresholds) -> str | None:
+        """Why nothing can be said yet of a run of so many steps; None where it has done its learning, as far as can be
+        told."""
+        if steps < limits.unfinished_steps:
+            return f"{steps} steps are too few to judge by (from {limits.unfinished_steps} on)"
+        fall, before, error = self.loss_fall, self.loss_fall_before, self.loss_fall_error
+        if fall is None or before is None or error is None:
+            return None
+        if self.loss_excess is not None and self.loss_excess > max(before, 0):
+            return (
+                f"the loss is still {self.loss_excess:.3g} nats above that of a constant image, and has fallen by "
+                f"{before:.3g} so far"
+            )
+        if fall > 3 * error and fall > limits.unfinished_fall * before > 0:
+            return (
+                f"the loss is still falling: by {fall:.3g} ± {error:.2g} nats over the last third of the steps, "
+                f"{fall / before:.1%} of its whole fall (finished below {limits.unfinished_fall:.1%})"
+            )
+        return None
+
+
+@dataclass
+class Watch:
+    """Learns the measures of the training batches and of the evaluations, and says when something has happened.
+
+    - The code is *out* from when KL falls below `low` while the KL term has a weight, or an evaluation finds that the
+      decoder does not use it; it is back when an evaluation finds it used, or KL is at twice its lowest since then,
+      and at twice `low`, with no evaluation that says otherwise.
+    - A *dip* is a fall of KL, at a constant KL weight, below `dip_fraction` of the highest it was at that weight, from
+      which it comes back to twice its lowest without having been out. It is known when it is over: a KL that starts
+      too high and settles, or that a rising weight pushes down, does not come back, and nothing has happened."""
+
+    limits: Thresholds
+    low: float = math.nan  # nats; at first `collapsed_kld`
+    weight: float | None = None
+    mse: float = 0.0  # of the last training batches
+    high: float = 0.0  # highest KL with a KL weight, since the start or the last recovery
+    high_step: int = 0
+    peak: float = 0.0  # highest KL since the weight last changed, or since the last event
+    peak_step: int = 0
+    trough: float = 0.0  # lowest KL since the peak
+    trough_step: int = 0
+    unused: bool = False  # says the last evaluation
+    out: bool = False
+    found: Trajectory = field(default_factory=Trajectory)
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.low):
+            self.low = self.limits.collapsed_kld
+
+    def training(self, step: int, mse: float, kld: float, weight: float) -> str | None:
+        """Learn the means of the last training batches; a sentence when something has happened."""
+        before, self.mse = self.mse, mse
+        began = weight > 0 and self.weight == 0 and self.found.kl_began_at_step is None
+        if weight > 0 and self.found.kl_began_at_step is None:
+            self._note(kl_began_at_step=step)
+        self._note(max_kl_weight=max(self.found.max_kl_weight, weight))
+        if weight != self.weight:
+            self.weight = weight
+            self._start_over(step, kld)
+        if kld > self.peak:
+            self._start_over(step, kld)
+        if kld < self.trough:
+            self.trough, self.trough_step = kld, step
+        if began:
+            return f"step {step}: the KL term has begun; the training MSE was {before:.4g}"
+        if weight == 0:
+            return None
+        if not self.out and kld > self.high:
+            self.high, self.high_step = kld, step
+        if not self.out and kld < self.low:
+            return self._collapse(step, weight, self._fell(step, kld))
+        back = kld >= 2 * max(self.trough, self.low)
+        if self.out and back and not self.unused:
+            return self._recover(step, kld)
+        if not self.out and back and self.trough < self.limits.dip_fraction * self.peak:
+            return self._dip(step, kld)
+        return None
+
+    def evaluation(self, step: int, used: bool, kld: float) -> str | None:
+        """Learn whether the decoder uses the code."""
+        self.unused = not used
+        if used:
+            self.low = min(self.low, kld / 2)  # so much KL is a live code
+            return self._recover(step, kld) if self.out else None
+        if self.out:
+            return None
+        return self._collapse(step, self.weight or 0.0, f"the decoder does not use it, at a KL of {kld:.3g} nats")
+
+    def _fell(self, step: int, kld: float) -> str:
+        if self.high_step == step:
+            return f"KL is {kld:.2g} nats from the start"
+        return f"KL fell from {self.high:.3g} nats (step {self.high_step}) to {kld:.2g}"
+
+    def _start_over(self, step: int, kld: float) -> None:
+        self.peak, self.peak_step = kld, step
+        self.trough, self.trough_step = kld, step
+
+    def _collapse(self, step: int, weight: float, how: str) -> str:
+        self.out = True
+        self._note(
+            collapsed_at_step=step,
+            collapsed_from_kld=self.high,
+            collapsed_at_weight=weight,
+            recovered_at_step=None,
+            recovered_to_kld=None,
+        )
+        return f"step {step}: the code is out ({how})"
+
+    def _recover(self, step: int, kld: float) -> str:
+        self.out = False
+        self.high, self.high_step = kld, step
+        self._start_over(step, kld)
+        self._note(recovered_at_step=step, recovered_to_kld=kld)
+        return f"step {step}: the code is alive again (KL {kld:.3g} nats)"
+
+    def _dip(self, step: int, kld: float) -> str:
+        fall = f"from {self.peak:.3g} nats (step {self.peak_step}) to {self.trough:.2g} (step {self.trough_step})"
+        deepest = self.found.dipped_to_kld
+        if deepest is None or self.trough < deepest:
+            self._note(
+                dipped_at_step=self.trough_step,
+                dipped_from_kld=self.peak,
+                dipped_to_kld=self.trough,
+                recovered_at_step=step,
+                recovered_to_kld=kld,
+            )
+        self._start_over(step, kld)
+        return f"step {step}: KL is back at {kld:.3g} nats after a dip {fall}"
+
+    def _note(self, **changes: Any) -> None:
+        self.found = dataclasses.replace(self.found, **changes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers, truth values and None, flat."""
+        names = [item.name for item in dataclasses.fields(self) if item.name not in ("limits", "found")]
+        return {name: getattr(self, name) for name in names} | dataclasses.asdict(self.found)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        events = {item.name for item in dataclasses.fields(Trajectory)}
+        self.found = Trajectory(**{name: value for name, value in state.items() if name in events})
+        for name in state.keys() - events:
+            setattr(self, name, state[name])
+
+
+def settled(trajectory: Trajectory, rows: "Rows", steps: int, weight: float, constant_loss: float | None) -> Trajectory:
+    """`trajectory` with what says whether a run of so many steps has done its learning at this KL weight.
+    `constant_loss`: what is minimised, for an image that is the same for all codes; None: not known."""
+    step, loss = np.asarray(rows.step, float), np.asarray(rows.reconstruction)
+    if weight > 0:  # the KL of a point is infinite
+        loss = loss + weight * np.asarray(rows.kld)
+    last = step > (1 - LAST_PART) * steps
+    if last.sum() < MIN_ROWS or not np.isfinite(loss).all():
+        return trajectory
+    x, y = step[last] - step[last].mean(), loss[last]
+    slope = (x * y).sum() / (x * x).sum()
+    residuals = y - y.mean() - slope * x
+    error = math.sqrt((residuals**2).sum() / (len(x) - 2) / (x * x).sum())
+    end, span = float(y.mean() + slope * x[-1]), LAST_PART * steps
+    return dataclasses.replace(
+        trajectory,
+        loss_fall=float(-slope * span),
+        loss_fall_error=error * span,
+        loss_fall_before=float(loss[0]) - end,
+        loss_excess=None if constant_loss is None else end - constant_loss,
+    )
+
+
+class Rows(NamedTuple):
+    """What was logged of a training, a row every `train.log_every` steps; nats per image."""
+
+    step: Sequence[int]
+    reconstruction: Sequence[float]  # the loss less its KL term
+    kld: Sequence[float]

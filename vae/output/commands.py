@@ -1,0 +1,45 @@
+"""Command lines that make a run, or one like it. No torch."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from vae.runtime import directory as names
+from vae.runtime import files
+
+
+def overrides(directory: Path) -> list[str] | None:
+    """What a run was called with; None where its directory does not say."""
+    try:
+        found = files.read_yaml(directory / names.OVERRIDES)
+    except (OSError, ValueError):
+        return None
+    return [str(item) for item in found] if isinstance(found, list) else None
+
+
+def config_directory(directory: Path) -> list[str]:
+    """--config-dir, where a run had one."""
+    try:
+        sources = files.read_yaml(directory / names.HYDRA)["hydra"]["runtime"]["config_sources"]
+        paths = [str(source["path"]) for source in sources if source["provider"] == "command-line"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return [argument for path in paths for argument in ("--config-dir", os.path.relpath(path))]
+
+
+def run(arguments: Sequence[str]) -> str:
+    """The line that a user types. One job of a sweep runs alone."""
+    once = ["hydra.mode=RUN"] if any(item.startswith("sweep=") for item in arguments) else []
+    return shlex.join(["python", "run.py", *arguments, *once])
+
+
+def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
+    """A run's overrides with others in their place: an option of a group takes its values along."""
+    replaced = [item.partition("=")[0].lstrip("+") for item in new]
+
+    def stays(item: str) -> bool:
+        key = item.partition("=")[0].lstrip("+~")
+        return not any(key == other or key.startswith(other + ".") for other in replaced)
+
+    return [*filter(stays, own), *new]
