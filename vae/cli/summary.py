@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 
 from vae.measure.catalogue import CATALOGUE
+from vae.output import commands
 from vae.output.record import RunRecord
 
 SHOWN = ("mse", "kld", "elbo")
@@ -29,6 +30,6 @@ def summary(record: RunRecord, directory: Path) -> str:
             kept, kl, sse, elbo = (found[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo"))
             lines.append(f"{label:<20}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
     answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
-    for advice in found["advice"]:
-        answer += ["", f"To try: {advice['why']}.", f"  {advice['command']}"]
+    for why, command in commands.advised(found, directory):
+        answer += ["", f"To try: {why}.", f"  {command}"]
     return "\n".join([f"{found['run_name']} finished after {found['steps']} steps", *lines, "", *answer])

@@ -2,11 +2,25 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vae.runtime import directory as names
 from vae.runtime import files
+
+PLACE = "DIR"  # in a record, where a command names the run's own directory: the record may be moved with it
+
+
+def advised(record: Mapping[str, Any], directory: Path) -> list[tuple[str, str]]:
+    """Each piece of advice in the record of the run in `directory`: why, and the command."""
+    here = f"resume={os.path.relpath(directory)}"
+    found = record.get("advice")
+    return [
+        (str(item["why"]), str(item["command"]).replace(f"resume={PLACE}", shlex.quote(here)))
+        for item in (found if isinstance(found, list) else [])
+        if isinstance(item, dict) and {"why", "command"} <= item.keys()
+    ]
 
 
 def overrides(directory: Path) -> list[str] | None:

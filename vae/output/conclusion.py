@@ -1,7 +1,6 @@
 """The end of a run: its final record, assembled here for a run, for its resumption, and for `evaluate=`."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,8 +81,8 @@ def conclude(
 
 
 def command(directory: Path, advice: Advice) -> str:
-    """The line that follows a piece of advice for the run in `directory`."""
+    """The line that follows a piece of advice for the run in `directory`, whose own place it leaves open."""
     if advice.resumes:
-        return commands.run([f"resume={os.path.relpath(directory)}", *advice.overrides])
+        return commands.run([f"resume={commands.PLACE}", *advice.overrides])
     own = commands.overrides(directory) or []
     return commands.run([*commands.config_directory(directory), *commands.changed(own, advice.overrides)])
