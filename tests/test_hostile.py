@@ -1,5 +1,6 @@
 """Files and settings that are made to do harm are refused in one line that names them."""
 
+import dataclasses
 import io
 import itertools
 import math
@@ -20,6 +21,7 @@ from torch import Tensor
 import vae
 from vae.config.errors import InputError
 from vae.data import readers
+from vae.measure.watch import Trajectory
 from vae.output.recorder import Recorder
 from vae.report import page, runs
 from vae.runtime import directory as names
@@ -92,7 +94,8 @@ WRONG: dict[str, Any] = {
     "a sparse tensor": torch.zeros(2, 2).to_sparse(),
     "a tensor that holds less than it says": torch.zeros(1).expand(10**9),
 }
-OPTIONAL = ("smoothed", "latched_at", "weight", "collapsed_at", "recovered_at")  # a number or None
+EVENTS = [field.name for field in dataclasses.fields(Trajectory) if field.default is None]
+OPTIONAL = ("smoothed", "lowest", "lowest_at", "latched_at", "weight", *EVENTS)  # a number or None
 
 
 def places(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -161,6 +164,7 @@ def picture(mode: str) -> Tensor:
         ("recorder.film.frames", [picture("1")], "film: a frame of mode 1"),
         ("recorder.film.frames", [picture("LA")], "film: a frame of mode LA"),
         ("recorder.history.step", torch.tensor([2.0, 1e300], dtype=torch.float64), "history.step: 1e+300"),
+        ("recorder.history.reconstruction", torch.tensor([2.0, 1e300], dtype=torch.float64), "reconstruction that is"),
         ("recorder.history.kl_weight", torch.tensor([0.0, 1e308], dtype=torch.float64), "history.kl_weight: 1e+308"),
         ("clock.training_seconds", -1e308, "clock.training_seconds: -1e+308"),
         ("clock.training_seconds", 2**52, "clock.training_seconds: 4503599627370496"),
@@ -236,7 +240,7 @@ def test_values_nested_without_end(content: dict[str, Any], tmp_path: Path) -> N
         ("model", None, "model: is NoneType"),
         ("model", {}, "is missing"),
         ("config", {"model": 3}, "model.kind=3: must be one of"),
-        ("format", 3, "checkpoint format 3; this version reads formats 4 and 5"),
+        ("format", 3, "checkpoint format 3; this version reads formats 4 to 6"),
         ("format", torch.zeros(4, 4), "checkpoint format Tensor"),
         ("recorder", {"written": {"../../x": 1}}, "recorder"),
         ("extra", 1, "extra does not belong there"),
@@ -266,7 +270,11 @@ def test_states_of_other_parts(digits: list[str], program: Program, tmp_path: Pa
     directory = tmp_path / "mine"
     saved = saved_by(directory)
     for part, state, says in (
-        ("schedule", {"smoothed": "x", "latched_at": None}, "schedule.smoothed: is str"),
+        (
+            "schedule",
+            {"smoothed": "x", "lowest": None, "lowest_at": None, "latched_at": None},
+            "schedule.smoothed: is str",
+        ),
         ("optimizer", {"step.0": torch.zeros(())}, "optimizer: mean.0 is missing"),
         ("recent", {"rows": torch.zeros(1, 1), "count": 1}, "rows is (1, 1)"),
         ("data", {"train": {}, "test": {}}, "data: train.images is missing"),

@@ -1,13 +1,16 @@
 import dataclasses
+import math
 
 import pytest
 import torch
 from conftest import composed
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from torch.distributions import Independent, Normal
 
 from vae.data.split import Data, Split
-from vae.measure.catalogue import SplitMeasures
+from vae.measure import spectrum
+from vae.measure.catalogue import FinalMeasures, SplitMeasures
 from vae.measure.evaluation import evaluate, examine
 from vae.models import likelihood as likelihoods
 from vae.models import links
@@ -103,7 +106,8 @@ def test_a_quick_evaluation_differs_in_the_sampled_measures_alone(
     thorough = dataclasses.asdict(evaluate(vae, likelihood, split, settings, 0).measures)
     quick = dataclasses.asdict(evaluate(vae, likelihood, split, settings, 0, thorough=False).measures)
     differ = {name for name in thorough if thorough[name] != quick[name]}
-    assert differ == {"mutual_information", "marginal_kl", "reconstruction_gap", "reconstruction_gap_prior"}
+    sampled = {"mutual_information", "marginal_kl", "reconstruction_gap", "reconstruction_gap_prior"}
+    assert differ == sampled | {"swap_gap", "swap_gap_error"}
 
 
 def test_a_collapsed_encoder_has_nothing_to_swap(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
@@ -119,34 +123,88 @@ def test_a_collapsed_encoder_has_nothing_to_swap(setting: tuple[VAE, likelihoods
     assert measures.reconstruction_gap_prior == pytest.approx(0, abs=1e-6)
 
 
+def examined(
+    vae: VAE, likelihood: likelihoods.Likelihood, data: Data, *overrides: str, weight: float = 1.0
+) -> FinalMeasures:
+    settings = composed("evaluation.probe_images=20", *overrides).evaluation
+    done = evaluate(vae, likelihood, data.test, settings, seed=0)
+    given = spectrum.measure(data.train, 16)
+    return examine(vae, likelihood, data, given, done, settings, weight, seed=0).measures
+
+
 def test_examination(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
     vae, likelihood, split = setting
     labels = torch.arange(50) % 2
     data = Data(Split(split.images, labels), Split(split.images, labels))
-    settings = composed("evaluation.probe_images=20", "evaluation.iw_samples=50").evaluation
-    done = evaluate(vae, likelihood, split, settings, seed=0)
-    found = examine(vae, likelihood, data, done, settings, seed=0)
-    again = examine(vae, likelihood, data, done, settings, seed=0)
-    assert found.measures == again.measures  # nothing differs from call to call
-    assert found.dimension_gaps.shape == found.sensitivities.shape == (3,)
-    assert found.measures.iwae_bound is not None
-    assert found.measures.iwae_elbo is not None
-    assert found.measures.iwae_bound > found.measures.iwae_elbo  # tighter
-    unlabelled = examine(vae, likelihood, Data(split, split), done, settings, seed=0)
-    assert unlabelled.measures.probe_accuracy is None
+    found = examined(vae, likelihood, data, "evaluation.iw_samples=50")
+    assert found == examined(vae, likelihood, data, "evaluation.iw_samples=50")  # nothing differs from call to call
+    assert found.iwae_bound is not None
+    assert found.iwae_elbo is not None
+    assert found.iwae_bound > found.iwae_elbo  # tighter
+    assert found.probe_majority == 0.5
+    assert examined(vae, likelihood, Data(split, split)).probe_accuracy is None
+
+
+def test_bernoulli_is_a_density_of_images_that_are_0_or_1(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, _, split = setting
     bernoulli = likelihoods.build(composed("objective=bernoulli").objective, None, (1, 4, 4))
-    assert examine(vae, bernoulli, data, done, settings, seed=0).measures.iwae_bound is None
+    assert examined(vae, bernoulli, Data(split, split)).iwae_bound is None
+    binary = Split((split.images > 0.5).float())
+    assert examined(vae, bernoulli, Data(binary, binary)).iwae_bound is not None
+
+
+def test_context_against_scikit_learn_and_torch(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """PCA's squared error on other images, the density of a constant image, the variance that is explained."""
+    vae, likelihood, split = setting
+    data = Data(Split(split.images[:30]), Split(split.images[30:]))
+    found = examined(vae, likelihood, data)
+    train, test = (part.images.flatten(1).double().numpy() for part in (data.train, data.test))
+    pca = PCA(3).fit(train)
+    assert found.pca_mse == pytest.approx(((pca.inverse_transform(pca.transform(test)) - test) ** 2).mean(), rel=1e-5)
+    constant = Independent(Normal(data.train.images.mean(0), 0.3**0.5), 3).log_prob(data.test.images).mean()
+    assert found.constant_elbo == pytest.approx(float(constant), rel=1e-5)
+    measures = evaluate(vae, likelihood, data.test, composed().evaluation, seed=0).measures
+    assert measures.explained_variance == pytest.approx(1 - measures.mse / test.var(0).mean())
+
+
+def test_the_gain_is_that_of_training_images(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    data = Data(split, Split(torch.rand(50, 1, 4, 4)))
+    one, three = examined(vae, likelihood, data), examined(vae, likelihood, data, weight=3.0)
+    kld = float(vae.encode(split.images).kl().sum(1).mean())
+    assert one.gain is not None
+    assert three.gain == pytest.approx(one.gain - 2 * kld, rel=1e-5)
+    constant = Independent(Normal(split.images.mean(0), 0.3**0.5), 3).log_prob(split.images).mean()
+    assert one.gain == pytest.approx(one.train_elbo - float(constant), rel=1e-5)
+
+
+def test_what_stands_at_its_ceiling_is_not_said(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """Codes of 50 images that do not overlap: the mutual information is log 50, and what is made of it an artefact."""
+    vae, likelihood, split = setting
+    narrow = VAE(composed("model=mlp_vae", "model.latent_dim=3").model, links.identity, (1, 4, 4))
+    for name, parameter in narrow.requires_grad_(False).named_parameters():
+        if "encoder" in name and "log_sigma" in name:
+            parameter.fill_(-50.0 if "bias" in name else 0.0)
+    done = evaluate(narrow, likelihood, split, composed().evaluation, seed=0)
+    assert done.measures.mutual_information == pytest.approx(math.log(50), abs=0.01)
+    assert done.measures.marginal_kl is None
+    given = spectrum.measure(split, 16)
+    found = examine(narrow, likelihood, Data(split, split), given, done, composed().evaluation, 1.0, seed=0)
+    assert found.measures.total_correlation is None
+    assert any("at its ceiling" in note for note in found.notes)
 
 
 def test_the_probe_s_accuracy_is_scikit_learn_s(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
-    """Labels that a linear classifier can read off mu in part: the accuracy is that of one fitted here."""
+    """Labels that a linear classifier can read off z in part: near that of one fitted to other draws here."""
     vae, likelihood, split = setting
-    labels = (split.images.flatten(1).sum(1) > split.images.flatten(1).sum(1).median()).long()
-    data = Data(Split(split.images, labels), Split(split.images, labels))
-    settings = composed("evaluation.probe_images=20", "evaluation.iw_samples=2").evaluation
-    done = evaluate(vae, likelihood, data.test, settings, seed=0)
-    mu = done.posterior.mu.double().numpy()
-    fitted = LogisticRegression(max_iter=200).fit((mu - mu.mean(0)) / mu.std(0), labels)
-    expected = float((fitted.predict((mu - mu.mean(0)) / mu.std(0)) == labels.numpy()).mean())
-    assert 0.5 < expected < 1  # neither chance nor trivial
-    assert examine(vae, likelihood, data, done, settings, seed=0).measures.probe_accuracy == pytest.approx(expected)
+    images = torch.rand(2000, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    labels = (images.flatten(1).sum(1) > images.flatten(1).sum(1).median()).long()
+    data = Data(Split(images[:1000], labels[:1000]), Split(images[1000:], labels[1000:]))
+    posterior = vae.encode(images)
+    z = posterior.sample(torch.randn(2000, 3, generator=torch.Generator().manual_seed(2))).double().numpy()
+    fitted = LogisticRegression(max_iter=200).fit(z[:1000], labels[:1000])
+    expected = float((fitted.predict(z[1000:]) == labels[1000:].numpy()).mean())
+    mu = posterior.mu.double().numpy()
+    of_mu = LogisticRegression(max_iter=200).fit(mu[:1000], labels[:1000]).score(mu[1000:], labels[1000:])
+    assert 0.5 < expected < of_mu  # samples tell less than their means
+    assert examined(vae, likelihood, data).probe_accuracy == pytest.approx(expected, abs=0.05)

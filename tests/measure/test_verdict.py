@@ -4,151 +4,183 @@ from typing import Any
 import pytest
 from conftest import composed
 
-from vae.measure.verdict import Evidence, Verdict, Watch, explain, judge
+from vae.measure.catalogue import Prediction, SplitMeasures, measures
+from vae.measure.verdict import Evidence, Verdict, is_used, judge, number
+from vae.measure.watch import Trajectory
 
 LIMITS = composed().evaluation.thresholds
+
+
+def split(**values: Any) -> SplitMeasures:
+    """A live code, with these values in the place of its own."""
+    alive = {item.name: 1.0 for item in measures(SplitMeasures)} | {
+        "kld": 10.0,
+        "active_units": 20,
+        "swap_gap": 15.0,
+        "swap_gap_error": 0.2,
+        "sigma_ratio": 0.8,
+        "active_spread": 1.0,
+    }
+    return SplitMeasures(**(alive | values))  # type: ignore[arg-type]
+
+
+def predicted(kept: int | None, kld: float | None, gain: float | None) -> Prediction:
+    return Prediction(
+        effective_t=0.5,
+        largest_eigenvalue=5.0,
+        predicted_active_units=kept,
+        predicted_kld=kld,
+        predicted_gain=gain,
+        predicted_collapse_weight=10.0,
+    )
+
+
 ALIVE = Evidence(
-    kld=10,
-    sse=20,
-    reconstruction_gap=15,
-    active_units=20,
+    measured=split(),
     latent_dim=32,
-    active_sigma=0.4,
-    active_spread=1.0,
-    predicted=23,
+    posterior="gaussian",
+    weight=1.0,
+    predicted=predicted(23, 10.3, 15.0),
+    gain=16.0,
+    steps=1000,
+    trajectory=Trajectory(max_kl_weight=1.0),
 )
+NOTHING = predicted(0, 0.0, 0.0)
+UNKNOWN = predicted(None, None, None)
+DEAD = {"kld": 0.001, "swap_gap": 0.01, "swap_gap_error": 0.02, "active_units": 0}
 
 
-def verdict(**changes: Any) -> Verdict:
-    return judge(dataclasses.replace(ALIVE, **changes), LIMITS)
+def verdict(changes: dict[str, Any] | None = None, **measured: Any) -> Verdict:
+    """Of the live code, with other measures and other evidence."""
+    return judge(dataclasses.replace(ALIVE, measured=split(**measured), **(changes or {})), LIMITS)
 
 
 def test_alive() -> None:
     found = verdict()
     assert (found.name, found.cause) == ("alive", None)
     assert "20 of 32" in found.reason
+    assert "15 ± 0.2 nats" in found.reason
+    assert "10.3 predicted" in found.reason
 
 
-@pytest.mark.parametrize(("predicted", "cause"), [(23, "optimiser"), (0, "objective"), (None, None)])
-def test_collapsed_and_its_cause(predicted: int | None, cause: str | None) -> None:
-    found = verdict(kld=0.001, sse=50, reconstruction_gap=0.01, active_units=0, active_sigma=1, predicted=predicted)
+def test_used_is_more_than_noise_and_more_than_a_threshold() -> None:
+    assert is_used(split(swap_gap=0.2, swap_gap_error=0.05), 1.0, LIMITS)
+    assert not is_used(split(swap_gap=0.2, swap_gap_error=0.1), 1.0, LIMITS)  # two standard errors
+    assert not is_used(split(swap_gap=0.05, swap_gap_error=0.001), 1.0, LIMITS)  # certain, and next to nothing
+
+
+def test_what_is_used_does_not_depend_on_the_scale_of_the_objective() -> None:
+    """A loss with KL weight w and pixel variance s is, but for a factor w, the one with weight 1 and variance w s: the
+    gap is then 1 / w times as large."""
+    for weight in (0.001, 1.0, 20.0):
+        assert is_used(split(swap_gap=0.2 * weight, swap_gap_error=0.01 * weight), weight, LIMITS)
+        assert not is_used(split(swap_gap=0.05 * weight, swap_gap_error=0.01 * weight), weight, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "cause"),
+    [
+        (ALIVE.predicted, "optimiser"),
+        (NOTHING, "objective"),
+        (predicted(3, 0.34, 0.1), "objective"),  # its scale: next to nothing is to be had
+        (UNKNOWN, None),
+    ],
+)
+def test_collapsed_and_its_cause(prediction: Prediction, cause: str | None) -> None:
+    found = verdict({"predicted": prediction}, **DEAD)
     assert (found.name, found.cause) == ("collapsed", cause)
+
+
+def test_a_kl_that_is_as_predicted_is_never_stuck() -> None:
+    assert verdict({"predicted": predicted(1, 1.2, 0.3)}, **DEAD | {"kld": 1.1}).cause == "objective"
+    assert verdict({"predicted": predicted(1, 1.2, 0.3)}, **DEAD).cause == "optimiser"
+
+
+def test_a_dead_code_that_nothing_pulled_down_is_the_optimiser_s() -> None:
+    assert verdict({"trajectory": Trajectory(), "weight": 0.0, "predicted": UNKNOWN}, **DEAD).cause == "optimiser"
 
 
 def test_kl_alone_is_no_verdict() -> None:
     """KL 77, sigma small, no active unit: a dead network. And KL 30 with active units that nobody reads."""
-    assert (
-        verdict(kld=77, sse=52, reconstruction_gap=0.0, active_units=0, active_sigma=0.01).name
-        == "decoder_ignores_code"
-    )
-    assert verdict(kld=30, sse=52, reconstruction_gap=0.1, active_units=32).name == "decoder_ignores_code"
+    assert verdict(**DEAD | {"kld": 77}).name == "decoder_ignores_code"
+    assert verdict(kld=30, swap_gap=0.01).name == "decoder_ignores_code"
 
 
-def test_deterministic() -> None:
-    assert verdict(kld=400, active_sigma=0.02, active_spread=30, predicted=None).name == "deterministic"
+def test_deterministic_is_what_never_had_a_kl_term() -> None:
+    """Whatever sigma is, and however well its codes happen to fit the prior."""
+    never = {"trajectory": Trajectory(max_kl_weight=0.0), "weight": 0.0, "predicted": UNKNOWN}
+    for values in ({"sigma_ratio": 0.001, "active_spread": 0.3}, {"sigma_ratio": 0.25, "active_spread": 1.0}):
+        assert verdict(never, kld=235, **values).name == "deterministic"
+    assert verdict({"posterior": "dirac"}).name == "deterministic"
+
+
+def test_deterministic_is_a_point_far_from_the_prior() -> None:
+    assert verdict(kld=400, sigma_ratio=0.02, active_spread=30).name == "deterministic"
+    assert verdict(kld=400, sigma_ratio=0.5, active_spread=30).name == "alive"  # one dimension is no point
 
 
 def test_small_sigma_is_healthy_where_codes_fit_the_prior() -> None:
     """The exact optimum for a small pixel variance has small sigma, and q(z) = p(z) all the same."""
-    assert verdict(kld=60, active_sigma=0.02, active_spread=1.0).name == "alive"
+    assert verdict(kld=60, sigma_ratio=0.02, active_spread=1.0).name == "alive"
+    assert verdict(kld=60, sigma_ratio=0.02, active_spread=0.3).name == "alive"
 
 
-def test_partly_collapsed_is_held_against_what_can_be_expected() -> None:
-    assert verdict(active_units=5).name == "partly_collapsed"  # of 23
-    assert verdict(active_units=5, predicted=12).name == "alive"
-    assert verdict(active_units=7, predicted=None).name == "partly_collapsed"  # of 32
-    assert "5 of 32" in verdict(active_units=5).reason
+def test_partly_collapsed_is_held_against_what_can_be_had() -> None:
+    found = verdict({"gain": 5.0}, kld=2.0)
+    assert (found.name, found.cause) == ("partly_collapsed", "optimiser")
+    assert "below 25% of the 10.3 predicted" in found.reason
+    assert "below 50% of the 15 predicted" in found.reason
+    assert verdict({"gain": 5.0}, kld=3.0).name == "alive"
+    assert verdict({"gain": 14.0}, kld=2.0).name == "alive"  # few factors, packed well: as much gained for less KL
+    assert verdict({"gain": 5.0}, kld=2.0, active_units=1).name == "partly_collapsed"  # not by counting dimensions
+    assert verdict({"predicted": UNKNOWN}, kld=2.0).name == "alive"
+
+
+def test_unfinished_names_no_cause() -> None:
+    falling = Trajectory(1.0, loss_fall=5.0, loss_fall_error=0.1, loss_fall_before=20.0, loss_excess=0.1)
+    for measured in ({}, DEAD):
+        found = verdict({"trajectory": falling}, **measured)
+        assert (found.name, found.cause) == ("unfinished", None)
+    assert "25.0% of its whole fall (finished below 10.0%)" in found.reason
+    assert verdict({"steps": 20}).name == "unfinished"
+    assert "from 100 on" in verdict({"steps": 20}).reason
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"loss_fall": 1.0, "loss_fall_error": 0.1, "loss_fall_before": 20.0, "loss_excess": -5.0},  # 5 %
+        {"loss_fall": 5.0, "loss_fall_error": 2.0, "loss_fall_before": 20.0, "loss_excess": -5.0},  # noise
+        {"loss_fall": -5.0, "loss_fall_error": 0.1, "loss_fall_before": 20.0, "loss_excess": 3.0},
+        {},  # not known
+    ],
+)
+def test_finished(values: dict[str, float]) -> None:
+    assert verdict({"trajectory": Trajectory(1.0, **values)}).name == "alive"  # type: ignore[arg-type]
+
+
+def test_a_loss_that_has_hardly_moved_is_unfinished() -> None:
+    far = Trajectory(1.0, loss_fall=0.1, loss_fall_error=0.2, loss_fall_before=1.0, loss_excess=50.0)
+    assert "50 nats above that of a constant image" in verdict({"trajectory": far}, **DEAD).reason
+
+
+def test_without_a_code_there_is_nothing_to_judge() -> None:
+    assert verdict({"posterior": "none"}, **DEAD).cause is None
 
 
 def test_thresholds_are_said() -> None:
-    assert "used from 1.0%" in verdict(kld=0.001, reconstruction_gap=0).reason
-    assert "below 0.1" in verdict(kld=0.001, reconstruction_gap=0).reason
-    assert "below 0.1" in verdict(active_sigma=0.02, active_spread=30).reason
+    assert "used from 0.1 on" in verdict(**DEAD | {"swap_gap_error": 0.001}).reason
+    assert "less than three standard errors" in verdict(**DEAD | {"swap_gap_error": 0.1}).reason
+    narrow = verdict(sigma_ratio=0.02, active_spread=30).reason
+    assert "a point below 0.1" in narrow
+    assert "from 2 on" in narrow
 
 
-def test_a_perfect_reconstruction_is_no_division_by_zero() -> None:
-    assert verdict(sse=0.0).name == "alive"
-
-
-def watch(*klds: float, weight: float = 1.0) -> tuple[Watch, list[str | None]]:
-    seen = Watch(LIMITS)
-    return seen, [seen.training(10 * (i + 1), kld, weight) for i, kld in enumerate(klds)]
-
-
-def test_collapse_for_good() -> None:
-    seen, events = watch(0.5, 0.05, 0.001, 0.001)
-    assert (seen.collapsed_at, seen.recovered_at) == (20, None)
-    assert [event is not None for event in events] == [False, True, False, False]
-
-
-def test_a_dip_and_its_recovery() -> None:
-    seen, _ = watch(7.5, 4.3, 1.9, 1.3, 1.7, 3.0, 4.7, 5.2, 6.0)
-    assert (seen.collapsed_at, seen.recovered_at) == (30, 60)
-
-
-def test_recovery_is_measured_from_the_lowest_point() -> None:
-    """A code that settles below its first peak is alive all the same."""
-    seen, _ = watch(14.0, 2.0, 5.0, 9.0, 9.0)
-    assert (seen.collapsed_at, seen.recovered_at) == (20, 30)
-
-
-def test_a_fall_that_the_weight_causes_is_no_collapse() -> None:
-    seen = Watch(LIMITS)
-    for step, (kld, weight) in enumerate([(160, 0.1), (60, 0.3), (20, 0.7), (11, 1.0), (10.5, 1.0)], start=1):
-        assert seen.training(step, kld, weight) is None
-
-
-def test_an_autoencoder_has_no_kl_to_watch() -> None:
-    _, events = watch(0.05, 0.01, 40, 1, weight=0.0)
-    assert events == [None] * 4
-
-
-def test_an_evaluation_notices_a_decoder_that_stops_reading() -> None:
-    seen, _ = watch(10.0)
-    dead = verdict(kld=77, reconstruction_gap=0)
-    assert "decoder_ignores_code" in (seen.evaluation(50, dead) or "")
-    assert seen.training(60, 77, 1.0) is None
-    assert seen.evaluation(100, verdict()) is not None
-    assert (seen.collapsed_at, seen.recovered_at) == (50, 100)
-
-
-def test_the_watch_goes_on_from_its_state() -> None:
-    first, _ = watch(7.5, 1.0)
-    second = Watch(LIMITS)
-    second.load_state_dict(first.state_dict())
-    assert second == first
-
-
-RECORD = {
-    "mu_min": -9.0,
-    "mu_max": 8.0,
-    "effective_t": 0.5,
-    "largest_eigenvalue": 5.15,
-    "kl_weight": 1.0,
-    "predicted_active_units": 23,
-    "predicted_collapse_weight": 10.3,
-    "collapsed_at_step": None,
-    "recovered_at_step": None,
-}
-
-
-def explained(found: Verdict, **changes: Any) -> str:
-    return explain(RECORD | {"verdict": found.name, "reason": found.reason, "cause": found.cause} | changes)
-
-
-def test_the_explanation_names_cause_and_cure() -> None:
-    dead = {"kld": 0.001, "reconstruction_gap": 0.0}
-    stuck = explained(verdict(**dead), collapsed_at_step=40)
-    assert "optimiser got stuck" in stuck
-    assert "anneal=delayed" in stuck
-    assert "step 40 and is so still" in stuck
-    asked = explained(verdict(**dead, predicted=0), effective_t=392.0, predicted_collapse_weight=0.0131)
-    assert "objective asks for this" in asked
-    assert "below KL weight 0.0131" in asked
-    assert "closed form does not cover" in explained(verdict(**dead, predicted=None), predicted_active_units=None)
-    assert "autoencoder" in explained(verdict(active_sigma=0.01, active_spread=30))
-    assert "No KL term can have caused this" in explained(verdict(**dead, predicted=None), kl_weight=0.0)
-    assert "reached KL weight 0.5 of 1." in explained(verdict(), kl_weight=0.5, final_kl_weight=1.0)
-    assert "alive again by step 80" in explained(verdict(), collapsed_at_step=30, recovered_at_step=80)
-    for text in (stuck, asked):
-        assert 3 <= text.count(". ") + 1 <= 6
+def test_numbers_near_zero_can_be_told_from_zero() -> None:
+    assert [number(value) for value in (0, 3e-7, 0.00123, 12.345, float("inf"))] == [
+        "0",
+        "3e-07",
+        "0.00123",
+        "12.3",
+        "inf",
+    ]

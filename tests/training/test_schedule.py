@@ -52,19 +52,21 @@ def test_cyclical_takes_the_run_s_length() -> None:
     assert config.steps == 777  # type: ignore[attr-defined]
 
 
+VARIANCE = 0.05
+PER_PIXEL = ["anneal=delayed", "anneal.threshold_of=mse", "anneal.threshold=0.02", "anneal.patience=null"]
+
+
 def run_delayed(schedule: Schedule, mses: list[float], start: int = 0) -> list[float]:
     seen = []
     for step, mse in enumerate(mses, start=start + 1):
         seen.append(schedule.weight(step))
         if schedule.observe_every and step % schedule.observe_every == 0:
-            schedule.observe(step, mse)
+            schedule.observe(step, mse, VARIANCE)
     return seen
 
 
 def test_delayed_waits_latches_and_rises_by_its_rate() -> None:
-    schedule = build(
-        "anneal=delayed", "anneal.threshold=0.02", "anneal.rate=0.4", "anneal.smoothing=0.5", "anneal.observe_every=1"
-    )
+    schedule = build(*PER_PIXEL, "anneal.rate=0.4", "anneal.smoothing=0.5", "anneal.observe_every=1")
     # Smoothed: .04, .03, .02 -> latched at step 3; what comes later does not unlatch it.
     seen = run_delayed(schedule, [0.04, 0.02, 0.01, 0.9, 0.9, 0.9, 0.9])
     assert seen == pytest.approx([0, 0, 0, 0.4, 0.8, 1.0, 1.0])
@@ -72,8 +74,8 @@ def test_delayed_waits_latches_and_rises_by_its_rate() -> None:
 
 
 def test_delayed_smooths_over_steps_however_often_it_looks() -> None:
-    each = build("anneal=delayed", "anneal.observe_every=1", "anneal.smoothing=0.9")
-    seldom = build("anneal=delayed", "anneal.observe_every=5", "anneal.smoothing=0.9")
+    each = build(*PER_PIXEL, "anneal.observe_every=1", "anneal.smoothing=0.9")
+    seldom = build(*PER_PIXEL, "anneal.observe_every=5", "anneal.smoothing=0.9")
     mses = [0.1] * 10 + [0.05] * 10
     run_delayed(each, mses)
     run_delayed(seldom, mses)
@@ -82,7 +84,7 @@ def test_delayed_smooths_over_steps_however_often_it_looks() -> None:
 
 def test_delayed_goes_on_from_its_state() -> None:
     mses = [0.03, 0.025, 0.021, 0.015, 0.012, 0.01, 0.01, 0.01]
-    overrides = ["anneal=delayed", "anneal.observe_every=1", "anneal.smoothing=0.5", "anneal.rate=0.1"]
+    overrides = [*PER_PIXEL, "anneal.observe_every=1", "anneal.smoothing=0.5", "anneal.rate=0.1"]
     through = run_delayed(build(*overrides), mses)
     for cut in range(len(mses)):
         first = build(*overrides)
@@ -91,6 +93,26 @@ def test_delayed_goes_on_from_its_state() -> None:
         second.load_state_dict(first.state_dict())
         assert head + run_delayed(second, mses[cut:], start=cut) == through
     assert through[-1] > 0
+
+
+def test_delayed_waits_for_a_fraction_of_the_variance() -> None:
+    """The same in images of any scale."""
+    for scale in (1.0, 0.01, 300.0):
+        schedule = build("anneal=delayed", "anneal.smoothing=0", "anneal.observe_every=1")
+        for step, left in enumerate([1.0, 0.5, 0.31, 0.3, 0.6], start=1):
+            schedule.observe(step, left * VARIANCE * scale, VARIANCE * scale)
+        assert schedule.state_dict()["latched_at"] == 4
+
+
+def test_delayed_waits_no_longer_than_there_is_progress() -> None:
+    schedule = build(
+        "anneal=delayed", "anneal.patience=30", "anneal.smoothing=0", "anneal.observe_every=10", "anneal.rate=0.1"
+    )
+    for step, mse in zip(range(10, 80, 10), [0.05, 0.045, 0.0448, 0.0449, 0.0447, 0.03, 0.02], strict=True):
+        assert schedule.weight(step) == (0 if step <= 50 else 1)
+        if schedule.observe_every:
+            schedule.observe(step, mse, VARIANCE)  # 0.045 at step 20 counts; no later one is lower by a hundredth
+    assert schedule.state_dict()["latched_at"] == 50
 
 
 @pytest.mark.parametrize("kind", ["no_kl", "constant", "linear", "sigmoid", "cyclical"])

@@ -39,11 +39,10 @@ from vae.measure.subject import Subject
 from vae.measure.verdict import DEAD, number
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
-from vae.output import commands
 from vae.output import record as records
 from vae.output.conclusion import command
+from vae.runtime import commands, files
 from vae.runtime import directory as names
-from vae.runtime import files
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
 from vae.runtime.terminal import Progress, show

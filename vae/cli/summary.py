@@ -5,8 +5,8 @@ import textwrap
 from pathlib import Path
 
 from vae.measure.catalogue import CATALOGUE
-from vae.output import commands
 from vae.output.record import RunRecord
+from vae.runtime import commands
 
 SHOWN = ("mse", "kld", "elbo")
 WIDTH = 100

@@ -136,7 +136,7 @@ def sigma_ratio(posterior: Posterior, active: Tensor) -> float:
     of two images overlap there. Infinite where mu does not vary."""
     sigma = posterior.log_sigma.double().exp().mean(0)
     spread = posterior.mu.double().std(0, correction=0)
-    return float((sigma / spread).nan_to_num(nan=torch.inf)[active.to(sigma.device)].max())
+    return float(torch.where(spread > 0, sigma / spread, torch.inf)[active.to(sigma.device)].max())
 
 
 def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

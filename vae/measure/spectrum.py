@@ -29,7 +29,7 @@ class Spectrum:
     by its number in it first."""
 
     eigenvalues: Tensor  # (k,), float64, descending
-    components: Tensor  # (n, k), float32: unit vectors in the space of the scaled pixels
+    components: Tensor  # (n, <= k), float32: unit vectors in the space of the scaled pixels
     mean: Tensor  # (n,), float64, of the pixels as they are
     total: float  # the sum of all `pixels` eigenvalues: the variance of an image
     pixels: int  # n
@@ -60,9 +60,9 @@ class LinearOptimum:
 
 
 def measure(split: Split, count: int, scale: Tensor | None = None) -> Spectrum:
-    """The `count` largest eigenvalues of the images, each pixel multiplied by its number in `scale` (n,) first. Exact
-    up to EXACT pixels or images; beyond, by a block Krylov method (Musco and Musco 2015, arXiv 1504.05477, algorithm
-    2), a few passes over all images in float32."""
+    """The `count` largest eigenvalues (or more) of the images, each pixel multiplied by its number in `scale` (n,)
+    first. Exact up to EXACT pixels or images; beyond, by a block Krylov method (Musco and Musco 2015, arXiv 1504.05477,
+    algorithm 2), a few passes over all images in float32."""
     pixels = split.images[0].numel()
     maximum = max(2, MAX_VALUES // pixels)
     if len(split) > maximum:
@@ -112,7 +112,7 @@ def _of_covariance(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
     for rows in data.chunks(torch.float64 if data.count <= DOUBLE_IMAGES else torch.float32):
         covariance += (rows.T @ rows).double() / data.count
     eigenvalues, vectors = torch.linalg.eigh(covariance)
-    return eigenvalues.flip(0)[:count], vectors.flip(1)[:, :count], float(covariance.trace())
+    return eigenvalues.flip(0), vectors.flip(1)[:, :count], float(covariance.trace())
 
 
 def _of_products(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:

@@ -122,7 +122,8 @@ class OptimalGaussian(FixedGaussian):
 
     def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
         error = self.squared_error(images, raw)
-        variance = parallel.mean(error.mean() / self.pixels).clamp(min=self.FLOOR)
+        variance = error.mean() / self.pixels
+        variance = (parallel.mean(variance) if self.training else variance).clamp(min=self.FLOOR)
         if self.training:
             self.total.lerp_(variance.detach(), 1 - self.smoothing)
             self.mass.lerp_(torch.ones_like(self.mass), 1 - self.smoothing)

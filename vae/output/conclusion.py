@@ -10,8 +10,8 @@ from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.story import explain
 from vae.measure.subject import Subject
 from vae.measure.watch import Rows, Trajectory
-from vae.output import commands
 from vae.output.record import Answer, Identity, RunRecord
+from vae.runtime import commands
 
 
 class Conclusion(NamedTuple):

@@ -53,8 +53,11 @@ class History:
         kl = state["kl"]
         if (kl.abs() > torch.finfo(torch.float32).max).logical_and(kl.isfinite()).any():  # history.npz is float32
             raise ValueError("history: a KL that is out of range")
+        reconstruction = state["reconstruction"]  # NaN where it is not known
+        if (reconstruction.abs() > torch.finfo(torch.float32).max).any():
+            raise ValueError("history: a reconstruction that is out of range")
         self.steps = [int(step) for step in _checked(state["step"], "step")]
-        self.reconstruction = state["reconstruction"].tolist()
+        self.reconstruction = reconstruction.tolist()
         self.weights, self.kl = _checked(state["kl_weight"], "kl_weight"), state["kl"].tolist()
 
     def save(self, directory: Path) -> Picture | None:

@@ -16,12 +16,11 @@ from matplotlib.figure import Figure
 
 from vae.measure.catalogue import CATALOGUE
 from vae.measure.verdict import DEAD
-from vae.output import commands
 from vae.report import over_time, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
+from vae.runtime import commands, files
 from vae.runtime import directory as names
-from vae.runtime import files
 
 COLUMNS = {
     **{name: CATALOGUE[name].title for name in ("mse", "kld")},
