@@ -118,9 +118,9 @@ def test_a_traceback_is_there_for_those_who_want_it(wanted: str, tmp_path: Path)
 def test_a_finished_run_is_measured_again(digits: list[str], program: Program, tmp_path: Path) -> None:
     assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
     before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
-    status, out, err = program("evaluate=mine", "evaluation.iw_samples=3", "evaluation.thresholds.used_nats=0.9")
+    status, out, err = program("evaluate=mine", "evaluation.iw_samples=3", "evaluation.thresholds.unfinished_steps=9")
     assert status == 0, err
-    assert "used from 90.0%" in out
+    assert "4 steps are too few to judge by (from 9 on)" in " ".join(out.split())
     after = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     new = tmp_path / "mine" / "evaluation.json"
     measured = json.loads(after.pop(new))

@@ -180,7 +180,7 @@ def test_the_gain_is_that_of_training_images(setting: tuple[VAE, likelihoods.Lik
 
 def test_what_stands_at_its_ceiling_is_not_said(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
     """Codes of 50 images that do not overlap: the mutual information is log 50, and what is made of it an artefact."""
-    vae, likelihood, split = setting
+    _, likelihood, split = setting
     narrow = VAE(composed("model=mlp_vae", "model.latent_dim=3").model, links.identity, (1, 4, 4))
     for name, parameter in narrow.requires_grad_(False).named_parameters():
         if "encoder" in name and "log_sigma" in name:
@@ -196,7 +196,7 @@ def test_what_stands_at_its_ceiling_is_not_said(setting: tuple[VAE, likelihoods.
 
 def test_the_probe_s_accuracy_is_scikit_learn_s(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
     """Labels that a linear classifier can read off z in part: near that of one fitted to other draws here."""
-    vae, likelihood, split = setting
+    vae, likelihood, _ = setting
     images = torch.rand(2000, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     labels = (images.flatten(1).sum(1) > images.flatten(1).sum(1).median()).long()
     data = Data(Split(images[:1000], labels[:1000]), Split(images[1000:], labels[1000:]))

@@ -173,7 +173,7 @@ def test_thresholds_are_said() -> None:
     assert "less than three standard errors" in verdict(**DEAD | {"swap_gap_error": 0.1}).reason
     narrow = verdict(sigma_ratio=0.02, active_spread=30).reason
     assert "a point below 0.1" in narrow
-    assert "from 2 on" in narrow
+    assert "from 10 on" in narrow
 
 
 def test_numbers_near_zero_can_be_told_from_zero() -> None:

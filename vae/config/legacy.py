@@ -25,7 +25,8 @@ THRESHOLDS = {
     "unfinished_steps": 100,
     "unfinished_fall": 0.1,
     "overfit": 0.2,
-}  # that verdicts have had since
+    "prior_misfit": 10.0,
+}  # that verdicts have had since, or that mean something else since
 
 
 def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +44,6 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
         found["anneal"] = anneal | {"threshold_of": "mse", "patience": None}
     thresholds = evaluation.get("thresholds") if isinstance(evaluation, dict) else None
     if isinstance(evaluation, dict) and isinstance(thresholds, dict) and "used_gap" in thresholds:
-        kept = {name: value for name, value in thresholds.items() if name != "used_gap"}
-        found["evaluation"] = evaluation | {"thresholds": THRESHOLDS | kept}
+        kept = {name: value for name, value in thresholds.items() if name not in ("used_gap", *THRESHOLDS)}
+        found["evaluation"] = evaluation | {"thresholds": kept | THRESHOLDS}
     return found

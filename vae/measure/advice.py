@@ -77,7 +77,7 @@ def _has_scale(config: schema.RunConfig) -> bool:
 def _begin(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
     left = 1 - record["explained_variance"]
     if isinstance(config.anneal, schema.DelayedKL) and left < 0.9:
-        enough = math.ceil(110 * left) / 100
+        enough = min(0.9, math.ceil(200 * left) / 100)  # twice: the smoothed MSE of training lags behind
         return Advice(
             f"the KL term waits no longer than until {enough:.0%} of the variance are left",
             ("anneal.threshold_of=variance", f"anneal.threshold={enough:g}"),
