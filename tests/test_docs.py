@@ -1,12 +1,14 @@
 """What the documentation says is held against what it speaks of."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, options
+from conftest import ROOT, composed, options
 
 from vae.measure import catalogue
+from vae.measure.verdict import VERDICTS
 from vae.output import record
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,3 +67,12 @@ def test_the_readme_maps_every_room() -> None:
     text = (ROOT / "README.md").read_text()
     rooms = {path.name for path in (ROOT / "vae").iterdir() if (path / "__init__.py").exists()}
     assert {room for room in rooms if f"  {room}/" not in text} == set()
+
+
+def test_every_threshold_and_verdict_is_explained() -> None:
+    text = (ROOT / "docs" / "verdicts.md").read_text()
+    for name, value in dataclasses.asdict(composed().evaluation.thresholds).items():
+        assert f"| `{name}` | {value} |" in text
+    for verdict in VERDICTS:
+        assert f"| `{verdict}` |" in text
+        assert verdict in (ROOT / "docs" / "figures" / "verdicts.svg").read_text()

@@ -42,11 +42,11 @@ def ask(program: Program, tmp_path: Path) -> Ask:
 
 @pytest.fixture
 def follow(program: Program, tmp_path: Path) -> Ask:
-    """Run the first command that a run was advised, word for word: the record of what it gave."""
+    """Run a command that a run was advised, word for word: the record of what it gave."""
 
-    def call(name: str) -> dict[str, Any]:
+    def call(name: str, which: int = 0) -> dict[str, Any]:
         directory = tmp_path / name
-        (_, command), *_ = commands.advised(json.loads((directory / names.RESULT).read_text()), directory)
+        _, command = commands.advised(json.loads((directory / names.RESULT).read_text()), directory)[which]
         python, script, *arguments = shlex.split(command)
         assert (python, script) == ("python", "run.py")
         resumes = any(argument.startswith("resume=") for argument in arguments)

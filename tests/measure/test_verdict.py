@@ -127,7 +127,7 @@ def test_small_sigma_is_healthy_where_codes_fit_the_prior() -> None:
 
 def test_partly_collapsed_is_held_against_what_can_be_had() -> None:
     found = verdict({"gain": 5.0}, kld=2.0)
-    assert (found.name, found.cause) == ("partly_collapsed", "optimiser")
+    assert (found.name, found.cause) == ("partly_collapsed", None)  # the network may be the reason
     assert "below 25% of the 10.3 predicted" in found.reason
     assert "below 50% of the 15 predicted" in found.reason
     assert verdict({"gain": 5.0}, kld=3.0).name == "alive"

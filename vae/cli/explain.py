@@ -172,7 +172,7 @@ class _Laboratory:
             said = (f"The code is {record['verdict']}, so no cause is sought.", bits, f"{inferred}.")
             return Explanation(None, said, look_at, evidence)
         difference = paired(own.at(self.weight) - kind.losses.at(self.weight))
-        cause = _cause(kind, difference, gain, self.config.evaluation.thresholds)
+        cause = _cause(str(record["verdict"]), kind, difference, gain, self.config.evaluation.thresholds)
         evidence |= {
             "kind_start": self._relative(kind),
             "kind_start_verdict": kind.verdict,
@@ -194,7 +194,7 @@ class _Laboratory:
         )
         twin = f"A twin with {kind.what}, at the same KL weight {self.weight:.3g} at its end, is {kind.verdict}"
         if cause is None:
-            return f"Tested, and not told: {twin[0].lower()}{twin[1:]}, with a loss of {compared}; raise explain.steps."
+            return f"Tested, and not told: {twin[0].lower()}{twin[1:]}, with a loss of {compared}."
         return f"Tested: the {cause}. {twin}, with a loss of {compared}."
 
     def _kind_start(self) -> Twin:
@@ -336,12 +336,15 @@ class _Laboratory:
         return inference.inference_gap(model, likelihood, self.data.test.batch(some), self.weight, config.seed)
 
 
-def _cause(kind: Twin, difference: Paired, gain: Paired | None, limits: schema.Thresholds) -> str | None:
+def _cause(verdict: str, kind: Twin, difference: Paired, gain: Paired | None, limits: schema.Thresholds) -> str | None:
+    """Why the code of a run with this verdict is dead, or partly so."""
     if kind.verdict == "unfinished":
         return None
     is_lower = difference.mean > 3 * difference.error
     if kind.verdict not in DEAD and is_lower:
         return "optimiser"
+    if verdict not in DEAD:  # something keeps the code small, in the twin as well: the network may
+        return None
     if gain is not None and gain.mean > 3 * gain.error and gain.mean > limits.little_kld:
         return "decoder"
     return "objective"

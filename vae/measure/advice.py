@@ -10,6 +10,7 @@ from typing import Any
 from vae.config import schema
 from vae.measure.verdict import DEAD
 
+FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
 WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
 
@@ -27,19 +28,18 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
         return [_begin(config, record)]
     if verdict == "unfinished":
         return [_longer(config, record)]
-    if verdict in DEAD or verdict == "partly_collapsed":
-        if cause == "objective":
-            return [_scale(config, record)]
-        return [_kinder(config)]
+    if verdict in DEAD:
+        return [_scale(config, record) if cause == "objective" else _kinder(config)]
     if verdict == "deterministic":
         return [_with_kl(config)]
-    found = []
+    found = [_kinder(config)] if verdict == "partly_collapsed" else []
+    dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
     predicted = record["predicted_kld"]
     if predicted is not None and max(predicted, record["kld"]) < little and _has_scale(config):
         found.append(_scale(config, record))
     elif worse_than_linear(config, record):
-        found.append(Advice("a linear VAE does better on these data", ("model=linear_vae",)))
+        found.append(Advice("a linear VAE does better on these data", ("model=linear_vae", dimensions)))
     if wants_dimensions(record):
         more = record["predicted_gain_wider"] / record["predicted_gain"] - 1
         latent_dim = f"model.latent_dim={2 * config.model.latent_dim}"
@@ -99,21 +99,25 @@ def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
 
 def _scale(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
     weight, edge = record["max_kl_weight"], record["predicted_collapse_weight"]
-    if weight > 1 and edge > 4:
-        return Advice(f"KL weight 1 is far below {edge:.3g}", ("anneal.weight=1",))
-    if _has_scale(config):
-        return Advice(
-            "the pixel variance is fitted to what is left, so that t falls with it", ("objective=optimal_gaussian",)
-        )
-    return Advice(
-        "a tenth of the KL weight at which the collapsed state is stable", (f"anneal.weight={edge / 10:.2g}",)
-    )
+    why, overrides = [], []
+    if weight > 1 and hasattr(config.anneal, "weight"):
+        why.append("KL weight 1 is the ELBO")
+        overrides.append("anneal.weight=1")
+    if _has_scale(config) and edge < FAR * min(weight, 1):
+        why.append("the pixel variance is fitted to what is left, so that t falls with it")
+        overrides.append("objective=optimal_gaussian")
+    if not overrides:
+        why.append("a tenth of the KL weight from which on the collapsed state is stable")
+        overrides.append(f"anneal.weight={edge / 10:.2g}")
+    return Advice("; ".join(why), tuple(overrides))
 
 
 def _kinder(config: schema.RunConfig) -> Advice:
     if isinstance(config.anneal, schema.DelayedKL | schema.NoKL):
         return _gentler(config)
-    return Advice("the KL term waits until the images are reconstructed", ("anneal=delayed",))
+    weight = getattr(config.anneal, "weight", 1)
+    overrides = ("anneal=delayed", *([f"anneal.weight={weight:g}"] if weight != 1 else []))
+    return Advice("the KL term waits until the images are reconstructed", overrides)
 
 
 def _gentler(config: schema.RunConfig) -> Advice:
@@ -125,12 +129,11 @@ def _gentler(config: schema.RunConfig) -> Advice:
 
 
 def _with_kl(config: schema.RunConfig) -> Advice:
+    why = "a KL term makes codes from the prior mean something"
     if isinstance(config.model, schema.AutoencoderModel):
-        return Advice("a KL term makes codes from the prior mean something", ("model=conv_vae",))
+        return Advice(why, ("model=conv_vae", f"model.latent_dim={config.model.latent_dim}"))
     if config.model.posterior == "dirac":
-        return Advice(
-            "a KL term makes codes from the prior mean something", ("model.posterior=gaussian", "anneal=constant")
-        )
+        return Advice(why, ("model.posterior=gaussian", "anneal=constant"))
     if isinstance(config.anneal, schema.NoKL):
-        return Advice("a KL term makes codes from the prior mean something", ("anneal=constant",))
-    return Advice("with KL weight 1 codes from the prior mean something", ("anneal.weight=1",))
+        return Advice(why, ("anneal=constant",))
+    return Advice("KL weight 1 is the ELBO", ("anneal.weight=1",))

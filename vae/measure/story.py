@@ -76,6 +76,11 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
             f"Predicted: at KL weight {weight:.3g} the objective leaves no more than {number(kld)} nats to be had, in "
             f"{record['predicted_active_units']} dimensions: its scale is what keeps the code small."
         )
+    if verdict == "partly_collapsed":
+        return (
+            f"Predicted: at KL weight {weight:.3g} {number(kld)} nats are to be had, so the objective does not ask for "
+            "this. Whether the optimiser got stuck or the network can do no better, only a test can tell."
+        )
     if verdict in DEAD:
         return "There is no prediction for this objective: only a test can tell the cause."
     return ""

@@ -33,7 +33,7 @@ class Evidence:
 class Verdict:
     name: str  # of VERDICTS
     reason: str  # a sentence with the measures and the thresholds that they were held against
-    cause: str | None = None  # of what is wrong: optimiser, objective, or None where it cannot be told
+    cause: str | None = None  # of a dead code: optimiser, objective, or None where it cannot be told
 
 
 def is_used(measured: SplitMeasures, weight: float, limits: Thresholds) -> bool:
@@ -66,7 +66,7 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         return Verdict("deterministic", f"{point}; {units}, and {read}")
     lacking = _what_lacks(e, limits)
     if lacking is not None:
-        return Verdict("partly_collapsed", f"{lacking}; {units}, and {read}", "optimiser")
+        return Verdict("partly_collapsed", f"{lacking}; {units}, and {read}")
     against = "" if predicted.predicted_kld is None else f" ({number(predicted.predicted_kld)} predicted)"
     return Verdict("alive", f"KL is {number(found.kld)} nats{against}, {units}, and {read}")
 

@@ -1,0 +1,117 @@
+"""Which advice a run gets, and that each piece helps when its command is run as it is printed. The pieces that are not
+followed here are in test_answers.py: longer, a higher rate, the end of waiting, a KL term, anneal=delayed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import composed
+from test_answers import LINEAR, SHORT, Ask, ask, bright_blobs, digits_8x8, follow, spectrum
+
+from vae.measure.advice import advise
+from vae.runtime import commands
+
+__all__ = ["ask", "follow"]
+
+RECORD: dict[str, Any] = {
+    "steps": 2000,
+    "latent_dim": 32,
+    "kld": 10.0,
+    "mse": 0.03,
+    "explained_variance": 0.5,
+    "final_kl_weight": 1.0,
+    "max_kl_weight": 1.0,
+    "predicted_active_units": 23,
+    "predicted_kld": 10.3,
+    "predicted_mse": 0.036,
+    "predicted_gain": 20.0,
+    "predicted_gain_wider": 20.0,
+    "predicted_collapse_weight": 10.3,
+    "gain": 22.0,
+    "used_dimensions": 20,
+    "loss_fall_before": 50.0,
+    "loss_excess": -20.0,
+}
+
+
+def advised(*overrides: str, verdict: str = "alive", cause: str | None = None, **changes: Any) -> list[tuple[str, ...]]:
+    return [item.overrides for item in advise(composed(*overrides), RECORD | changes, verdict, cause)]
+
+
+def test_where_nothing_is_wrong_nothing_is_advised() -> None:
+    assert advised() == []
+
+
+@pytest.mark.parametrize("verdict", ["collapsed", "decoder_ignores_code", "partly_collapsed"])
+def test_a_kinder_start(verdict: str) -> None:
+    """A schedule's own weight stays; what has waited already, or has no KL term, gets smaller steps."""
+    assert advised(verdict=verdict, cause="optimiser") == [("anneal=delayed",)]
+    assert advised("anneal=linear", "anneal.weight=0.3", verdict=verdict) == [("anneal=delayed", "anneal.weight=0.3")]
+    gentle = [("train.lr=0.001", "train.warmup_steps=100", "train.momentum=0.9")]
+    assert advised("anneal=delayed", "train.lr=0.004", "train.momentum=0.99", verdict=verdict) == gentle
+    assert advised("anneal=no_kl", "train.lr=0.004", verdict=verdict, cause="optimiser", final_kl_weight=0.0) == gentle
+
+
+def test_the_scale_of_the_objective() -> None:
+    dead = {"verdict": "collapsed", "cause": "objective", "predicted_kld": 0.0}
+    assert advised("objective=pixel_mse", **dead, predicted_collapse_weight=0.013) == [("objective=optimal_gaussian",)]
+    assert advised("anneal.weight=20", **dead, max_kl_weight=20.0) == [("anneal.weight=1",)]
+    both = [("anneal.weight=1", "objective=optimal_gaussian")]
+    assert advised("anneal.weight=20", **dead, max_kl_weight=20.0, predicted_collapse_weight=1.4) == both
+    assert advised("objective=bernoulli", **dead, predicted_collapse_weight=0.5) == [("anneal.weight=0.05",)]
+    assert advised(predicted_kld=0.3, kld=0.2, predicted_collapse_weight=1.4) == [("objective=optimal_gaussian",)]
+
+
+def test_an_unfinished_run() -> None:
+    assert advised(verdict="unfinished") == [("train.steps=6000",)]
+    assert advise(composed(), RECORD, "unfinished", None)[0].resumes
+    assert not advise(composed("train.lr_schedule=cosine"), RECORD, "unfinished", None)[0].resumes
+    assert advised("train.lr=1e-6", verdict="unfinished", loss_fall_before=1.0, loss_excess=60.0) == [
+        ("train.lr=0.001",)
+    ]
+
+
+def test_what_was_advised_takes_the_place_of_what_was_asked_for() -> None:
+    own = ["model=mlp_vae", "model.latent_dim=8", "anneal=linear", "anneal.steps=50", "seed=3"]
+    assert commands.changed(own, ["anneal=delayed"]) == [
+        "model=mlp_vae",
+        "model.latent_dim=8",
+        "seed=3",
+        "anneal=delayed",
+    ]
+    assert commands.changed(own, ["model.latent_dim=16"]) == [own[0], *own[2:], "model.latent_dim=16"]
+    assert commands.run(["sweep=compare", "a=b c"]) == "python run.py sweep=compare 'a=b c' hydra.mode=RUN"
+
+
+def test_more_dimensions_help(ask: Ask, follow: Ask) -> None:
+    given = spectrum(8, 7, 6, 5, 4, 3, 2, 1)
+    found = ask("case", *LINEAR, *SHORT, given, "objective.sigma2=0.5", "model.latent_dim=2", "train.steps=500")
+    assert found["advice"][0]["command"].endswith("model.latent_dim=4")
+    assert follow("case")["gain"] > 1.2 * found["gain"]
+
+
+def test_a_linear_vae_helps_where_the_network_is_worse(ask: Ask, follow: Ask, tmp_path: Path) -> None:
+    """All that the encoder knows goes through one unit; the advice keeps the number of dimensions."""
+    narrow = ["model=mlp_vae", "model.encoder_widths=[1]", "model.latent_dim=6", "objective=optimal_gaussian"]
+    found = ask("case", *digits_8x8(tmp_path), *narrow, "train.steps=800", "train.lr_schedule=cosine")
+    assert "worse than a linear VAE" in found["explanation"]
+    assert found["advice"][-1]["command"].endswith("model=linear_vae model.latent_dim=6")
+    assert follow("case", which=-1)["gain"] > found["gain"] + 1
+
+
+def test_a_lower_weight_and_a_fitted_variance_help(ask: Ask, follow: Ask, tmp_path: Path) -> None:
+    heavy = ["model=mlp_vae", "model.latent_dim=8", "anneal.weight=20", "train.steps=500"]
+    found = ask("case", *digits_8x8(tmp_path), *heavy)
+    assert (found["verdict"], found["cause"]) == ("collapsed", "objective")
+    advised = follow("case")
+    assert advised["verdict"] == "alive"
+    assert advised["explained_variance"] > 0.5
+
+
+def test_smaller_steps_help_a_network_that_died(ask: Ask, follow: Ask, tmp_path: Path) -> None:
+    """Without a KL term, at a learning rate that silences its rectifiers."""
+    wild = ["model=mlp_vae", "model.latent_dim=8", "anneal=no_kl", "train.lr=0.03", "train.steps=400"]
+    found = ask("case", *bright_blobs(tmp_path), *wild)
+    assert found["verdict"] in ("collapsed", "decoder_ignores_code")
+    assert "the network itself is stuck" in found["explanation"]
+    assert follow("case")["verdict"] == "deterministic"
