@@ -7,6 +7,7 @@ from scipy import integrate
 from torch.distributions import Bernoulli, ContinuousBernoulli, Independent, Normal
 
 from vae.models import likelihood as likelihoods
+from vae.models import links
 from vae.models.likelihood import Likelihood
 
 SHAPE = (1, 4, 3)
@@ -137,3 +138,17 @@ def test_what_is_a_density(kind: str, density: bool) -> None:
 @pytest.mark.parametrize("kind", ["bernoulli", "continuous_bernoulli"])
 def test_no_scale_where_there_is_none(kind: str) -> None:
     assert build(f"objective={kind}").effective_t(1.0) is None
+
+
+def test_the_raw_output_of_a_mean() -> None:
+    """Through the link it is the mean again, and finite at the ends of a sigmoid's range."""
+    mean = torch.tensor([0.0, 0.003, 0.4, 0.5, 0.97, 1.0], dtype=torch.float64)
+    for objective, output in (("sse", None), ("sse", "sigmoid"), ("bernoulli", None)):
+        likelihood = likelihoods.build(composed(f"objective={objective}").objective, output, (1, 2, 3))
+        raw = likelihood.raw_of(mean)
+        assert raw is not None
+        assert raw.isfinite().all()
+        assert likelihood.link(raw).numpy() == pytest.approx(mean.numpy(), abs=1e-8)
+    assert build("objective=continuous_bernoulli").raw_of(mean) is None
+    logits = links.continuous_bernoulli_logit(mean[1:-1])
+    assert links.continuous_bernoulli_mean(logits).numpy() == pytest.approx(mean[1:-1].numpy(), rel=1e-9)

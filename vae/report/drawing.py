@@ -17,6 +17,7 @@ VERDICT_COLOURS = {
     "collapsed": "#c62828",
     "deterministic": "#1565c0",
     "decoder_ignores_code": "#6a1b9a",
+    "unfinished": "#6d6d6d",
 }
 
 

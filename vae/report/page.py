@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from vae.measure.catalogue import CATALOGUE
-from vae.measure.verdict import DEAD
+from vae.measure.verdict import DEAD, VERDICTS
 from vae.report import over_time, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
@@ -103,6 +103,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         columns=list(COLUMNS.values()),
         pictures=pictures,
         explained={run.name: explained(run) for run in runs},
+        advice={run.name: commands.advised(run.record, run.directory) for run in runs},
         shown=[run for run in runs if run.images],
         images={run.name: {tag: data_url(png, "image/png") for tag, png in run.images.items()} for run in runs},
         films=films(runs),
@@ -111,6 +112,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         versions=sorted({str(run.record["versions"]) for run in runs if "versions" in run.record}),
         datasets=sorted({str(run.record["dataset"]) for run in runs if "dataset" in run.record}),
         problems=[run for run in runs if run.problem],
+        verdicts=VERDICTS,
     )
     report = output / names.REPORT
     files.replace(report, page.encode())

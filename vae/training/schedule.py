@@ -171,7 +171,8 @@ class Own(Schedule):
         return _checked(self.schedule.weight(step), f"weight({step})")
 
     def observe(self, step: int, mse: float, variance: float) -> None:
-        self.schedule.observe(step, mse, variance)
+        with custom.one_line_for("anneal.schedule", "observe(step, mse, variance) fails"):
+            self.schedule.observe(step, mse, variance)
 
     def state_dict(self) -> dict[str, Any]:
         return self.schedule.state_dict()
