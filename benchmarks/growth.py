@@ -182,7 +182,7 @@ def tables(content: Metrics) -> str:
         f"Medians. Images from {settings['images']:,} of 28x28 (mlp_vae); pixels from 28x28 at {settings['images']:,} "
         "images (conv_vae). The exponent is that between x1 and x8: 0 is constant, 1 is linear."
     )
-    parts = [said, table(["what grows", "figure", *(f"x{factor}" for factor in TIMES), "exponent"], rows)]
+    parts = [said, table(["what grows", "measure", *(f"x{factor}" for factor in TIMES), "exponent"], rows)]
     if BEYOND in measured:
         parts.append(larger(content))
     return "\n\n".join(parts)

@@ -72,11 +72,12 @@ def tables(content: Metrics) -> str:
             costs = [100 * fraction for fraction in cost(measured, model, key)]
             rows.append([model, what, *found, spread(costs, unit=" %")])
         fractions = [spread([100 * fraction for fraction in values(run, "looking")], unit=" %") for run in runs]
-        rows.append([model, "looking, by the run's own clock", *fractions, ""])
+        rows.append([model, "observing, by the run's own clock", *fractions, ""])
     said = (
         f"Seconds for {content['settings']['steps']} steps on mnist5k, {content['settings']['threads']} threads. The "
-        "loop ends with its last step, before what is measured once. By a run's own clock: the time in that loop that "
-        "is not training, as a part of the time that is; a machine that slows down between two runs does not touch it."
+        "loop ends at its last step, before what is measured once. By a run's own clock: the time in that loop that "
+        "is not training, as a fraction of the time that is; a machine that slows down between two runs does not touch "
+        "it."
     )
     return f"{said}\n\n{table(['model', '', 'default settings', 'nothing before the end', 'cost of observing'], rows)}"
 

@@ -113,7 +113,7 @@ def tables(content: Metrics) -> str:
     said = (
         f"Images per second on {settings['dataset']}, batch {settings['batch_size']}, {settings['threads']} threads, "
         f"over {windows} steps after {settings['warmup']} (the lab: after {settings['lab_warmup']}, so that no first "
-        "evaluation is in them); median (least–greatest). A ratio is the lab's whole run over the contestant, round by "
+        "evaluation is in them); median (min–max). A ratio is the lab's whole run over the contestant, round by "
         "round."
     )
     rows = []

@@ -61,9 +61,9 @@ def trained(directory: Path, *overrides: str) -> dict[str, Any]:
 
 def save_digits(path: Path) -> list[str]:
     """Save 96 images of 16x16 with labels, blobs whose place depends on the label: the overrides to train on them."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = np.arange(96) % 4
-    images = chance.integers(0, 40, (96, 16, 16), dtype=np.uint8)
+    images = rng.integers(0, 40, (96, 16, 16), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
         row, column = 8 * (label // 2), 8 * (label % 2)
         image[row : row + 8, column : column + 8] += 200

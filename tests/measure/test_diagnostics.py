@@ -15,11 +15,9 @@ from vae.models.posteriors import Posterior
 
 
 def posterior(count: int, dims: int, seed: int = 0) -> tuple[Posterior, Tensor]:
-    chance = torch.Generator().manual_seed(seed)
-    q = Posterior(
-        2 * torch.randn(count, dims, generator=chance), 0.5 * torch.randn(count, dims, generator=chance) - 0.5
-    )
-    return q, q.sample(torch.randn(count, dims, generator=chance))
+    rng = torch.Generator().manual_seed(seed)
+    q = Posterior(2 * torch.randn(count, dims, generator=rng), 0.5 * torch.randn(count, dims, generator=rng) - 0.5)
+    return q, q.sample(torch.randn(count, dims, generator=rng))
 
 
 def collapsed(count: int, dims: int) -> tuple[Posterior, Tensor]:
@@ -105,9 +103,9 @@ def test_information_and_marginal_kl_add_up_to_the_kl() -> None:
 
 def linear_gaussian(count: int, eigenvalues: list[float], t: float) -> tuple[Posterior, Tensor]:
     """Data N(0, diag(eigenvalues)) and the optimal linear encoder for beta = 1, sigma^2 = t."""
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     values = torch.tensor(eigenvalues)
-    x = torch.randn(count, len(eigenvalues), generator=chance) * values.sqrt()
+    x = torch.randn(count, len(eigenvalues), generator=rng) * values.sqrt()
     return Posterior(x * (values - t).sqrt() / values, (0.5 * (t / values).log()).expand(count, -1)), x
 
 
@@ -145,8 +143,8 @@ def test_iwae_bound_against_direct_evaluation_and_rises_with_k() -> None:
     def nll(z: Tensor) -> Tensor:
         return -Independent(Normal(z.tanh(), 0.5), 1).log_prob(x)
 
-    chance = torch.Generator().manual_seed(9)
-    z = torch.stack([q.sample(torch.randn(20, 2, generator=chance)) for _ in range(30)])
+    rng = torch.Generator().manual_seed(9)
+    z = torch.stack([q.sample(torch.randn(20, 2, generator=rng)) for _ in range(30)])
     prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
     encoder = Independent(Normal(q.mu, q.log_sigma.exp()), 1)
     weights = torch.stack([-nll(codes) for codes in z]) + prior.log_prob(z) - encoder.log_prob(z)

@@ -1,5 +1,5 @@
 """One run on several processes: `torchrun --nproc-per-node=N run.py ...`. The leader composes the configuration and
-alone writes. The others take their part of every batch and of the test split, and write nothing.
+alone writes. The others take their rows of every batch and of the test split, and write nothing.
 
 Gradients are averaged by torch's DistributedDataParallel (Li et al. 2020, arXiv 2006.15704). In a process that is alone
 every function here gives back what it is given."""

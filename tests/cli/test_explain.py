@@ -1,0 +1,84 @@
+"""`python run.py explain=DIR` on small runs; test_answers.py has those whose cause is known."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import QUICK
+
+from vae.runtime import directory as names
+
+Program = Callable[..., tuple[int, str, str]]
+# A mean over pixels beside a sum over dimensions: collapsed, whatever the start.
+DOOMED = ["model=mlp_vae", "objective=pixel_mse", "anneal.weight=10", "train.lr=0.003", "train.steps=80"]
+JUDGED = ["evaluation.thresholds.unfinished_steps=0", "evaluation.thresholds.unfinished_fall=1"]
+
+
+def record(directory: Path, file: str = names.RESULT) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / file).read_text())
+    return found
+
+
+def test_twins_tell_the_cause(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, *DOOMED, *JUDGED, "hydra.run.dir=mine")[0] == 0
+    before = record(tmp_path / "mine")
+    assert (before["verdict"], before["cause"], before["cause_rests_on"]) == ("collapsed", "objective", "predicted")
+    status, out, err = program("explain=mine")
+    assert status == 0, err
+    assert out.startswith(
+        "mine: Tested: the objective. A twin with anneal=delayed, at the same KL weight 10 at its end"
+    )
+    found, after = record(tmp_path / "mine", names.EXPLANATION), record(tmp_path / "mine")
+    assert found["cause"] == after["cause"] == "objective"
+    assert after["cause_rests_on"] == "tested"
+    assert found["said"][0] in after["explanation"]
+    assert "Predicted" not in after["explanation"]
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed <= {"cause_rests_on", "explanation", "advice"}
+    for twin in ("kind_start", "without_code"):
+        assert record(tmp_path / "mine" / "explain" / twin)["steps"] == 80
+    assert found["kind_start"] == found["look_at"] == "explain/kind_start"
+    assert record(tmp_path / "mine" / "explain" / "without_code")["kld"] == 0
+    assert found["code_costs"] == pytest.approx(
+        10 * record(tmp_path / "mine" / "explain" / "kind_start")["kld"], abs=0.05
+    )
+
+
+def test_a_live_code_has_no_cause(digits: list[str], program: Program, tmp_path: Path) -> None:
+    settings = [*QUICK, *digits, *JUDGED, "model=mlp_vae", "objective=optimal_gaussian", "train.steps=60"]
+    assert program(*settings, "hydra.run.dir=mine")[0] == 0
+    before = (tmp_path / "mine" / names.RESULT).read_bytes()
+    status, out, err = program("explain=mine", "explain.steps=20")
+    assert status == 0, err
+    assert "The code is alive, so no cause is sought." in out
+    found = record(tmp_path / "mine", names.EXPLANATION)
+    assert found["cause"] is None
+    assert found["code_saves"] > found["code_costs"] > 0
+    assert (tmp_path / "mine" / names.RESULT).read_bytes() == before
+    assert not (tmp_path / "mine" / "explain" / "kind_start").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["explain=absent"], "explain=absent: no such directory"),
+        (["explain=empty"], "no such file; name the directory of a run"),
+        (["explain=short"], "the run is unfinished, and there is nothing to explain yet"),
+        (["explain=short", "explain.steps=0"], "explain.steps=0: must be at least 1"),
+        (["explain.steps=5"], "explain.steps=5: goes with explain=DIR"),
+        (["-m", "explain=short", "seed=1,2"], "explain= takes one directory; leave -m out"),
+    ],
+)
+def test_what_cannot_be_explained(
+    arguments: list[str], says: str, digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    if "explain=short" in arguments:
+        assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=short")[0] == 0
+    status, out, err = program(*arguments)
+    assert (status, out) == (1, "")
+    assert says in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("explanation.json"))
