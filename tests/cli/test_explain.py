@@ -27,9 +27,7 @@ def test_twins_tell_the_cause(digits: list[str], program: Program, tmp_path: Pat
     assert (before["verdict"], before["cause"], before["cause_rests_on"]) == ("collapsed", "objective", "predicted")
     status, out, err = program("explain=mine")
     assert status == 0, err
-    assert out.startswith(
-        "mine: Tested: the objective. A twin with anneal=delayed, at the same KL weight 10 at its end"
-    )
+    assert out.startswith("mine: Tested: the objective. A twin with anneal=delayed, at KL weight 10 at its end")
     found, after = record(tmp_path / "mine", names.EXPLANATION), record(tmp_path / "mine")
     assert found["cause"] == after["cause"] == "objective"
     assert after["cause_rests_on"] == "tested"
@@ -82,3 +80,43 @@ def test_what_cannot_be_explained(
     assert says in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("explanation.json"))
+
+
+def test_what_a_call_may_not_ask_for(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, *JUDGED, "model=mlp_vae", "model.posterior=none", "hydra.run.dir=mine")[0] == 0
+    for arguments, says in (
+        (["explain=mine", "train.steps=9"], "train.steps: cannot be changed by explain="),
+        (["explain=mine", "resume=mine"], "one at a time"),
+        (["explain=mine"], "has no code"),
+    ):
+        status, _, err = program(*arguments)
+        assert status == 1
+        assert says in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"verdict": "collapsed"}', '{"verdict": 3}', "[]", "{", '{"verdict": "alive", "kl_weight": "x"}']
+)
+def test_a_record_that_is_none(content: str, digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=mine")[0] == 0
+    (tmp_path / "mine" / names.RESULT).write_text(content)
+    status, _, err = program("explain=mine")
+    assert status == 1
+    assert "result.json" in err.splitlines()[-1] or "not come to its end" in err.splitlines()[-1]
+
+
+def test_twins_are_no_runs_of_their_own(tmp_path: Path) -> None:
+    for place in ("a", "a/explain/kind_start", "explain/b"):
+        (tmp_path / place / names.CONFIG).parent.mkdir(parents=True)
+        (tmp_path / place / names.CONFIG).touch()
+    assert names.runs_below(tmp_path) == {tmp_path / "a", tmp_path / "explain" / "b"}
+    assert names.runs_below(tmp_path / "a" / "explain") == {tmp_path / "a" / "explain" / "kind_start"}
+
+
+def test_points_can_be_resumed_and_measured_again(digits: list[str], program: Program) -> None:
+    """Their KL is infinite."""
+    point = ["model=mlp_vae", "model.posterior=dirac", "anneal=no_kl"]
+    assert program(*QUICK, *digits, *point, "hydra.run.dir=mine")[0] == 0
+    for arguments in (["evaluate=mine"], ["resume=mine", "train.steps=6"]):
+        status, _, err = program(*arguments)
+        assert status == 0, err

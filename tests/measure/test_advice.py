@@ -19,6 +19,8 @@ RECORD: dict[str, Any] = {
     "kld": 10.0,
     "mse": 0.03,
     "explained_variance": 0.5,
+    "effective_t": 0.05,
+    "pca_mse": 0.017,
     "final_kl_weight": 1.0,
     "max_kl_weight": 1.0,
     "predicted_active_units": 23,
@@ -59,6 +61,8 @@ def test_the_scale_of_the_objective() -> None:
     both = [("anneal.weight=1", "objective=optimal_gaussian")]
     assert advised("anneal.weight=20", **dead, max_kl_weight=20.0, predicted_collapse_weight=1.4) == both
     assert advised("objective=bernoulli", **dead, predicted_collapse_weight=0.5) == [("anneal.weight=0.05",)]
+    assert advised("objective=bernoulli", **dead, predicted_collapse_weight=31.0) == [("anneal.weight=0.1",)]  # no more
+    assert advised("objective=bernoulli", **dead, predicted_collapse_weight=None) == []
     assert advised(predicted_kld=0.3, kld=0.2, predicted_collapse_weight=1.4) == [("objective=optimal_gaussian",)]
 
 
@@ -66,9 +70,29 @@ def test_an_unfinished_run() -> None:
     assert advised(verdict="unfinished") == [("train.steps=6000",)]
     assert advise(composed(), RECORD, "unfinished", None)[0].resumes
     assert not advise(composed("train.lr_schedule=cosine"), RECORD, "unfinished", None)[0].resumes
+    delayed = {"final_kl_weight": 1.0, "max_kl_weight": 0.0}
+    assert advised("anneal=delayed", verdict="unfinished", **delayed) == [("train.steps=6000",)]
+    interrupted = advise(composed(), RECORD | {"steps": 150}, "unfinished", None)[0]
+    assert (interrupted.overrides, interrupted.resumes) == ((), True)
+    worse = advised(verdict="unfinished", loss_fall_before=-20.0, loss_excess=30.0)
+    assert worse == [("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")]
     assert advised("train.lr=1e-6", verdict="unfinished", loss_fall_before=1.0, loss_excess=60.0) == [
         ("train.lr=0.001",)
     ]
+
+
+def test_where_nothing_can_be_advised() -> None:
+    """A decoder that needs no code, and one that was to get none."""
+    assert advised(verdict="collapsed", cause="decoder") == []
+    assert advised("model.posterior=none", verdict="collapsed") == []
+
+
+def test_images_that_could_be_sharper() -> None:
+    """sigma^2 = 1/2 where .03 is left, and a PCA of as many dimensions leaves less."""
+    blurred = {"effective_t": 0.5, "mse": 0.03, "pca_mse": 0.017}
+    assert advised(**blurred) == [("objective=optimal_gaussian",)]
+    assert advised(**blurred | {"pca_mse": 0.028}) == []
+    assert advised("objective=gaussian", "objective.sigma2=0.05", **blurred | {"effective_t": 0.05}) == []
 
 
 def test_what_was_advised_takes_the_place_of_what_was_asked_for() -> None:

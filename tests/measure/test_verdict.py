@@ -92,7 +92,8 @@ def test_collapsed_and_its_cause(prediction: Prediction, cause: str | None) -> N
 
 
 def test_a_kl_that_is_as_predicted_is_never_stuck() -> None:
-    assert verdict({"predicted": predicted(1, 1.2, 0.3)}, **DEAD | {"kld": 1.1}).cause == "objective"
+    paid = verdict({"predicted": predicted(1, 1.2, 0.3)}, **DEAD | {"kld": 1.1})
+    assert (paid.name, paid.cause) == ("decoder_ignores_code", None)
     assert verdict({"predicted": predicted(1, 1.2, 0.3)}, **DEAD).cause == "optimiser"
 
 

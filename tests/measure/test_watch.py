@@ -26,7 +26,8 @@ def test_a_dip_is_known_when_it_is_over() -> None:
     seen, events = watch(7.5, 4.3, 1.9, 1.3, 1.7, 3.0, 4.7, 5.2, 6.0)
     found = seen.found
     assert (found.dipped_at_step, found.dipped_from_kld, found.dipped_to_kld) == (40, 7.5, 1.3)
-    assert (found.recovered_at_step, found.recovered_to_kld, found.collapsed_at_step) == (60, 3.0, None)
+    assert (found.dip_over_at_step, found.dip_over_kld) == (60, 3.0)
+    assert (found.recovered_at_step, found.collapsed_at_step) == (None, None)
     assert [event for event in events if event] == [
         "step 60: KL is back at 3 nats after a dip from 7.5 nats (step 10) to 1.3 (step 40)"
     ]
@@ -53,6 +54,19 @@ def test_the_end_of_waiting() -> None:
     assert seen.training(30, 0.07, 150, 1.0) == "step 30: the KL term has begun; the training MSE was 0.02"
     assert [seen.training(step, 0.04, kld, 1.0) for step, kld in ((40, 60), (50, 12), (60, 10), (70, 11))] == [None] * 4
     assert (seen.found.kl_began_at_step, seen.found.collapsed_at_step) == (30, None)
+
+
+def test_a_code_that_was_never_there_has_not_gone() -> None:
+    seen, events = watch(0.01, 0.001)
+    assert events == ["step 10: the code is out (KL is 0.01 nats from the start)", None]
+    assert (seen.found.collapsed_at_step, seen.found.collapsed_from_kld) == (10, None)
+
+
+def test_a_point_has_an_infinite_kl() -> None:
+    seen, events = watch(np.inf, np.inf, weight=0.0)
+    assert events == [None, None]
+    assert seen.evaluation(20, used=True, kld=np.inf) is None
+    assert all(np.isfinite(value) for value in seen.state_dict().values() if value is not None)
 
 
 def test_an_autoencoder_has_no_kl_to_watch() -> None:
@@ -133,5 +147,7 @@ def test_losses_that_still_fall_and_losses_that_do_not() -> None:
 def test_too_few_rows_cannot_tell() -> None:
     assert fall(np.array([100.0, 50.0, 40.0])) == Trajectory()
     assert fall(np.array([100.0, np.nan, 40.0, 39.0] * 8)) == Trajectory()
+    resumed = fall(np.array([np.nan] * 20 + [90.0] + [40.0] * 60))  # an earlier version did not keep all of it
+    assert resumed.loss_fall_before == pytest.approx(50)
     step = list(range(10, 910, 10))  # the KL of a point is infinite, and has no weight
     assert settled(Trajectory(), Rows(step, [1.0] * 90, [np.inf] * 90), 900, 0.0, None).loss_fall == pytest.approx(0)

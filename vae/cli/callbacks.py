@@ -40,6 +40,8 @@ class Guard(Callback):
             for verb, directory in existing.items():
                 if directory is not None and not Path(directory).is_dir():
                     raise InputError(f"{verb}={directory}: no such directory")
+            if sum(value is not None for value in existing.values()) > 1:
+                raise InputError("evaluate=, resume= and explain= are one at a time")
             if not any(existing.values()):
                 new = Path(str(config.hydra.run.dir))
                 check_directory(new)

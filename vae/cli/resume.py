@@ -20,8 +20,8 @@ from vae.config.errors import InputError, one_line
 from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat, load_saved, revise
 from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
+from vae.runtime import commands, files
 from vae.runtime import directory as names
-from vae.runtime import files
 from vae.runtime.terminal import show
 from vae.training import checkpoint
 
@@ -53,7 +53,18 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         files.remove_unfinished(own.parent)
         if job.keys:
             files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+            _note_overrides(directory, job.keys, config)
+        (directory / names.EXPLANATION).unlink(missing_ok=True)  # of the run as it was
         return train_together(config, directory, saved)
+
+
+def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> None:
+    """What the run was called with becomes what it is resumed with: advice is made of it."""
+    own = commands.overrides(directory)
+    if own is not None:
+        values = flat(dataclasses.asdict(config))
+        revised = commands.changed(own, [f"{key}={values[key]}" for key in keys if key in values])
+        files.replace(directory / names.OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(revised)).encode())
 
 
 def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:

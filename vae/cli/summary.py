@@ -31,5 +31,5 @@ def summary(record: RunRecord, directory: Path) -> str:
             lines.append(f"{label:<20}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
     answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
     for why, command in commands.advised(found, directory):
-        answer += ["", f"To try: {why}.", f"  {command}"]
+        answer += ["", f"To try: {why}.", *([f"  {command}"] if command else [])]
     return "\n".join([f"{found['run_name']} finished after {found['steps']} steps", *lines, "", *answer])

@@ -6,11 +6,13 @@ from vae.config.errors import InputError
 from vae.data.split import Data, Split
 
 SAMPLED = 10_000  # images that are looked at, evenly over the split
+SAMPLED_VALUES = 2**26  # and no more pixels in all
 
 
 def check(data: Data, source: str) -> float:
-    """The variance of a pixel over the training images (of at most SAMPLED of them). Raises InputError, which names
-    `source`, for images that nothing can be learnt from or that are not on the scale that their type stands for."""
+    """The variance of a pixel over the training images (of a sample of them, where they are many). Raises InputError,
+    which names `source`, for images that nothing can be learnt from or that are not on the scale that their type stands
+    for."""
     for name, split in (("training", data.train), ("test", data.test)):
         if len(split) < 2:
             raise InputError(f"{source}: {len(split)} {name} images; at least 2 are needed")
@@ -27,8 +29,8 @@ def check(data: Data, source: str) -> float:
 
 
 def sample(split: Split) -> Split:
-    count = len(split)
-    if count <= SAMPLED:
-        chosen = slice(0, count)
-        return Split(split.stored(chosen), device=split.device)
-    return Split(split.stored(torch.arange(SAMPLED) * count // SAMPLED), device=split.device)
+    count, maximum = len(split), max(2, min(SAMPLED, SAMPLED_VALUES // split.images[0].numel()))
+    chosen: slice | torch.Tensor = slice(0, count)
+    if count > maximum:
+        chosen = torch.arange(maximum) * count // maximum
+    return Split(split.stored(chosen), device=split.device)

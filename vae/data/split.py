@@ -17,7 +17,7 @@ from torch import Tensor
 from vae.runtime import parallel
 from vae.runtime.rng import generator
 
-CHUNK = 1000  # images at a time, where all are looked at
+CHUNK_VALUES = 2**22  # pixels at a time, where all are looked at
 READERS = 4  # threads that read batches of mapped images while others are trained on
 
 
@@ -42,8 +42,9 @@ class Split:
     def total_variance(self) -> float:
         """The variance of an image: over the images (1/N), summed over pixels. A pass over all of them."""
         count, mean, total = 0, torch.zeros(()), 0.0
-        for start in range(0, len(self), CHUNK):
-            images = self.batch(slice(start, start + CHUNK)).flatten(1).double()
+        chunk = max(1, CHUNK_VALUES // self.images[0].numel())
+        for start in range(0, len(self), chunk):
+            images = self.batch(slice(start, start + chunk)).flatten(1).double()
             # Chan, Golub and LeVeque 1979: what a further block adds, without the cancellation of E[x^2] - E[x]^2.
             new, block = len(images), images.mean(0)
             total += float(

@@ -11,6 +11,7 @@ from vae.config import schema
 from vae.measure.verdict import DEAD
 
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
+WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
 WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
 
@@ -24,20 +25,29 @@ class Advice:
 
 def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, cause: str | None) -> list[Advice]:
     """For a run with this flat record, the most helpful first; nothing where nothing is wrong."""
-    if not_begun(record):
-        return [_begin(config, record)]
     if verdict == "unfinished":
         return [_longer(config, record)]
+    if not_begun(record):
+        return [_begin(config, record)]
+    if config.model.posterior == "none" or cause == "decoder":
+        return []
     if verdict in DEAD:
-        return [_scale(config, record) if cause == "objective" else _kinder(config)]
+        return _scale(config, record) if cause == "objective" else [_kinder(config)]
     if verdict == "deterministic":
-        return [_with_kl(config)]
+        return [_with_kl(config, record)]
     found = [_kinder(config)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
     predicted = record["predicted_kld"]
     if predicted is not None and max(predicted, record["kld"]) < little and _has_scale(config):
-        found.append(_scale(config, record))
+        found += _scale(config, record)
+    elif too_wide(config, record):
+        left = record["effective_t"] / record["max_kl_weight"] / record["mse"]
+        found.append(
+            Advice(
+                f"sharper images: the pixel variance is {left:.0f} times what is left", ("objective=optimal_gaussian",)
+            )
+        )
     elif worse_than_linear(config, record):
         found.append(Advice("a linear VAE does better on these data", ("model=linear_vae", dimensions)))
     if wants_dimensions(record):
@@ -60,6 +70,15 @@ def worse_than_linear(config: schema.RunConfig, record: Mapping[str, Any]) -> bo
     if isinstance(config.model, schema.LinearModel):
         return False
     return gain < WORSE * predicted and predicted > config.evaluation.thresholds.little_kld
+
+
+def too_wide(config: schema.RunConfig, record: Mapping[str, Any]) -> bool:
+    """Whether images are worse than a PCA's because the given pixel variance is far above the squared error that is
+    left: the objective does not ask for better ones."""
+    if not _has_scale(config) or record["effective_t"] is None or record["max_kl_weight"] == 0:
+        return False
+    variance = record["effective_t"] / record["max_kl_weight"]
+    return variance > WIDE * record["mse"] and record["mse"] > WORSE_IMAGES * record["pca_mse"]
 
 
 def wants_dimensions(record: Mapping[str, Any]) -> bool:
@@ -88,28 +107,37 @@ def _begin(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
 
 
 def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
-    steps, train = max(3 * record["steps"], 1000), config.train
+    train = config.train
+    if record["steps"] < train.steps:
+        return Advice("it was interrupted", (), resumes=True)
     before, excess = record["loss_fall_before"], record["loss_excess"]
-    if before is not None and excess is not None and excess > max(before, 0) and train.lr < 1e-4:
+    if before is not None and before < 0:
+        return _gentler(config)
+    if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
-    if train.lr_schedule == "cosine":
-        return Advice("train longer", (f"train.steps={steps}",))
-    return Advice("train longer", (f"train.steps={steps}",), resumes=True)
+    longer = (f"train.steps={max(3 * record['steps'], 1000)}",)
+    return Advice("train longer", longer, resumes=train.lr_schedule != "cosine")
 
 
-def _scale(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
+def _scale(config: schema.RunConfig, record: Mapping[str, Any]) -> list[Advice]:
+    """What makes the objective ask for a code: the ELBO's own weight, a fitted variance, or a lower weight."""
     weight, edge = record["max_kl_weight"], record["predicted_collapse_weight"]
     why, overrides = [], []
-    if weight > 1 and hasattr(config.anneal, "weight"):
+    if weight > 1:
         why.append("KL weight 1 is the ELBO")
-        overrides.append("anneal.weight=1")
-    if _has_scale(config) and edge < FAR * min(weight, 1):
+        overrides += _at_weight(config, 1)
+    if _has_scale(config) and (edge is None or edge < FAR * min(weight, 1)):
         why.append("the pixel variance is fitted to what is left, so that t falls with it")
         overrides.append("objective=optimal_gaussian")
-    if not overrides:
-        why.append("a tenth of the KL weight from which on the collapsed state is stable")
-        overrides.append(f"anneal.weight={edge / 10:.2g}")
-    return Advice("; ".join(why), tuple(overrides))
+    if not overrides and weight > 0 and edge is not None:
+        why.append("a tenth of the KL weight, or of that from which on the collapsed state is stable")
+        overrides += _at_weight(config, min(weight, edge) / 10)
+    return [Advice("; ".join(why), tuple(overrides))] if overrides else []
+
+
+def _at_weight(config: schema.RunConfig, weight: float) -> list[str]:
+    own = [] if hasattr(config.anneal, "weight") else ["anneal=constant"]
+    return [*own, f"anneal.weight={weight:.2g}"]
 
 
 def _kinder(config: schema.RunConfig) -> Advice:
@@ -121,14 +149,16 @@ def _kinder(config: schema.RunConfig) -> Advice:
 
 
 def _gentler(config: schema.RunConfig) -> Advice:
-    momentum = min(config.train.momentum, 0.9)
-    return Advice(
-        "smaller steps, and a slow start",
-        (f"train.lr={config.train.lr / 4:.2g}", "train.warmup_steps=100", f"train.momentum={momentum:g}"),
-    )
+    return Advice("smaller steps, and a slow start", gentle_start(config.train))
 
 
-def _with_kl(config: schema.RunConfig) -> Advice:
+def gentle_start(train: schema.Train) -> tuple[str, ...]:
+    """A quarter of the learning rate, no more momentum than 0.9, and a warm-up."""
+    momentum, warmup = min(train.momentum, 0.9), max(1, min(100, train.steps // 10))
+    return f"train.lr={train.lr / 4:.2g}", f"train.warmup_steps={warmup}", f"train.momentum={momentum:g}"
+
+
+def _with_kl(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
     why = "a KL term makes codes from the prior mean something"
     if isinstance(config.model, schema.AutoencoderModel):
         return Advice(why, ("model=conv_vae", f"model.latent_dim={config.model.latent_dim}"))
@@ -136,4 +166,6 @@ def _with_kl(config: schema.RunConfig) -> Advice:
         return Advice(why, ("model.posterior=gaussian", "anneal=constant"))
     if isinstance(config.anneal, schema.NoKL):
         return Advice(why, ("anneal=constant",))
-    return Advice("KL weight 1 is the ELBO", ("anneal.weight=1",))
+    if record["max_kl_weight"] < 1:
+        return Advice("KL weight 1 is the ELBO", tuple(_at_weight(config, 1)))
+    return _longer(config, record)

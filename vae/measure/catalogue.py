@@ -268,6 +268,9 @@ class FinalMeasures:
         "the ELBO on as many training images as there are test images, at most 10,000",
         _ONE_DRAW,
     )
+    train_constant_elbo: float | None = measure(
+        "ELBO of a constant image, training images", "nats", "`constant_elbo` of the images of `train_elbo`"
+    )
     train_mse: float = measure("MSE of training images", "per pixel", "MSE of the same images", _ONE_DRAW)
     decoder_sensitivity: float = measure(
         "decoder sensitivity",

@@ -207,6 +207,7 @@ def examine(
         constant_elbo=constant,
         gain=train.gain,
         train_elbo=train.elbo,
+        train_constant_elbo=train.constant_elbo,
         train_mse=train.mse,
         decoder_sensitivity=float(sensitivities.mean()),
     )
@@ -246,6 +247,7 @@ def constant_elbo(likelihood: Likelihood, spectrum: Spectrum, split: Split, batc
 
 class _Training(NamedTuple):
     elbo: float
+    constant_elbo: float | None
     mse: float
     gain: float | None
 
@@ -273,7 +275,8 @@ def _training_measures(
         sse += float(likelihood.squared_error(images, raw).double().sum()) / count
     constant = constant_elbo(likelihood, spectrum, split, settings.batch_size)
     paid = weight * kld if weight else 0.0
-    return _Training(-nll - kld, sse / likelihood.pixels, None if constant is None else -constant - nll - paid)
+    gain = None if constant is None else -constant - nll - paid
+    return _Training(-nll - kld, constant, sse / likelihood.pixels, gain)
 
 
 def _probe(

@@ -56,8 +56,8 @@ def inference_gap(model: VAE, likelihood: Likelihood, images: Tensor, weight: fl
     optimizer = torch.optim.Adam([mu, log_sigma], lr=LR)
 
     def loss(posterior: Posterior, noise: Tensor) -> Tensor:
-        kl = posterior.kl().sum(1)
-        return likelihood.nll(images, model.raw(posterior.sample(noise))) + weight * kl
+        nll = likelihood.nll(images, model.raw(posterior.sample(noise)))
+        return nll + weight * posterior.kl().sum(1) if weight else nll
 
     for step in range(STEPS):
         noise = torch.randn(mu.shape, generator=rng).to(mu.device)

@@ -98,8 +98,9 @@ def sentence(
         who = "A linear VAE"
     if optimum is not None and not optimum.is_interior:
         return (
-            f"Prediction: {latent_dim} dimensions hold these data without loss, so there is no interior optimum: the "
-            f"fitted variance goes to its floor, sigma^2 = {optimum.sigma2:.3g}, and {kept} dimensions are kept."
+            f"Prediction: {latent_dim} dimensions hold these data to within less than rounding to 256 grey levels, so "
+            "there is no interior optimum: the fitted variance goes to its floor, sigma^2 = "
+            f"{optimum.sigma2:.3g}, and {kept} dimensions are kept."
         )
     if kept:
         return (
@@ -107,8 +108,9 @@ def sentence(
             f"weight {edge:.4g} on the collapsed state is stable."
         )
     postponed = f" Annealing reaches that at about KL weight {edge:.3g}." if rises else ""
+    given = optimum is not None and not optimum.is_fitted
+    smaller = f", or a pixel variance below {found.largest_eigenvalue / weight:.3g}" if given else ""
     return (
         f"Warning: {scale}. Here the collapsed state is stable: no small step away from it pays.{postponed} A code "
-        f"that grows from nothing needs a KL weight below {edge:.3g}"
-        + (f", or a pixel variance below {found.largest_eigenvalue / weight:.3g}." if optimum is not None else ".")
+        f"that grows from nothing needs a KL weight below {edge:.3g}{smaller}."
     )

@@ -5,6 +5,7 @@ The linear VAE p(x|z) = N(Wz + m, sigma^2 I) with KL weight beta has its optimum
 lambda_1 >= lambda_2 >= ... the eigenvalues of the data's covariance (1/N) and t = beta * sigma^2, the latent
 dimension i is kept if and only if lambda_i > t; it then carries log(lambda_i / t) / 2 nats."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from vae.runtime.rng import generator
 EXACT = 1024  # up to so many pixels, or images, the whole matrix of products is made
 DOUBLE_IMAGES = 2**16  # of more images the products of a chunk are made in float32, and summed in float64
 CHUNK = 2000  # images at a time
-MAX_VALUES = 2**32  # pixels of all images together; of more a random sample of the images is measured
-MAX_KRYLOV_STEPS, MAX_KRYLOV_COLUMNS = 8, 1600
+MAX_VALUES = 2**29  # pixels of all images together; of more a random sample of the images is measured
+MAX_KRYLOV_STEPS, MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES = 8, 1600, 2**28
 OVERSAMPLING = 16
+ROUNDING = 1e-9  # of the variance of the data: less is none
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class LinearOptimum:
     loss: float  # what is minimised, with its constants: -log p(x|z) + beta * KL
     gain: float  # how far that lies below the loss of a constant image
     collapse_weight: float  # the KL weight from which on the collapsed state is stable
-    is_interior: bool = True  # False: the fitted variance has fallen to its floor
+    is_fitted: bool = False  # the variance is
+    is_interior: bool = True  # False: it has fallen to its floor
 
 
 def measure(split: Split, count: int, scale: Tensor | None = None) -> Spectrum:
@@ -122,6 +125,7 @@ def _of_products(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
     eigenvalues, vectors = torch.linalg.eigh(products)
     eigenvalues, vectors = eigenvalues.flip(0)[:count], vectors.flip(1)[:, :count]
     components = torch.nn.functional.normalize(rows.T @ vectors, dim=0)
+    components[:, eigenvalues <= ROUNDING * eigenvalues[0]] = 0  # of what is rounding alone
     return eigenvalues, components, float(products.trace())
 
 
@@ -131,7 +135,8 @@ def _krylov(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
     block = torch.randn(data.pixels, count + OVERSAMPLING, generator=generator(0, "spectrum"))
     block = torch.linalg.qr(block).Q
     blocks, images = [block], [data.covariance_times(block)]
-    for _ in range(min(MAX_KRYLOV_STEPS, max(1, MAX_KRYLOV_COLUMNS // block.shape[1] - 1))):
+    columns = min(MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES // data.pixels)
+    for _ in range(min(MAX_KRYLOV_STEPS, max(1, columns // block.shape[1] - 1))):
         block = images[-1]
         for _ in range(2):  # once is not enough in float32
             for earlier in blocks:
@@ -172,10 +177,7 @@ def linear_optimum(
         candidates.append(at_floor)
     elif rank <= latent_dim and rank < spectrum.pixels and spectrum.pixels > beta * rank:
         raise ValueError("no interior optimum: the fitted variance would go to 0")
-    return min(candidates, key=lambda optimum: optimum.loss)
-
-
-ROUNDING = 1e-9  # of the variance of the data: less is none
+    return dataclasses.replace(min(candidates, key=lambda optimum: optimum.loss), is_fitted=True)
 
 
 def _kept(spectrum: Spectrum, latent_dim: int, t: float) -> int:

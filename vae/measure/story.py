@@ -27,6 +27,8 @@ def explain(
     tested: str | None = None,
 ) -> str:
     """A few sentences on a finished run. `tested`: what its twins have shown, in place of what is predicted."""
+    if config.model.posterior == "none":
+        return f"There is no code to judge: {reason}. This is what the decoder can do without one."
     said = [_WHAT[verdict], f"{reason[:1].upper()}{reason[1:]}."]
     if advice.not_begun(record):
         left = 1 - record["explained_variance"]
@@ -81,8 +83,13 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
             f"Predicted: at KL weight {weight:.3g} {number(kld)} nats are to be had, so the objective does not ask for "
             "this. Whether the optimiser got stuck or the network can do no better, only a test can tell."
         )
-    if verdict in DEAD:
+    if verdict in DEAD and kld is None:
         return "There is no prediction for this objective: only a test can tell the cause."
+    if verdict in DEAD:
+        return (
+            f"Predicted: {number(kld)} nats are to be had, and as many are paid, for a code that is not read: only a "
+            "test can tell why."
+        )
     return ""
 
 
@@ -101,37 +108,52 @@ def _context(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) 
         )
     elif record["max_kl_weight"] == 0 and record["mse"] > pca:
         said += ": it is worse than the PCA"
-    train, constant, limits = record["train_elbo"], record["constant_elbo"], config.evaluation.thresholds
-    if constant is not None and train - constant > limits.little_kld:
-        lost, limit = (train - record["elbo"]) / (train - constant), limits.overfit
-        if lost > limit:
-            said += (
-                f". It overfits: of the {number(train - constant)} nats that training images gained over a constant "
-                f"image, test images lack {lost:.0%} (from {limit:.0%} on)"
-            )
-    return said + "."
+    overfit = _overfit(record, config.evaluation.thresholds)
+    return f"{said}.{overfit}"
+
+
+def _overfit(record: Mapping[str, Any], limits: schema.Thresholds) -> str:
+    """Where test images lack much of what training images have gained, each beside a constant image."""
+    if record["constant_elbo"] is None or record["train_constant_elbo"] is None:
+        return ""
+    train = record["train_elbo"] - record["train_constant_elbo"]
+    test = record["elbo"] - record["constant_elbo"]
+    if train < limits.little_kld or train - test <= limits.overfit * train:
+        return ""
+    return (
+        f" It overfits: of the {number(train)} nats that training images gained over a constant image, test images "
+        f"lack {(train - test) / train:.0%} (from {limits.overfit:.0%} on)."
+    )
 
 
 def _events(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) -> list[str]:
-    """Dip, collapse and recovery, in words that fit the verdict."""
-    said = []
-    began = record["kl_began_at_step"]
+    """What happened on the way, in its order, in words that fit the verdict."""
+    said: list[tuple[int, str]] = []
+    began, dip, out = (record[f"{name}_at_step"] for name in ("kl_began", "dipped", "collapsed"))
     if isinstance(config.anneal, schema.DelayedKL) and began is not None:
-        said.append(f"The KL term began at step {began}.")
-    if record["dipped_at_step"] is not None:
-        back = ""
-        if record["collapsed_at_step"] is None:
-            back = f", and was back at {number(record['recovered_to_kld'])} by step {record['recovered_at_step']}"
+        said.append((began, f"The KL term began at step {began}."))
+    if dip is not None:
         said.append(
-            f"KL dipped from {number(record['dipped_from_kld'])} to {number(record['dipped_to_kld'])} nats at step "
-            f"{record['dipped_at_step']}{back}."
+            (
+                dip,
+                f"KL dipped from {number(record['dipped_from_kld'])} to {number(record['dipped_to_kld'])} nats at step "
+                f"{dip}, and was back at {number(record['dip_over_kld'])} by step {record['dip_over_at_step']}.",
+            )
         )
-    out, back_at = record["collapsed_at_step"], record["recovered_at_step"]
-    if out is None:
-        return said
-    fell = f"The code went out at step {out}, at KL weight {record['collapsed_at_weight']:.3g}"
-    if back_at is not None:
-        said.append(f"{fell}, and was back by step {back_at}, with a KL of {number(record['recovered_to_kld'])} nats.")
-    elif verdict in DEAD:
-        said.append(f"{fell} (KL before: {number(record['collapsed_from_kld'])} nats), and has stayed out.")
-    return said
+    if out is not None and (record["recovered_at_step"] is not None or verdict in DEAD):
+        said.append((out, _collapse(record)))
+    return [sentence for _, sentence in sorted(said)]
+
+
+def _collapse(record: Mapping[str, Any]) -> str:
+    out, back, before = (record[name] for name in ("collapsed_at_step", "recovered_at_step", "collapsed_from_kld"))
+    fell = "The code was out from the start" if before is None else f"The code went out at step {out}"
+    if before is not None and record["collapsed_at_weight"]:
+        fell += f", at KL weight {record['collapsed_at_weight']:.3g}"
+    if back is not None:
+        return f"{fell}, and was back by step {back}, with a KL of {number(record['recovered_to_kld'])} nats."
+    return (
+        f"{fell}, and has stayed out."
+        if before is None
+        else f"{fell} (KL before: {number(before)} nats), and has stayed out."
+    )

@@ -56,14 +56,18 @@ class Subject:
         raw = self.likelihood.raw_of(self.spectrum.mean)
         if raw is None:
             return None
-        count = len(self.data.train)
-        images = self.data.train.batch(torch.arange(0, count, max(1, count // SAMPLED_IMAGES)))
-        raw = raw.float().reshape(1, *self.data.train.shape).to(images.device).expand_as(images)
+        count, batch_size = len(self.data.train), self.config.evaluation.batch_size
+        chosen = torch.arange(min(count, SAMPLED_IMAGES)) * count // min(count, SAMPLED_IMAGES)
+        raw = raw.float().reshape(1, *self.data.train.shape)
         was_training = self.likelihood.training
-        with torch.no_grad():
-            loss = float(self.likelihood.eval()(images, raw).loss)
+        self.likelihood.eval()
+        total = 0.0
+        with torch.no_grad(), self._memory_advice():
+            for rows in chosen.split(batch_size):
+                images = self.data.train.batch(rows)
+                total += float(self.likelihood(images, raw.to(images.device).expand_as(images)).loss) * len(rows)
         self.likelihood.train(was_training)
-        return loss
+        return total / len(chosen)
 
     def evaluate(self, thorough: bool) -> Evaluation:
         """Over the whole test split; all processes of a run take part."""

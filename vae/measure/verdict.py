@@ -55,7 +55,9 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     units = f"{found.active_units} of {e.latent_dim} dimensions are active"
     if not is_used(found, e.weight, limits):
         unread = f"log p(x|z) loses {gap} with another image's code: less than three standard errors"
-        if needed > 3 * found.swap_gap_error:
+        if found.swap_gap == found.swap_gap_error == 0:
+            unread = "log p(x|z) is the same with another image's code"
+        elif needed > 3 * found.swap_gap_error:
             unread = f"log p(x|z) loses {gap} with another image's code (used from {number(needed)} on)"
         if found.kld < limits.collapsed_kld:
             return Verdict("collapsed", f"KL is {number(found.kld)} nats, and {unread}", _cause(e, limits))
@@ -75,6 +77,8 @@ def _why_deterministic(e: Evidence, limits: Thresholds) -> str | None:
     """Why each image has a point for a code; None where it has a distribution."""
     found = e.measured
     narrow = f"sigma is at most {number(found.sigma_ratio)} of the spread of mu in each active dimension"
+    if not found.active_units:
+        narrow = "no dimension varies by enough to be active"
     if e.posterior == "dirac":
         return "each image has a point for a code, as model.posterior=dirac asks"
     if e.trajectory.max_kl_weight == 0:
@@ -110,8 +114,9 @@ def _cause(e: Evidence, limits: Thresholds) -> str | None:
     kld = e.predicted.predicted_kld
     if kld is None:
         return None
-    stuck = kld >= limits.little_kld and e.measured.kld < kld / 2
-    return "optimiser" if stuck else "objective"
+    if kld < limits.little_kld:
+        return "objective"
+    return "optimiser" if e.measured.kld < kld / 2 else None  # as much KL as predicted is not stuck
 
 
 def number(value: float) -> str:

@@ -30,10 +30,14 @@ class Trajectory:
                                      "the KL made good by itself", "steps")  # fmt: skip
     dipped_from_kld: float | None = key("KL from which it fell", "nats")
     dipped_to_kld: float | None = key("KL to which it fell", "nats")
+    dip_over_at_step: int | None = key("step at which it was back at twice that", "steps")
+    dip_over_kld: float | None = key("KL at that step", "nats")
     collapsed_at_step: int | None = key("step of the last collapse that was noticed", "steps")
-    collapsed_from_kld: float | None = key("highest KL before it, while the KL term had a weight", "nats")
+    collapsed_from_kld: float | None = key(
+        "highest KL before it, while the KL term had a weight; null: it was out from the start", "nats"
+    )
     collapsed_at_weight: float | None = key("KL weight at that step")
-    recovered_at_step: int | None = key("step at which KL was back after the last collapse or dip", "steps")
+    recovered_at_step: int | None = key("step at which the code was back after the last collapse", "steps")
     recovered_to_kld: float | None = key("KL at that step", "nats")
     loss_fall: float | None = key("by how much the loss fell over the last third of the steps, a line through them",
                                   "nats")  # fmt: skip
@@ -51,8 +55,8 @@ class Trajectory:
             return None
         if self.loss_excess is not None and self.loss_excess > max(before, 0):
             return (
-                f"the loss is still {self.loss_excess:.3g} nats above that of a constant image, and has fallen by "
-                f"{before:.3g} so far"
+                f"the loss is {self.loss_excess:.3g} nats above that of a constant image, and has "
+                f"{'fallen' if before > 0 else 'risen'} by {abs(before):.3g} so far"
             )
         if fall > 3 * error and fall > limits.unfinished_fall * before > 0:
             return (
@@ -98,17 +102,15 @@ class Watch:
         if weight > 0 and self.found.kl_began_at_step is None:
             self._note(kl_began_at_step=step)
         self._note(max_kl_weight=max(self.found.max_kl_weight, weight))
-        if weight != self.weight:
-            self.weight = weight
-            self._start_over(step, kld)
-        if kld > self.peak:
+        changed, self.weight = weight != self.weight, weight
+        if weight == 0:  # KL is free, and that of a point infinite
+            return None
+        if changed or kld > self.peak:
             self._start_over(step, kld)
         if kld < self.trough:
             self.trough, self.trough_step = kld, step
         if began:
             return f"step {step}: the KL term has begun; the training MSE was {before:.4g}"
-        if weight == 0:
-            return None
         if not self.out and kld > self.high:
             self.high, self.high_step = kld, step
         if not self.out and kld < self.low:
@@ -143,7 +145,7 @@ class Watch:
         self.out = True
         self._note(
             collapsed_at_step=step,
-            collapsed_from_kld=self.high,
+            collapsed_from_kld=self.high if 0 < self.high_step < step else None,
             collapsed_at_weight=weight,
             recovered_at_step=None,
             recovered_to_kld=None,
@@ -165,8 +167,8 @@ class Watch:
                 dipped_at_step=self.trough_step,
                 dipped_from_kld=self.peak,
                 dipped_to_kld=self.trough,
-                recovered_at_step=step,
-                recovered_to_kld=kld,
+                dip_over_at_step=step,
+                dip_over_kld=kld,
             )
         self._start_over(step, kld)
         return f"step {step}: KL is back at {kld:.3g} nats after a dip {fall}"
@@ -189,11 +191,12 @@ class Watch:
 def settled(trajectory: Trajectory, rows: "Rows", steps: int, weight: float, constant_loss: float | None) -> Trajectory:
     """`trajectory` with what says whether a run of so many steps has done its learning at this KL weight.
     `constant_loss`: what is minimised, for an image that is the same for all codes; None: not known."""
-    step, loss = np.asarray(rows.step, float), np.asarray(rows.reconstruction)
-    if weight > 0:  # the KL of a point is infinite
+    step, loss = np.asarray(rows.step, float), np.asarray(rows.reconstruction, float)
+    if weight > 0:  # without one the KL does not count, and that of a point is infinite
         loss = loss + weight * np.asarray(rows.kld)
+    known = loss[np.isfinite(loss)]  # a run that an earlier version has begun did not keep all of it
     last = step > (1 - LAST_PART) * steps
-    if last.sum() < MIN_ROWS or not np.isfinite(loss).all():
+    if last.sum() < MIN_ROWS or not np.isfinite(loss[last]).all():
         return trajectory
     x, y = step[last] - step[last].mean(), loss[last]
     slope = (x * y).sum() / (x * x).sum()
@@ -204,7 +207,7 @@ def settled(trajectory: Trajectory, rows: "Rows", steps: int, weight: float, con
         trajectory,
         loss_fall=float(-slope * span),
         loss_fall_error=error * span,
-        loss_fall_before=float(loss[0]) - end,
+        loss_fall_before=float(known[0]) - end,
         loss_excess=None if constant_loss is None else end - constant_loss,
     )
 

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
+from vae.config.schema import DelayedKL, RunConfig
 from vae.measure import watch
 from vae.measure.advice import Advice, advise
 from vae.measure.evaluation import Evaluation, Examination
@@ -73,16 +74,22 @@ def conclude(
         reason=verdict.reason,
         explanation=explain(config, found, verdict.name, verdict.reason, verdict.cause),
         advice=[
-            {"why": item.why, "command": command(directory, item)}
+            {"why": item.why, "command": command(config, directory, item)}
             for item in advise(config, found, verdict.name, verdict.cause)
         ],
     )
     return Conclusion(dataclasses.replace(record, answer=answer), examination)
 
 
-def command(directory: Path, advice: Advice) -> str:
-    """The line that follows a piece of advice for the run in `directory`, whose own place it leaves open."""
+def command(config: RunConfig, directory: Path, advice: Advice) -> str:
+    """The line that follows a piece of advice for the run in `directory`, whose own place it leaves open; empty where
+    the directory does not say how the run was called."""
     if advice.resumes:
         return commands.run([f"resume={commands.PLACE}", *advice.overrides])
-    own = commands.overrides(directory) or []
+    own = commands.overrides(directory)
+    if own is None:
+        return ""
+    anneal = config.anneal
+    if isinstance(anneal, DelayedKL) and anneal.threshold_of == "mse":  # as every threshold was in earlier versions
+        own = commands.changed(own, ["anneal.threshold_of=mse"])
     return commands.run([*commands.config_directory(directory), *commands.changed(own, advice.overrides)])

@@ -102,12 +102,12 @@ def read(directory: Path) -> Run:
 def _read_config(run: Run) -> None:
     own, given = run.directory / names.CONFIG, run.directory / names.OVERRIDES
     if own.is_file():
-        run.config = {clean(key): clean(value) for key, value in flat(files.read_yaml(own)).items()}
+        run.config = {clean(key): clean(value, depth=0) for key, value in flat(files.read_yaml(own)).items()}
     if given.is_file():
         overrides = files.read_yaml(given) or []
         if not isinstance(overrides, list):
             raise ValueError("overrides.yaml is no list")
-        run.overrides = [str(clean(item)) for item in overrides]
+        run.overrides = [str(clean(item, depth=0)) for item in overrides]
 
 
 def _read_record(run: Run) -> None:
@@ -119,8 +119,13 @@ def _read_record(run: Run) -> None:
         run.record = {clean(key): clean(value) for key, value in record.items()}
 
 
-def clean(value: Any) -> Any:
-    """Numbers and None as they are, all else as text that can be written and shown."""
+def clean(value: Any, depth: int = 3) -> Any:
+    """Numbers and None as they are, lists and dicts by what is in them, all else as text that can be written and
+    shown."""
+    if depth and isinstance(value, list):
+        return [clean(item, depth - 1) for item in value]
+    if depth and isinstance(value, dict):
+        return {clean(str(key)): clean(item, depth - 1) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float) else printable(str(value))
 
 

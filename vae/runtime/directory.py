@@ -7,6 +7,7 @@ PREVIOUS_CHECKPOINT = "checkpoint.previous.pt"
 RESULT = "result.json"  # the final record; a run that has it is whole
 EVALUATION = "evaluation.json"  # the same, measured again by evaluate=
 EXPLANATION = "explanation.json"  # what explain= has found
+TWINS = "explain"  # directory of the runs that explain= has trained, in that of the run that they explain
 HISTORY = "history.npz"
 FILM = "training.gif"
 EVENTS = "events.out.tfevents.*"
@@ -23,5 +24,6 @@ def has_checkpoint(directory: Path) -> bool:
 
 
 def runs_below(directory: Path) -> set[Path]:
-    """The run directories in and below `directory`."""
-    return {path.parent.parent for path in directory.rglob(CONFIG)}
+    """The run directories in and below `directory`, without the twins that explain others of them."""
+    found = {path.parent.parent for path in directory.rglob(CONFIG)}
+    return {run for run in found if not (run.parent.name == TWINS and run.parent.parent in found)}

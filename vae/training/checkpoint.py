@@ -266,9 +266,14 @@ def _from_format_5(content: dict[str, Any]) -> dict[str, Any]:
         if isinstance(history, dict) and "reconstruction" not in history:
             steps, weights = history.get("step"), history.get("kl_weight")
             if isinstance(steps, torch.Tensor):
-                recorder["history"] = history | {"reconstruction": torch.full_like(steps, torch.nan)}
-            if isinstance(weights, torch.Tensor) and weights.numel() and isinstance(recorder["watch"], dict):
-                recorder["watch"] = recorder["watch"] | {"max_kl_weight": float(weights.max())}
+                unknown = torch.full(steps.shape, torch.nan, dtype=torch.float64)
+                recorder["history"] = history | {"reconstruction": unknown}
+            watch = recorder.get("watch")
+            if isinstance(weights, torch.Tensor) and weights.is_floating_point() and isinstance(watch, dict):
+                begun = (weights > 0).flatten().nonzero()
+                if len(begun) and isinstance(steps, torch.Tensor) and steps.shape == weights.shape:
+                    first = int(steps.flatten()[begun[0]].nan_to_num())
+                    recorder["watch"] = watch | {"max_kl_weight": float(weights.max()), "kl_began_at_step": first}
         found["recorder"] = recorder
     if isinstance(schedule, dict) and set(schedule) == {"smoothed", "latched_at"}:
         found["schedule"] = schedule | {"lowest": None, "lowest_at": None}

@@ -55,8 +55,13 @@ class Setup:
         return parallel.own_rows(torch.randn(shape, generator=rng, device=self.device))
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.subject.config.train.precision == "bf16")
+        """For this run's configuration and device."""
+        return autocast(self.subject.config, self.device)
+
+
+def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
+    """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
 
 
 def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:

@@ -1,0 +1,142 @@
+"""Twins of a run: runs that differ from it in one thing. They are trained below its directory, or found beside it in
+its sweep."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from vae.cli.resume import is_sweep
+from vae.cli.train import alone_in, train_together
+from vae.config import schema
+from vae.config.errors import InputError
+from vae.config.load import load_saved
+from vae.config.schema import RunConfig
+from vae.measure.advice import gentle_start
+from vae.measure.verdict import VERDICTS
+from vae.output import record as records
+from vae.runtime import commands, files
+from vae.runtime import directory as names
+from vae.training import checkpoint
+from vae.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Twin:
+    directory: Path
+    what: str  # how it differs
+    verdict: str
+    saved: Checkpoint
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Of the run in `directory`, each with so many steps."""
+
+    directory: Path
+    config: RunConfig
+    steps: int
+    allow: list[str]
+
+    def kind_start(self, weight: float) -> Twin:
+        """Its KL term waits for at most an eighth of its steps, or until 30 % of the variance are left, and rises to
+        `weight` over a quarter. Where the run did that, or has no KL term, smaller steps and a slow start instead."""
+        config = self.config
+        if weight == 0 or isinstance(config.anneal, schema.DelayedKL):
+            changes = gentle_start(dataclasses.replace(config.train, steps=self.steps))
+            lr, warmup, momentum = (change.partition("=")[2] for change in changes)
+            train = dataclasses.replace(config.train, lr=float(lr), warmup_steps=int(warmup), momentum=float(momentum))
+            twin = dataclasses.replace(config, run_name="kind_start", train=train)
+            return self._made(twin, "a quarter of the learning rate and a slow start", changes)
+        beside = self._beside(lambda other: _rises_to(other.anneal, weight) and same_but(other, config, "anneal"))
+        if beside is not None:
+            return beside
+        anneal = schema.DelayedKL(
+            name="delayed",
+            weight=weight,
+            threshold=0.3,
+            threshold_of="variance",
+            patience=max(1, self.steps // 8),
+            rate=weight / max(1, self.steps // 4),
+            smoothing=0.9,
+            observe_every=min(10, max(1, self.steps // 8)),
+        )
+        values = {name: value for name, value in dataclasses.asdict(anneal).items() if name not in ("kind", "name")}
+        changes = ("anneal=delayed", *(f"anneal.{name}={value}" for name, value in values.items()))
+        return self._made(dataclasses.replace(config, run_name="kind_start", anneal=anneal), "anneal=delayed", changes)
+
+    def without_code(self) -> Twin:
+        config = self.config
+        beside = self._beside(lambda other: other.model.posterior == "none" and same_but(other, config, "model"))
+        if beside is not None:
+            return beside
+        model = dataclasses.replace(config.model, posterior="none")
+        twin = dataclasses.replace(config, run_name="without_code", model=model)
+        return self._made(twin, "a decoder without a code", ("model.posterior=none",))
+
+    def _beside(self, matches: Callable[[RunConfig], bool]) -> Twin | None:
+        """A finished run in the same sweep whose configuration matches; of several one that is alive."""
+        own = self.directory.absolute()
+        if not is_sweep(own.parent):
+            return None
+        found = []
+        for path in sorted(own.parent.glob(f"*/{names.CONFIG}")):
+            place = path.parent.parent
+            try:
+                verdict = records.read(place).get("verdict")
+                other = load_saved(files.read_yaml(path), self.allow)
+            except (InputError, OSError, ValueError):
+                continue  # whatever is wrong with it, it is no twin
+            if place != own and verdict in VERDICTS and verdict != "unfinished" and matches(other):
+                found.append((verdict != "alive", place, other))
+        if not found:
+            return None
+        _, place, other = min(found, key=lambda item: item[:2])
+        log.info("explain: %s is the twin already", place)
+        return self._read(place, f"anneal={other.anneal.name}")
+
+    def _made(self, config: RunConfig, what: str, changes: tuple[str, ...]) -> Twin:
+        """Trained, or resumed, or read where it is finished."""
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=self.steps))
+        place = self.directory / names.TWINS / config.run_name
+        try:
+            before = checkpoint.read(place, self.allow) if names.has_checkpoint(place) else None
+            if before is not None and before.config != config:
+                raise InputError(f"{place}: is another twin, with other settings; remove it")
+            if not (place / names.RESULT).exists():
+                (place / names.CONFIG).parent.mkdir(parents=True, exist_ok=True)
+                own = commands.overrides(self.directory) or []
+                overrides = commands.changed(own, [*changes, f"train.steps={self.steps}"])
+                files.replace(place / names.CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+                files.replace(place / names.OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(overrides)).encode())
+                log.info("explain: training a twin with %s, %d steps", what, self.steps)
+                with alone_in(place):
+                    train_together(config, place, before)
+        except files.DirectoryInUse as error:
+            raise InputError(f"{place}: another program trains this twin; wait for it") from error
+        return self._read(place, what)
+
+    def _read(self, place: Path, what: str) -> Twin:
+        record = records.read(place)
+        if record.get("verdict") not in VERDICTS:
+            raise InputError(
+                f"{place}: this twin failed ({record.get('failure', 'no verdict')}); remove it to try again"
+            )
+        return Twin(place, what, str(record["verdict"]), checkpoint.read(place, self.allow))
+
+
+def _rises_to(anneal: schema.Anneal, weight: float) -> bool:
+    """A schedule that starts low and ends at this weight."""
+    return isinstance(anneal, schema.RisingKL) and not isinstance(anneal, schema.CyclicalKL) and anneal.weight == weight
+
+
+def same_but(one: RunConfig, other: RunConfig, part: str) -> bool:
+    """Whether two configurations train the same thing, but for one part. Names tell runs apart and change nothing; nor
+    do pictures and evaluations."""
+    ignored = {"run_name": "", "evaluation": None, "pictures": None, "experiment": None, "sweep": None, part: None}
+    return dataclasses.replace(one, **ignored) == dataclasses.replace(other, **ignored)  # type: ignore[arg-type]
