@@ -1,7 +1,7 @@
 """Three sets of real images that no default was tuned to, made of what comes with the installation:
 
-    python examples/real_images.py my_images      # writes glyphs.npz, pictograms.npz and photo_crops.npz there
-    python run.py dataset=arrays dataset.train=my_images/glyphs.npz
+python examples/real_images.py my_images      # writes glyphs.npz, pictograms.npz and photo_crops.npz there
+python run.py dataset=arrays dataset.train=my_images/glyphs.npz
 """
 
 import sys

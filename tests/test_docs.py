@@ -18,7 +18,7 @@ TESTS = {path.name: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
 @pytest.mark.parametrize("group", catalogue.GROUPS)
 def test_the_tables_of_measures_are_the_catalogue_s(group: type) -> None:
     text = (ROOT / "docs" / "measures.md").read_text()
-    assert f"<!-- {group.__name__} -->\n{catalogue.table(group)}<!-- end -->" in text, "python -m vae.measure"
+    assert f"<!-- {group.__name__} -->\n{catalogue.table(group)}<!-- end -->" in text, "python -m vae.output"
 
 
 def test_every_key_of_the_record_is_documented() -> None:

@@ -97,20 +97,16 @@ def test_images_that_could_be_sharper() -> None:
 
 def test_what_was_advised_takes_the_place_of_what_was_asked_for() -> None:
     own = ["model=mlp_vae", "model.latent_dim=8", "anneal=linear", "anneal.steps=50", "seed=3"]
-    assert commands.changed(own, ["anneal=delayed"]) == [
-        "model=mlp_vae",
-        "model.latent_dim=8",
-        "seed=3",
-        "anneal=delayed",
-    ]
-    assert commands.changed(own, ["model.latent_dim=16"]) == [own[0], *own[2:], "model.latent_dim=16"]
+    assert commands.changed(own, ["anneal=delayed"]) == [*own[:2], "anneal=delayed", "seed=3"]
+    assert commands.changed(own, ["model.latent_dim=16"]) == [own[0], "model.latent_dim=16", *own[2:]]
+    assert commands.changed(own, ["objective=sse"]) == [*own, "objective=sse"]
     assert commands.run(["sweep=compare", "a=b c"]) == "python run.py sweep=compare 'a=b c' hydra.mode=RUN"
 
 
 def test_more_dimensions_help(ask: Ask, follow: Ask) -> None:
     given = spectrum(8, 7, 6, 5, 4, 3, 2, 1)
     found = ask("case", *LINEAR, *SHORT, given, "objective.sigma2=0.5", "model.latent_dim=2", "train.steps=500")
-    assert found["advice"][0]["command"].endswith("model.latent_dim=4")
+    assert " model.latent_dim=4 " in found["advice"][0]["command"]
     assert follow("case")["gain"] > 1.2 * found["gain"]
 
 
@@ -119,7 +115,7 @@ def test_a_linear_vae_helps_where_the_network_is_worse(ask: Ask, follow: Ask, tm
     narrow = ["model=mlp_vae", "model.encoder_widths=[1]", "model.latent_dim=6", "objective=optimal_gaussian"]
     found = ask("case", *digits_8x8(tmp_path), *narrow, "train.steps=800", "train.lr_schedule=cosine")
     assert "worse than a linear VAE" in found["explanation"]
-    assert found["advice"][-1]["command"].endswith("model=linear_vae model.latent_dim=6")
+    assert " model=linear_vae model.latent_dim=6 " in found["advice"][-1]["command"]
     assert follow("case", which=-1)["gain"] > found["gain"] + 1
 
 

@@ -40,7 +40,9 @@ class Identity:
 @dataclass(frozen=True)
 class Answer:
     verdict: str = key("one of " + ", ".join(VERDICTS))
-    cause: str | None = key("of a dead code: objective, optimiser or decoder; null: cannot be told, or nothing is wrong")
+    cause: str | None = key(
+        "of a dead code: objective, optimiser or decoder; null: cannot be told, or nothing is wrong"
+    )
     cause_rests_on: str | None = key("predicted: by the closed form; tested: by the twins of explain=; null: no cause")
     reason: str = key("a sentence with the measures and thresholds that decided")
     explanation: str = key("what is said of the run at its end")

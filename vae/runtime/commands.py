@@ -29,7 +29,10 @@ def overrides(directory: Path) -> list[str] | None:
         found = files.read_yaml(directory / names.OVERRIDES)
     except (OSError, ValueError):
         return None
-    return [str(item) for item in found] if isinstance(found, list) else None
+    if not isinstance(found, list):
+        return None
+    last = {str(item).partition("=")[0]: str(item) for item in reversed(found)}  # of one key the last counts
+    return [*last.values()][::-1]
 
 
 def config_directory(directory: Path) -> list[str]:
@@ -49,11 +52,14 @@ def run(arguments: Sequence[str]) -> str:
 
 
 def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
-    """A run's overrides with others in their place: an option of a group takes its values along."""
-    replaced = [item.partition("=")[0].lstrip("+") for item in new]
-
-    def stays(item: str) -> bool:
+    """A run's overrides with others in the place of those of the same key; an option of a group takes the values of the
+    one before it along."""
+    added = {item.partition("=")[0].lstrip("+"): item for item in new}
+    left, kept = dict(added), []
+    for item in own:
         key = item.partition("=")[0].lstrip("+~")
-        return not any(key == other or key.startswith(other + ".") for other in replaced)
-
-    return [*filter(stays, own), *new]
+        if key in added:
+            kept += [left.pop(key)] if key in left else []
+        elif not any(key.startswith(other + ".") for other in added):
+            kept.append(item)
+    return [*kept, *left.values()]
