@@ -10,6 +10,7 @@ from test_answers import LINEAR, SHORT, Ask, ask, bright_blobs, digits_8x8, foll
 
 from vae.measure.advice import advise
 from vae.runtime import commands
+from vae.runtime import directory as names
 
 __all__ = ["ask", "follow"]
 
@@ -95,11 +96,14 @@ def test_images_that_could_be_sharper() -> None:
     assert advised("objective=gaussian", "objective.sigma2=0.05", **blurred | {"effective_t": 0.05}) == []
 
 
-def test_what_was_advised_takes_the_place_of_what_was_asked_for() -> None:
+def test_what_was_advised_takes_the_place_of_what_was_asked_for(tmp_path: Path) -> None:
     own = ["model=mlp_vae", "model.latent_dim=8", "anneal=linear", "anneal.steps=50", "seed=3"]
     assert commands.changed(own, ["anneal=delayed"]) == [*own[:2], "anneal=delayed", "seed=3"]
     assert commands.changed(own, ["model.latent_dim=16"]) == [own[0], "model.latent_dim=16", *own[2:]]
     assert commands.changed(own, ["objective=sse"]) == [*own, "objective=sse"]
+    (tmp_path / names.OVERRIDES).parent.mkdir()
+    (tmp_path / names.OVERRIDES).write_text("[seed=1, train.steps=4, seed=2]")
+    assert commands.overrides(tmp_path) == ["train.steps=4", "seed=2"]
     assert commands.run(["sweep=compare", "a=b c"]) == "python run.py sweep=compare 'a=b c' hydra.mode=RUN"
 
 

@@ -31,8 +31,12 @@ def overrides(directory: Path) -> list[str] | None:
         return None
     if not isinstance(found, list):
         return None
-    last = {str(item).partition("=")[0]: str(item) for item in reversed(found)}  # of one key the last counts
-    return [*last.values()][::-1]
+    last: dict[str, str] = {}
+    for item in map(str, found):
+        key = item.partition("=")[0]
+        last.pop(key, None)  # of one key the last counts, where it stands
+        last[key] = item
+    return [*last.values()]
 
 
 def config_directory(directory: Path) -> list[str]:
