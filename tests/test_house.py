@@ -27,8 +27,11 @@ ROOMS = ["cli", "report", "training", "output", "measure", "models", "data", "ru
 WITHOUT_TORCH = [
     "vae",
     *(f"vae.config.{name}" for name in ("errors", "schema", "load", "legacy")),
-    *(f"vae.runtime.{name}" for name in ("directory", "files", "terminal", "torchrun", "signals", "custom")),
-    *(f"vae.measure.{name}" for name in ("catalogue", "verdict")),
+    *(
+        f"vae.runtime.{name}"
+        for name in ("directory", "files", "terminal", "torchrun", "signals", "custom", "commands")
+    ),
+    *(f"vae.measure.{name}" for name in ("catalogue", "verdict", "watch", "story", "advice")),
     "vae.output.record",
     *(f"vae.report.{name}" for name in ("runs", "page", "points", "over_time")),
     *(f"vae.cli.{name}" for name in ("launch", "failures", "callbacks", "summary", "grid", "session")),

@@ -60,7 +60,7 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
     if cause == "optimiser":
         return (
             f"Predicted: at KL weight {weight:.3g} {number(kld)} nats are to be had in "
-            f"{record['predicted_active_units']} dimensions, so the objective does not ask for this; the optimiser got "
+            f"{_dimensions(record)}, so the objective does not ask for this; the optimiser got "
             "stuck."
         )
     if cause == "objective" and kld == 0:
@@ -76,7 +76,7 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
     if cause == "objective":
         return (
             f"Predicted: at KL weight {weight:.3g} the objective leaves no more than {number(kld)} nats to be had, in "
-            f"{record['predicted_active_units']} dimensions: its scale is what keeps the code small."
+            f"{_dimensions(record)}: its scale is what keeps the code small."
         )
     if verdict == "partly_collapsed":
         return (
@@ -91,6 +91,11 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
             "test can tell why."
         )
     return ""
+
+
+def _dimensions(record: Mapping[str, Any]) -> str:
+    count = record["predicted_active_units"]
+    return f"{count} dimension" if count == 1 else f"{count} dimensions"
 
 
 def _context(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) -> str:
