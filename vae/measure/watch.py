@@ -15,9 +15,9 @@ LAST_PART = 1 / 3  # of a run, in which its loss should have stopped falling
 MIN_ROWS = 4  # of training measures in that part, for a line through them
 
 
-def key(meaning: str, unit: str = "", default: float | None = None) -> Any:
+def key(meaning: str, unit: str = "", **default: Any) -> Any:
     """A field of the final record that is no measure."""
-    return field(default=default, metadata={"meaning": meaning, "unit": unit})
+    return field(**default, metadata={"meaning": meaning, "unit": unit})
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,29 @@ class Trajectory:
     """What a training went through; None: it did not happen, or could not be told."""
 
     max_kl_weight: float = key("the highest KL weight that was logged", default=0.0)
-    kl_began_at_step: int | None = key("first logged step with a KL weight above 0", "steps")
+    kl_began_at_step: int | None = key("first logged step with a KL weight above 0", "steps", default=None)
     dipped_at_step: int | None = key("step of the lowest KL in the deepest dip: a fall at constant KL weight that "
-                                     "the KL made good by itself", "steps")  # fmt: skip
-    dipped_from_kld: float | None = key("KL from which it fell", "nats")
-    dipped_to_kld: float | None = key("KL to which it fell", "nats")
-    dip_over_at_step: int | None = key("step at which it was back at twice that", "steps")
-    dip_over_kld: float | None = key("KL at that step", "nats")
-    collapsed_at_step: int | None = key("step of the last collapse that was noticed", "steps")
+                                     "the KL made good by itself", "steps", default=None)  # fmt: skip
+    dipped_from_kld: float | None = key("KL from which it fell", "nats", default=None)
+    dipped_to_kld: float | None = key("KL to which it fell", "nats", default=None)
+    dip_over_at_step: int | None = key("step at which it was back at twice that", "steps", default=None)
+    dip_over_kld: float | None = key("KL at that step", "nats", default=None)
+    collapsed_at_step: int | None = key("step of the last collapse that was noticed", "steps", default=None)
     collapsed_from_kld: float | None = key(
-        "highest KL before it, while the KL term had a weight; null: it was out from the start", "nats"
+        "highest KL before it, while the KL term had a weight; null: it was out from the start", "nats", default=None
     )
-    collapsed_at_weight: float | None = key("KL weight at that step")
-    recovered_at_step: int | None = key("step at which the code was back after the last collapse", "steps")
-    recovered_to_kld: float | None = key("KL at that step", "nats")
+    collapsed_at_weight: float | None = key("KL weight at that step", default=None)
+    recovered_at_step: int | None = key(
+        "step at which the code was back after the last collapse", "steps", default=None
+    )
+    recovered_to_kld: float | None = key("KL at that step", "nats", default=None)
     loss_fall: float | None = key("by how much the loss fell over the last third of the steps, a line through them",
-                                  "nats")  # fmt: skip
-    loss_fall_error: float | None = key("standard error of that", "nats")
-    loss_fall_before: float | None = key("by how much it fell from the first logged steps to the last", "nats")
-    loss_excess: float | None = key("by how much it ended above the loss of a constant image", "nats")
+                                  "nats", default=None)  # fmt: skip
+    loss_fall_error: float | None = key("standard error of that", "nats", default=None)
+    loss_fall_before: float | None = key(
+        "by how much it fell from the first logged steps to the last", "nats", default=None
+    )
+    loss_excess: float | None = key("by how much it ended above the loss of a constant image", "nats", default=None)
 
     def unfinished(self, steps: int, limits: Thresholds) -> str | None:
         """Why nothing can be said yet of a run of so many steps; None where it has done its learning, as far as can be
@@ -94,6 +98,10 @@ class Watch:
     def __post_init__(self) -> None:
         if math.isnan(self.low):
             self.low = self.limits.collapsed_kld
+
+    def expect(self, kld: float) -> None:
+        """So much KL is predicted: more than half of it is no collapse."""
+        self.low = min(self.low, kld / 2)
 
     def training(self, step: int, mse: float, kld: float, weight: float) -> str | None:
         """Learn the means of the last training batches; a sentence when something has happened."""

@@ -12,14 +12,9 @@ from typing import Any, Self
 from vae.config.errors import InputError
 from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SplitMeasures, measures
 from vae.measure.verdict import VERDICTS
-from vae.measure.watch import Trajectory
+from vae.measure.watch import Trajectory, key
 from vae.runtime import directory as names
 from vae.runtime import files
-
-
-def key(meaning: str, unit: str = "") -> Any:
-    """A field that is no measure."""
-    return dataclasses.field(metadata={"meaning": meaning, "unit": unit})
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,8 @@ class Recorder:
             self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
         predicted, optimum = subject.prediction(self.final_weight), subject.optimum(self.final_weight)
         self.tensorboard.scalars(tagged(predicted), 0)
-        if predicted.predicted_kld:  # less than half of it would be a collapse
-            self.watch.low = min(self.watch.low, predicted.predicted_kld / 2)
+        if predicted.predicted_kld:
+            self.watch.expect(predicted.predicted_kld)
         said = sentence(predicted, optimum, config.objective.name, self.model.latent_dim, self.final_weight, rises)
         collapses = predicted.predicted_active_units == 0
         log.log(logging.WARNING if collapses else logging.INFO, "%s", said)
