@@ -26,8 +26,11 @@ class Trajectory:
 
     max_kl_weight: float = key("the highest KL weight that was logged", default=0.0)
     kl_began_at_step: int | None = key("first logged step with a KL weight above 0", "steps", default=None)
-    dipped_at_step: int | None = key("step of the lowest KL in the deepest dip: a fall at constant KL weight that "
-                                     "the KL made good by itself", "steps", default=None)  # fmt: skip
+    dipped_at_step: int | None = key(
+        "step of the lowest KL in the deepest dip: a fall at a constant KL weight, from which KL came back by itself",
+        "steps",
+        default=None,
+    )
     dipped_from_kld: float | None = key("KL from which it fell", "nats", default=None)
     dipped_to_kld: float | None = key("KL to which it fell", "nats", default=None)
     dip_over_at_step: int | None = key("step at which it was back at twice that", "steps", default=None)
@@ -41,8 +44,9 @@ class Trajectory:
         "step at which the code was back after the last collapse", "steps", default=None
     )
     recovered_to_kld: float | None = key("KL at that step", "nats", default=None)
-    loss_fall: float | None = key("by how much the loss fell over the last third of the steps, a line through them",
-                                  "nats", default=None)  # fmt: skip
+    loss_fall: float | None = key(
+        "by how much the loss fell over the last third of the steps, by a line through them", "nats", default=None
+    )
     loss_fall_error: float | None = key("standard error of that", "nats", default=None)
     loss_fall_before: float | None = key(
         "by how much it fell from the first logged steps to the last", "nats", default=None
