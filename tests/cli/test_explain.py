@@ -27,7 +27,7 @@ def test_twins_tell_the_cause(digits: list[str], program: Program, tmp_path: Pat
     assert (before["verdict"], before["cause"], before["cause_rests_on"]) == ("collapsed", "objective", "predicted")
     status, out, err = program("explain=mine")
     assert status == 0, err
-    assert out.startswith("mine: Tested: the objective. A twin with anneal=delayed, at KL weight 10 at its end")
+    assert out.startswith("mine: Tested: the objective. A twin with anneal=sigmoid, at KL weight 10 at its end")
     found, after = record(tmp_path / "mine", names.EXPLANATION), record(tmp_path / "mine")
     assert found["cause"] == after["cause"] == "objective"
     assert after["cause_rests_on"] == "tested"
@@ -62,6 +62,9 @@ def test_a_live_code_has_no_cause(digits: list[str], program: Program, tmp_path:
     ("arguments", "says"),
     [
         (["explain=absent"], "explain=absent: no such directory"),
+        (["explain="], "explain=: names no directory"),
+        (["resume="], "resume=: names no directory"),
+        (["evaluate= "], "evaluate=: names no directory"),
         (["explain=empty"], "no such file; name the directory of a run"),
         (["explain=short"], "the run is unfinished, and there is nothing to explain yet"),
         (["explain=short", "explain.steps=0"], "explain.steps=0: must be at least 1"),

@@ -31,6 +31,8 @@ RECORD: dict[str, Any] = {
     "predicted_gain_wider": 20.0,
     "predicted_collapse_weight": 10.3,
     "gain": 22.0,
+    "sse": 23.5,
+    "largest_eigenvalue": 5.15,
     "used_dimensions": 20,
     "loss_fall_before": 50.0,
     "loss_excess": -20.0,
@@ -65,6 +67,21 @@ def test_the_scale_of_the_objective() -> None:
     assert advised("objective=bernoulli", **dead, predicted_collapse_weight=31.0) == [("anneal.weight=0.1",)]  # no more
     assert advised("objective=bernoulli", **dead, predicted_collapse_weight=None) == []
     assert advised(predicted_kld=0.3, kld=0.2, predicted_collapse_weight=1.4) == [("objective=optimal_gaussian",)]
+
+
+def test_a_kl_term_that_never_began() -> None:
+    """A threshold within reach, steps enough for the smoothed MSE to get there, and an objective that leaves a code."""
+    never = {"max_kl_weight": 0.0, "verdict": "deterministic", "explained_variance": 0.76}
+    threshold = ["anneal.threshold_of=variance", "anneal.threshold=0.48"]
+    assert advised("anneal=delayed", "anneal.threshold=0.1", **never) == [tuple(threshold)]
+    short = advised("anneal=delayed", "anneal.threshold=0.1", **never, steps=300)
+    assert short == [(*threshold, "train.steps=1000")]
+    assert advised("anneal=delayed", "train.steps=300", **never, steps=300) == [("train.steps=1000",)]  # it lags
+    wide = advised("anneal=delayed", "anneal.threshold=0.1", "objective=pixel_mse", **never)
+    assert wide == [(*threshold, "objective=optimal_gaussian")]
+    none = {"verdict": "deterministic", "max_kl_weight": 0.0, "final_kl_weight": 0.0}
+    fitted = ("anneal=constant", "objective=optimal_gaussian")
+    assert advised("objective=pixel_mse", "anneal=no_kl", **none) == [fitted]
 
 
 def test_an_unfinished_run() -> None:

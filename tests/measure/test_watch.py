@@ -62,6 +62,15 @@ def test_a_code_that_was_never_there_has_not_gone() -> None:
     assert (seen.found.collapsed_at_step, seen.found.collapsed_from_kld) == (10, None)
 
 
+def test_what_a_code_had_before_the_kl_term_began() -> None:
+    seen = Watch(LIMITS)
+    seen.training(10, 0.02, 185.0, 0.0)
+    assert seen.training(20, 0.07, 0.02, 0.04) == "step 20: the KL term has begun; the training MSE was 0.02"
+    gone = seen.training(30, 0.07, 0.01, 0.08)
+    assert gone == "step 30: the code is out (KL fell from 185 nats, before the KL term began, to 0.01)"
+    assert (seen.found.collapsed_at_step, seen.found.collapsed_from_kld) == (30, 185.0)
+
+
 def test_a_point_has_an_infinite_kl() -> None:
     seen, events = watch(np.inf, np.inf, weight=0.0)
     assert events == [None, None]

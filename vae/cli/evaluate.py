@@ -1,6 +1,7 @@
 """`python run.py evaluate=DIR`: measure a finished run again, with other settings or on other data."""
 
 import dataclasses
+import os
 
 from omegaconf import DictConfig
 
@@ -17,6 +18,7 @@ from vae.output.conclusion import conclude
 from vae.output.record import Course, RunRecord
 from vae.runtime import directory as names
 from vae.runtime.machine import choose_device, configure_process
+from vae.runtime.terminal import show
 from vae.training import checkpoint, schedule
 
 CHANGEABLE = ("evaluation", "dataset", "train.threads", "train.device")
@@ -46,4 +48,5 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         record = conclude(subject, directory, done, saved.step, saved.kl_weight, final, trajectory, rows).record
         record = dataclasses.replace(record, course=Course.of(before))
         record.save(directory, names.EVALUATION)
+        show(f"measured again: {os.path.relpath(directory / names.EVALUATION)}")
     return record

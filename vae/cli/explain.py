@@ -22,7 +22,7 @@ from vae.data import readers
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
 from vae.measure import evaluation, inference, spectrum
-from vae.measure.advice import advise
+from vae.measure.advice import Advice, advise
 from vae.measure.causes import Comparison, KindStart, cause_of, sentences
 from vae.measure.diagnostics import Paired, paired
 from vae.measure.inference import Losses
@@ -51,7 +51,9 @@ def explain(job: Job, call: RunConfig) -> None:
     """Of a run; of a sweep each run whose code is dead, in whole or in part."""
     directory = job.directory
     if job.keys:
-        raise InputError(f"{job.keys[0]}: cannot be changed by explain=; a twin has the settings of its run")
+        raise InputError(
+            f"{job.keys[0]}: cannot be changed by explain=; a twin has its run's settings, but for explain.steps"
+        )
     if not is_sweep(directory):
         show(explain_run(directory, call))
         return
@@ -97,7 +99,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}
         _write(directory / names.EXPLANATION, found)
         if cause is not None:
-            _write(directory / names.RESULT, _with_cause(record, config, directory, cause, " ".join(said)))
+            _write(directory / names.RESULT, _with_cause(record, config, directory, cause, compared))
     return f"{os.path.relpath(directory)}: {' '.join(said).strip()}"
 
 
@@ -164,6 +166,7 @@ class _Bench:
         return KindStart(
             place=self._place(kind),
             what=kind.what,
+            changes=kind.changes,
             verdict=kind.verdict,
             kl_weight=kind.saved.kl_weight,
             loss=float(theirs.mean()),
@@ -215,12 +218,17 @@ class _Bench:
         return inference.inference_gap(model, likelihood, images, self.weight, config.seed)
 
 
-def _with_cause(record: dict[str, Any], config: RunConfig, directory: Path, cause: str, tested: str) -> dict[str, Any]:
+def _with_cause(
+    record: dict[str, Any], config: RunConfig, directory: Path, cause: str, compared: Comparison
+) -> dict[str, Any]:
     """The run's record with the cause that was tested."""
-    verdict, reason = record["verdict"], record["reason"]
+    verdict, reason, kind = record["verdict"], record["reason"], compared.kind_start
+    tested = " ".join(sentences(compared, cause))
     found = record | {"cause": cause, "cause_rests_on": "tested"}
     try:
         advice = advise(config, record, verdict, cause)
+        if cause == "optimiser" and kind is not None:
+            advice = [Advice("the start of the twin that lives", kind.changes)]
         said = explanation(config, record, verdict, reason, cause, tested)
     except (LookupError, TypeError, ValueError):  # a record of an earlier version has not all that they tell of
         return found | {"explanation": f"{reason}. {tested}"}

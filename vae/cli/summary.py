@@ -8,27 +8,28 @@ from vae.measure.catalogue import CATALOGUE
 from vae.output.record import RunRecord
 from vae.runtime import commands
 
-SHOWN = ("mse", "kld", "elbo")
+SHOWN = ("mse", "kld", "elbo", "iwae_bound")
 WIDTH = 100
 
 
 def summary(record: RunRecord, directory: Path) -> str:
     """The measures of a finished run, where it is, and its verdict in words."""
     found = record.to_dict()
-    lines = [f"{'test ' + CATALOGUE[name].title:<20}{found[name]:.6g}" for name in SHOWN]
+    shown = [name for name in SHOWN if found[name] is not None]
+    lines = [f"{'test ' + CATALOGUE[name].title:<24}{found[name]:.6g}" for name in shown]
     lines += [
-        f"{'KL weight':<20}{found['kl_weight']:.6g}",
-        f"{'mu':<20}{found['mu_min']:.3g} to {found['mu_max']:.3g}, mean {found['mu_mean']:.3g}",
-        f"{'sigma':<20}{found['sigma_min']:.3g} to {found['sigma_max']:.3g}, mean {found['sigma_mean']:.3g}",
-        f"{'results':<20}{os.path.relpath(directory)}",
-        f"{'browse':<20}tensorboard --logdir {os.path.relpath(directory)}",
+        f"{'KL weight':<24}{found['kl_weight']:.6g}",
+        f"{'mu':<24}{found['mu_min']:.3g} to {found['mu_max']:.3g}, mean {found['mu_mean']:.3g}",
+        f"{'sigma':<24}{found['sigma_min']:.3g} to {found['sigma_max']:.3g}, mean {found['sigma_mean']:.3g}",
+        f"{'results':<24}{os.path.relpath(directory)}",
+        f"{'browse':<24}tensorboard --logdir {os.path.relpath(directory)}",
     ]
     if record.course is not None:  # not where an interrupted run is measured again
-        lines.append(f"{'time':<20}{record.course.seconds:.0f} s, {record.course.images_per_second:.0f} images/s")
+        lines.append(f"{'time':<24}{record.course.seconds:.0f} s, {record.course.images_per_second:.0f} images/s")
     if record.linear is not None:
         for label, kind in (("closed form", "optimum"), ("this model", "linear")):
             kept, kl, sse, elbo = (found[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo"))
-            lines.append(f"{label:<20}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
+            lines.append(f"{label:<24}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
     answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
     for why, command in commands.advised(found, directory):
         answer += ["", f"To try: {why}.", *([f"  {command}"] if command else [])]

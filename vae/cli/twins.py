@@ -3,9 +3,11 @@ its sweep."""
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -16,6 +18,7 @@ from vae.config.errors import InputError
 from vae.config.load import load_saved
 from vae.config.schema import RunConfig
 from vae.measure.advice import gentle_start
+from vae.measure.causes import REACHED
 from vae.measure.verdict import VERDICTS
 from vae.output import record as records
 from vae.runtime import commands, files
@@ -30,6 +33,7 @@ log = logging.getLogger(__name__)
 class Twin:
     directory: Path
     what: str  # how it differs
+    changes: tuple[str, ...]  # the same as overrides
     verdict: str
     saved: Checkpoint
 
@@ -44,42 +48,41 @@ class Twins:
     allow: list[str]
 
     def kind_start(self, weight: float) -> Twin:
-        """Its KL term waits for at most an eighth of its steps, or until 30 % of the variance are left, and rises to
-        `weight` over a quarter. Where the run did that, or has no KL term, smaller steps and a slow start instead."""
+        """Its KL weight stays near 0 for an eighth of the steps, and has risen to `weight` by half of them. Where the
+        run rose late already, or has no KL term, smaller steps and a slow start instead."""
         config = self.config
-        if weight == 0 or isinstance(config.anneal, schema.DelayedKL):
+        if weight == 0 or isinstance(config.anneal, schema.DelayedKL | schema.SigmoidKL):
             changes = gentle_start(dataclasses.replace(config.train, steps=self.steps))
             lr, warmup, momentum = (change.partition("=")[2] for change in changes)
             train = dataclasses.replace(config.train, lr=float(lr), warmup_steps=int(warmup), momentum=float(momentum))
             twin = dataclasses.replace(config, run_name="kind_start", train=train)
             return self._made(twin, "a quarter of the learning rate and a slow start", changes)
-        beside = self._beside(lambda other: _rises_to(other.anneal, weight) and same_but(other, config, "anneal"))
+
+        def is_one(other: RunConfig, record: dict[str, Any]) -> bool:
+            reached = record.get("kl_weight", 0) >= REACHED * weight
+            return reached and _rises_to(other.anneal, weight) and same_but(other, config, "anneal")
+
+        beside = self._beside(is_one)
         if beside is not None:
             return beside
-        anneal = schema.DelayedKL(
-            name="delayed",
-            weight=weight,
-            threshold=0.3,
-            threshold_of="variance",
-            patience=max(1, self.steps // 8),
-            rate=weight / max(1, self.steps // 4),
-            smoothing=0.9,
-            observe_every=min(10, max(1, self.steps // 8)),
-        )
-        values = {name: value for name, value in dataclasses.asdict(anneal).items() if name not in ("kind", "name")}
-        changes = ("anneal=delayed", *(f"anneal.{name}={value}" for name, value in values.items()))
-        return self._made(dataclasses.replace(config, run_name="kind_start", anneal=anneal), "anneal=delayed", changes)
+        midpoint = self.steps / 4
+        anneal = schema.SigmoidKL(name="sigmoid", weight=weight, midpoint=midpoint, steepness=10 / midpoint)
+        values = (f"anneal.{name}={getattr(anneal, name):g}" for name in ("weight", "midpoint", "steepness"))
+        twin = dataclasses.replace(config, run_name="kind_start", anneal=anneal)
+        return self._made(twin, "anneal=sigmoid", ("anneal=sigmoid", *values))
 
     def without_code(self) -> Twin:
         config = self.config
-        beside = self._beside(lambda other: other.model.posterior == "none" and same_but(other, config, "model"))
+        beside = self._beside(
+            lambda other, record: other.model.posterior == "none" and same_but(other, config, "model")
+        )
         if beside is not None:
             return beside
         model = dataclasses.replace(config.model, posterior="none")
         twin = dataclasses.replace(config, run_name="without_code", model=model)
         return self._made(twin, "a decoder without a code", ("model.posterior=none",))
 
-    def _beside(self, matches: Callable[[RunConfig], bool]) -> Twin | None:
+    def _beside(self, matches: Callable[[RunConfig, dict[str, Any]], bool]) -> Twin | None:
         """A finished run in the same sweep whose configuration matches; of several one that is alive."""
         own = self.directory.absolute()
         if not is_sweep(own.parent):
@@ -88,17 +91,18 @@ class Twins:
         for path in sorted(own.parent.glob(f"*/{names.CONFIG}")):
             place = path.parent.parent
             try:
-                verdict = records.read(place).get("verdict")
+                record = records.read(place)
                 other = load_saved(files.read_yaml(path), self.allow)
             except (InputError, OSError, ValueError):
                 continue  # whatever is wrong with it, it is no twin
-            if place != own and verdict in VERDICTS and verdict != "unfinished" and matches(other):
+            verdict = record.get("verdict")
+            if place != own and verdict in VERDICTS and verdict != "unfinished" and matches(other, record):
                 found.append((verdict != "alive", place, other))
         if not found:
             return None
         _, place, other = min(found, key=lambda item: item[:2])
         log.info("explain: %s is the twin already", place)
-        return self._read(place, f"anneal={other.anneal.name}")
+        return self._read(place, f"anneal={other.anneal.name}", (f"anneal={other.anneal.name}",))
 
     def _made(self, config: RunConfig, what: str, changes: tuple[str, ...]) -> Twin:
         """Trained, or resumed, or read where it is finished."""
@@ -106,8 +110,10 @@ class Twins:
         place = self.directory / names.TWINS / config.run_name
         try:
             before = checkpoint.read(place, self.allow) if names.has_checkpoint(place) else None
-            if before is not None and before.config != config:
-                raise InputError(f"{place}: is another twin, with other settings; remove it")
+            if before is not None and before.config != config:  # of another call, with another number of steps
+                with files.locked(place):
+                    shutil.rmtree(place)
+                before = None
             if not (place / names.RESULT).exists():
                 (place / names.CONFIG).parent.mkdir(parents=True, exist_ok=True)
                 own = commands.overrides(self.directory) or []
@@ -119,15 +125,15 @@ class Twins:
                     train_together(config, place, before)
         except files.DirectoryInUse as error:
             raise InputError(f"{place}: another program trains this twin; wait for it") from error
-        return self._read(place, what)
+        return self._read(place, what, changes)
 
-    def _read(self, place: Path, what: str) -> Twin:
+    def _read(self, place: Path, what: str, changes: tuple[str, ...]) -> Twin:
         record = records.read(place)
         if record.get("verdict") not in VERDICTS:
             raise InputError(
                 f"{place}: this twin failed ({record.get('failure', 'no verdict')}); remove it to try again"
             )
-        return Twin(place, what, str(record["verdict"]), checkpoint.read(place, self.allow))
+        return Twin(place, what, changes, str(record["verdict"]), checkpoint.read(place, self.allow))
 
 
 def _rises_to(anneal: schema.Anneal, weight: float) -> bool:

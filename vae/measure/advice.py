@@ -2,6 +2,7 @@
 
 tests/measure/test_advice.py follows each of them on a case of its kind and shows that it helped."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from vae.config import schema
 from vae.measure.verdict import DEAD
 
+LONG = 1000  # steps that most runs need
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
 WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
@@ -94,16 +96,38 @@ def _has_scale(config: schema.RunConfig) -> bool:
 
 
 def _begin(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
-    left = 1 - record["explained_variance"]
-    if isinstance(config.anneal, schema.DelayedKL) and left < 0.9:
-        enough = min(0.9, math.ceil(200 * left) / 100)  # twice: the smoothed MSE of training lags behind
-        return Advice(
-            f"the KL term waits no longer than until {enough:.0%} of the variance are left",
-            ("anneal.threshold_of=variance", f"anneal.threshold={enough:g}"),
+    """What lets a KL term begin that never had a weight."""
+    left, anneal = 1 - record["explained_variance"], config.anneal
+    if not isinstance(anneal, schema.DelayedKL):
+        return _longer(config, record)
+    waits_for = anneal.threshold / (1 if anneal.threshold_of == "variance" else variance(record))
+    if left <= waits_for:
+        return dataclasses.replace(
+            _longer(config, record), why="train longer: it waits for the smoothed MSE, which lags"
         )
-    if isinstance(config.anneal, schema.DelayedKL):
+    if left >= 0.9:
         return _gentler(config)
-    return _longer(config, record)
+    enough = min(0.9, math.ceil(200 * left) / 100)  # twice: the smoothed MSE lags behind
+    longer = [f"train.steps={LONG}"] if record["steps"] < LONG else []
+    return Advice(
+        f"the KL term waits no longer than until {enough:.0%} of the variance are left",
+        ("anneal.threshold_of=variance", f"anneal.threshold={enough:g}", *longer, *_fitted(config, record)),
+    )
+
+
+def variance(record: Mapping[str, Any]) -> float:
+    """Of a pixel over the test images."""
+    left = 1 - record["explained_variance"]
+    return float(record["mse"] / left) if left > 0 else math.inf
+
+
+def _fitted(config: schema.RunConfig, record: Mapping[str, Any]) -> list[str]:
+    """A fitted variance, where the given one would leave little to be had at KL weight 1."""
+    objective, pixels = config.objective, record["sse"] / record["mse"]
+    given = {schema.SquaredError: 0.5, schema.PixelMSE: pixels / 2, schema.Gaussian: getattr(objective, "sigma2", 0.0)}
+    sigma2 = given.get(type(objective))
+    is_wide = sigma2 is not None and record["largest_eigenvalue"] < FAR * sigma2
+    return ["objective=optimal_gaussian"] if is_wide else []
 
 
 def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
@@ -115,7 +139,7 @@ def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
-    longer = (f"train.steps={max(3 * record['steps'], 1000)}",)
+    longer = (f"train.steps={max(3 * record['steps'], LONG)}",)
     return Advice("train longer", longer, resumes=train.lr_schedule != "cosine")
 
 
@@ -124,7 +148,7 @@ def _scale(config: schema.RunConfig, record: Mapping[str, Any]) -> list[Advice]:
     weight, edge = record["max_kl_weight"], record["predicted_collapse_weight"]
     why, overrides = [], []
     if weight > 1:
-        why.append("KL weight 1 is the ELBO")
+        why.append("KL weight 1, where the loss is the ELBO")
         overrides += _at_weight(config, 1)
     if _has_scale(config) and (edge is None or edge < FAR * min(weight, 1)):
         why.append("the pixel variance is fitted to what is left, so that t falls with it")
@@ -159,13 +183,13 @@ def gentle_start(train: schema.Train) -> tuple[str, ...]:
 
 
 def _with_kl(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
-    why = "a KL term makes codes from the prior mean something"
+    why, fitted = "a KL term makes codes from the prior mean something", _fitted(config, record)
     if isinstance(config.model, schema.AutoencoderModel):
-        return Advice(why, ("model=conv_vae", f"model.latent_dim={config.model.latent_dim}"))
+        return Advice(why, ("model=conv_vae", f"model.latent_dim={config.model.latent_dim}", *fitted))
     if config.model.posterior == "dirac":
-        return Advice(why, ("model.posterior=gaussian", "anneal=constant"))
+        return Advice(why, ("model.posterior=gaussian", "anneal=constant", *fitted))
     if isinstance(config.anneal, schema.NoKL):
-        return Advice(why, ("anneal=constant",))
+        return Advice(why, ("anneal=constant", *fitted))
     if record["max_kl_weight"] < 1:
-        return Advice("KL weight 1 is the ELBO", tuple(_at_weight(config, 1)))
+        return Advice("KL weight 1, where the loss is the ELBO", tuple(_at_weight(config, 1)))
     return _longer(config, record)

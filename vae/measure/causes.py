@@ -1,7 +1,7 @@
 """Why a code is dead, from what twins of the run have shown: the decision, its evidence and its sentences.
 
-- The *kind start*: the KL term waits, then rises to the same weight. Alive with a lower loss: the optimiser was stuck.
-  Dead as well, or no better: the objective asks for it.
+- The *kind start*: the KL weight stays near 0, then rises to the same. Alive with a lower loss: the optimiser was
+  stuck. Dead as well, or no better: the objective asks for it.
 - The *decoder without a code*: what log p(x|z) owes to z, against what z costs. Where such a decoder is far better than
   a constant image, and the kind start is dead, the decoder needs no code.
 - The *encoder trained on* with the decoder fixed, and q fitted to each image: what inference loses."""
@@ -13,6 +13,8 @@ from vae.config.schema import Thresholds
 from vae.measure.diagnostics import Paired
 from vae.measure.verdict import DEAD, number
 
+REACHED = 0.999  # of a KL weight
+
 
 @dataclass(frozen=True)
 class KindStart:
@@ -20,6 +22,7 @@ class KindStart:
 
     place: str
     what: str  # how it started
+    changes: tuple[str, ...]  # the same as overrides
     verdict: str
     kl_weight: float  # that it reached
     loss: float  # nats per image, at the run's KL weight, on the same training images
@@ -52,13 +55,15 @@ class Comparison:
         for name, value in values.items():
             pair = {name: value.mean, f"{name}_error": value.error} if isinstance(value, Paired) else {name: value}
             found |= pair
+        if self.kind_start is not None:
+            found["kind_start_changes"] = list(self.kind_start.changes)
         return found
 
 
 def cause_of(found: Comparison, limits: Thresholds) -> str | None:
     """Optimiser, objective or decoder; None where nothing is wrong, or it could not be told."""
     kind = found.kind_start
-    if kind is None or kind.verdict == "unfinished" or kind.kl_weight < found.kl_weight:
+    if kind is None or kind.verdict == "unfinished" or not _reached(kind, found.kl_weight):
         return None
     if kind.verdict not in DEAD and kind.lower_by.mean > 3 * kind.lower_by.error:
         return "optimiser"
@@ -78,18 +83,23 @@ def sentences(found: Comparison, cause: str | None) -> tuple[str, str, str]:
     whose = "Its code" if kind is None else "The kind start's code"
     saves = found.code_saves
     bits = (
-        f"{whose} saves {number(saves.mean)} ± {saves.error:.2g} nats of log p(x|z) against a decoder that gets none "
-        f"({found.without_code}), and costs {number(found.code_costs)}."
+        f"{whose} saves {number(saves.mean)} ± {saves.error:.2g} nats of log p(x|z) on training images, against a "
+        f"decoder that gets none ({found.without_code}), and costs {number(found.code_costs)}."
     )
     inferred = ""
     if found.encoder_gains is not None and found.inference_gap is not None:
         inferred = (
-            f"Training the encoder on, with the decoder fixed, gains {_amount(found.encoder_gains)}, and fitting q to "
-            f"each image by itself {_amount(found.inference_gap)}: so much is lost by inference."
+            f"Inference: training the encoder on, with the decoder fixed, gains {_amount(found.encoder_gains)}; "
+            f"fitting q to each image by itself gains {_amount(found.inference_gap)}."
         )
     if kind is None:
         return f"The code is {found.verdict}, so no cause is sought.", bits, inferred
     return _told(found, kind, cause), bits, f"{inferred} Look at {kind.place}.".strip()
+
+
+def _reached(kind: KindStart, weight: float) -> bool:
+    """A logistic curve comes no nearer than rounding to its end."""
+    return kind.kl_weight >= REACHED * weight
 
 
 def _told(found: Comparison, kind: KindStart, cause: str | None) -> str:
@@ -101,7 +111,7 @@ def _told(found: Comparison, kind: KindStart, cause: str | None) -> str:
     )
     if cause is not None:
         return f"Tested: the {cause}. A {twin}, {compared}."
-    if kind.kl_weight < found.kl_weight or kind.verdict == "unfinished":
+    if not _reached(kind, found.kl_weight) or kind.verdict == "unfinished":
         return f"Tested, and not told: a {twin} (the run had {found.kl_weight:.3g}); raise explain.steps."
     return f"Tested, and not told: a {twin}, {compared}; the network itself may be what keeps the code small."
 

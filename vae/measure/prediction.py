@@ -91,11 +91,9 @@ def sentence(
             f"objective={objective} has none."
         )
     if optimum is None:
-        scale = f"at KL weight {weight:g}, to second order around the collapsed state"
-        who = "A code"
+        scale = f"to second order around the collapsed state, at KL weight {weight:g}"
     else:
         scale = f"t = KL weight * sigma^2 = {optimum.t:.4g}, largest eigenvalue {found.largest_eigenvalue:.4g}"
-        who = "A linear VAE"
     if optimum is not None and not optimum.is_interior:
         return (
             f"Prediction: {latent_dim} dimensions hold these data to within less than rounding to 256 grey levels, so "
@@ -103,9 +101,10 @@ def sentence(
             f"{optimum.sigma2:.3g}, and {kept} dimensions are kept."
         )
     if kept:
+        who = "a code of " if optimum is None else "a linear VAE would keep "
         return (
-            f"Prediction: {scale}. {who} would keep {kept} of {latent_dim} dimensions with {kld:.3g} nats; from KL "
-            f"weight {edge:.4g} on the collapsed state is stable."
+            f"Prediction: {scale}: {who}{kept} of {latent_dim} dimensions with {kld:.3g} nats; from KL weight "
+            f"{edge:.4g} on the collapsed state is stable."
         )
     postponed = f" Annealing reaches that at about KL weight {edge:.3g}." if rises else ""
     given = optimum is not None and not optimum.is_fitted

@@ -58,7 +58,8 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         if found.swap_gap == found.swap_gap_error == 0:
             unread = "log p(x|z) is the same with another image's code"
         elif needed > 3 * found.swap_gap_error:
-            unread = f"log p(x|z) loses {gap} with another image's code (used from {number(needed)} on)"
+            scale = "" if e.weight == 1 else f"{limits.used_nats:g} x KL weight {e.weight:.3g} = "
+            unread = f"log p(x|z) loses {gap} with another image's code (used from {scale}{number(needed)} on)"
         if found.kld < limits.collapsed_kld:
             return Verdict("collapsed", f"KL is {number(found.kld)} nats, and {unread}", _cause(e, limits))
         return Verdict("decoder_ignores_code", f"KL is {number(found.kld)} nats, yet {unread}", _cause(e, limits))
@@ -123,4 +124,6 @@ def number(value: float) -> str:
     """Three digits, or as many as it takes to tell a small number from 0."""
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
     return f"{value:.3g}" if abs(value) >= 0.0005 else f"{value:.1g}" if value else "0"

@@ -37,7 +37,9 @@ class Trajectory:
     dip_over_kld: float | None = key("KL at that step", "nats", default=None)
     collapsed_at_step: int | None = key("step of the last collapse that was noticed", "steps", default=None)
     collapsed_from_kld: float | None = key(
-        "highest KL before it, while the KL term had a weight; null: it was out from the start", "nats", default=None
+        "highest KL before it, since the KL term began (or just before it began); null: out from the start",
+        "nats",
+        default=None,
     )
     collapsed_at_weight: float | None = key("KL weight at that step", default=None)
     recovered_at_step: int | None = key(
@@ -89,6 +91,7 @@ class Watch:
     low: float = math.nan  # nats; at first `collapsed_kld`
     weight: float | None = None
     mse: float = 0.0  # of the last training batches
+    free: float = 0.0  # KL of the last training batches before the KL term had a weight
     high: float = 0.0  # highest KL with a KL weight, since the start or the last recovery
     high_step: int = 0
     peak: float = 0.0  # highest KL since the weight last changed, or since the last event
@@ -116,6 +119,7 @@ class Watch:
         self._note(max_kl_weight=max(self.found.max_kl_weight, weight))
         changed, self.weight = weight != self.weight, weight
         if weight == 0:  # KL is free, and that of a point infinite
+            self.free = kld if math.isfinite(kld) else 0.0
             return None
         if changed or kld > self.peak:
             self._start_over(step, kld)
@@ -145,6 +149,8 @@ class Watch:
         return self._collapse(step, self.weight or 0.0, f"the decoder does not use it, at a KL of {kld:.3g} nats")
 
     def _fell(self, step: int, kld: float) -> str:
+        if self.high_step == step and self.free:
+            return f"KL fell from {self.free:.3g} nats, before the KL term began, to {kld:.2g}"
         if self.high_step == step:
             return f"KL is {kld:.2g} nats from the start"
         return f"KL fell from {self.high:.3g} nats (step {self.high_step}) to {kld:.2g}"
@@ -157,7 +163,7 @@ class Watch:
         self.out = True
         self._note(
             collapsed_at_step=step,
-            collapsed_from_kld=self.high if 0 < self.high_step < step else None,
+            collapsed_from_kld=(self.high if 0 < self.high_step < step else self.free) or None,
             collapsed_at_weight=weight,
             recovered_at_step=None,
             recovered_to_kld=None,

@@ -117,7 +117,9 @@ class Recorder:
         if predicted.predicted_kld:
             self.watch.expect(predicted.predicted_kld)
         said = sentence(predicted, optimum, config.objective.name, self.model.latent_dim, self.final_weight, rises)
-        collapses = predicted.predicted_active_units == 0
+        if not self.model.has_code:
+            said = "Prediction: none, since the decoder gets no code."
+        collapses = predicted.predicted_active_units == 0 and self.model.has_code
         log.log(logging.WARNING if collapses else logging.INFO, "%s", said)
         if config.pictures.gif_every:
             self._add_frame(0, weight)
@@ -219,7 +221,7 @@ class Recorder:
         self.tensorboard.projector(done.posterior.mu[some], self.data.test.batch(some), labels, step)
 
     def _tell(self, event: str | None, step: int) -> None:
-        if event is not None:
+        if event is not None and self.model.has_code:  # nothing happens to a code that there is not
             log.info("%s  %s", self.config.run_name, event)
             self.tensorboard.text("events", event, step)
 

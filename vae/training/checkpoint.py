@@ -260,7 +260,7 @@ def _from_format_5(content: dict[str, Any]) -> dict[str, Any]:
             recorder["watch"] = same | {
                 "low": 0.1,
                 "high": watch.get("peak"),
-                **dict.fromkeys(("mse", "trough", "high_step", "peak_step", "trough_step"), 0),
+                **dict.fromkeys(("mse", "free", "trough", "high_step", "peak_step", "trough_step"), 0),
                 **events,
             }
         if isinstance(history, dict) and "reconstruction" not in history:
