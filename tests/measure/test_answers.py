@@ -85,6 +85,7 @@ def spectrum(*values: float) -> str:
     return f"dataset.spectrum=[{','.join(map(str, values))}]"
 
 
+@pytest.mark.slow
 def test_case_2_a_small_part_of_a_squared_error_is_a_live_code(ask: Ask) -> None:
     """KL 1.32 nats as predicted, and 3.8 nats lost with another's code, in a squared error of 1,000."""
     given = spectrum(2.5, 2.5, 2, *[1] * 1000)
@@ -160,7 +161,9 @@ def crops(directory: Path, count: int, side: int = 16) -> list[str]:
     return arrays(directory, "crops", np.stack(found))
 
 
-@pytest.mark.parametrize("kind", ["a weight that jumps", "bright images", "photographs"])
+@pytest.mark.parametrize(
+    "kind", ["a weight that jumps", "bright images", pytest.param("photographs", marks=pytest.mark.slow)]
+)
 def test_case_7_a_live_code_is_never_said_to_be_out(kind: str, ask: Ask, tmp_path: Path) -> None:
     data = crops(tmp_path, 1500) if kind == "photographs" else bright_blobs(tmp_path)
     jump = ["anneal=delayed", "anneal.rate=1"] if kind == "a weight that jumps" else []

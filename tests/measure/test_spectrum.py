@@ -181,7 +181,7 @@ def least_loss(values: np.ndarray, d: int, beta: float, sigma2: float | None, fl
     are independent: of each the best decoder weight w is found on a grid, with the best encoder for it, v = w / (w^2 +
     sigma^2) and variance sigma^2 / (w^2 + sigma^2) at beta = 1 and t = beta sigma^2 in their place otherwise; the d
     pixels that gain most by it get one. The variance itself is then searched on a grid, and finer around its best."""
-    w2 = np.concatenate([[0.0], np.geomspace(1e-7, 1e4, 6000)])
+    w2 = np.concatenate([[0.0], np.geomspace(1e-7, 1e4, 3000)])
 
     def loss(variance: float) -> float:
         t = beta * variance
@@ -196,10 +196,10 @@ def least_loss(values: np.ndarray, d: int, beta: float, sigma2: float | None, fl
 
     if sigma2 is not None:
         return loss(sigma2)
-    grid = np.geomspace(max(floor, 1e-9), 10 * values.max(), 160)
+    grid = np.geomspace(max(floor, 1e-9), 10 * values.max(), 120)
     losses = [loss(variance) for variance in grid]
     best = int(np.argmin(losses))
-    around = np.geomspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], 60)
+    around = np.geomspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], 40)
     return min(*losses, *(loss(variance) for variance in around))
 
 

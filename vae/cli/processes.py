@@ -25,6 +25,7 @@ def announce(task: Task | None) -> None:
 
 def dismiss() -> None:
     announce(None)
+    parallel.leave()
 
 
 def follow() -> None:
@@ -32,3 +33,4 @@ def follow() -> None:
     parallel.join()
     while (task := parallel.broadcast()) is not None:
         train(*task)
+    parallel.leave()

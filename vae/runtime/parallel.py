@@ -24,6 +24,14 @@ def join() -> None:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
+def leave() -> None:
+    """The end of the work of several processes: all wait for each other. A process that ended while another still held
+    a connection to it could take that one down with it."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
