@@ -34,6 +34,7 @@ MLP = [
 ]
 
 
+@pytest.mark.slow  # `make test-faults` has very many
 def test_a_few_kills_and_a_full_disk() -> None:
     """What `make test-faults` does at length."""
     command = [sys.executable, str(ROOT / "tests" / "faults.py"), "--runs=1", "--ends=4", "--disks=1"]

@@ -104,6 +104,7 @@ def test_case_2_a_small_part_of_a_squared_error_is_a_live_code(ask: Ask) -> None
     assert found["reconstruction_gap"] < 0.01 * found["sse"]
 
 
+@pytest.mark.slow
 def test_case_3_a_kl_that_is_as_predicted_is_not_stuck(ask: Ask) -> None:
     given = spectrum(1.15, *[0.9] * 40)
     found = ask("case", *LINEAR, given, "objective.sigma2=1", "model.latent_dim=2", "train.steps=2500")
@@ -132,6 +133,7 @@ def test_case_4_without_a_kl_term_it_is_an_autoencoder(
     assert follow("case")["max_kl_weight"] > 0
 
 
+@pytest.mark.slow
 def test_case_5_one_factor_and_a_small_variance(ask: Ask, tmp_path: Path) -> None:
     """A bar that moves: sigma is tiny beside mu, and q(z) is the prior all the same."""
     place = np.arange(16) + 0.5

@@ -44,11 +44,13 @@ def test_two_processes_agree_with_one(kind: str, digits: list[str], tmp_path: Pa
     assert left_behind(tmp_path / "several") == left_behind(tmp_path / "one")
 
 
-def test_a_run_is_resumed_with_another_number_of_processes(digits: list[str], tmp_path: Path, weights: Weights) -> None:
+def test_a_run_is_resumed_with_another_number_of_processes(
+    digits: list[str], program: Program, tmp_path: Path, weights: Weights
+) -> None:
     settings = [*QUICK, *digits, *KINDS["fitted variance"]]
     assert run(2, *settings, f"hydra.run.dir={tmp_path}/changing").returncode == 0
-    assert run(1, f"resume={tmp_path}/changing", "train.steps=8").returncode == 0
-    assert run(1, *settings, "train.steps=8", f"hydra.run.dir={tmp_path}/one").returncode == 0
+    assert program("resume=changing", "train.steps=8")[0] == 0
+    assert program(*settings, "train.steps=8", "hydra.run.dir=one")[0] == 0
     compare(tmp_path / "changing", tmp_path / "one", weights)
 
 
