@@ -17,7 +17,7 @@ from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import load_saved
 from vae.config.schema import RunConfig
-from vae.measure.advice import gentle_start
+from vae.measure.advice import as_overrides, gentle_start
 from vae.measure.causes import REACHED
 from vae.measure.verdict import VERDICTS
 from vae.output import record as records
@@ -52,11 +52,9 @@ class Twins:
         run rose late already, or has no KL term, smaller steps and a slow start instead."""
         config = self.config
         if weight == 0 or isinstance(config.anneal, schema.DelayedKL | schema.SigmoidKL):
-            changes = gentle_start(dataclasses.replace(config.train, steps=self.steps))
-            lr, warmup, momentum = (change.partition("=")[2] for change in changes)
-            train = dataclasses.replace(config.train, lr=float(lr), warmup_steps=int(warmup), momentum=float(momentum))
-            twin = dataclasses.replace(config, run_name="kind_start", train=train)
-            return self._made(twin, "a quarter of the learning rate and a slow start", changes)
+            gentle = gentle_start(dataclasses.replace(config.train, steps=self.steps))
+            twin = dataclasses.replace(config, run_name="kind_start", train=dataclasses.replace(config.train, **gentle))
+            return self._made(twin, "a quarter of the learning rate and a slow start", as_overrides(gentle))
 
         def is_one(other: RunConfig, record: dict[str, Any]) -> bool:
             reached = record.get("kl_weight", 0) >= REACHED * weight

@@ -173,13 +173,21 @@ def _kinder(config: schema.RunConfig) -> Advice:
 
 
 def _gentler(config: schema.RunConfig) -> Advice:
-    return Advice("smaller steps, and a slow start", gentle_start(config.train))
+    return Advice("smaller steps, and a slow start", as_overrides(gentle_start(config.train)))
 
 
-def gentle_start(train: schema.Train) -> tuple[str, ...]:
-    """A quarter of the learning rate, no more momentum than 0.9, and a warm-up."""
-    momentum, warmup = min(train.momentum, 0.9), max(1, min(100, train.steps // 10))
-    return f"train.lr={train.lr / 4:.2g}", f"train.warmup_steps={warmup}", f"train.momentum={momentum:g}"
+def gentle_start(train: schema.Train) -> dict[str, Any]:
+    """A quarter of the learning rate, no more momentum than 0.9, and a warm-up: fields of schema.Train."""
+    return {
+        "lr": float(f"{train.lr / 4:.2g}"),
+        "warmup_steps": max(1, min(100, train.steps // 10)),
+        "momentum": min(train.momentum, 0.9),
+    }
+
+
+def as_overrides(train: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields of schema.Train as a command line sets them."""
+    return tuple(f"train.{name}={value:g}" for name, value in train.items())
 
 
 def _with_kl(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
