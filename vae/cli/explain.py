@@ -1,7 +1,6 @@
 """`python run.py explain=DIR`: tell the cause of a collapse by tests. Twins of the run are trained; what they show is
 written to explanation.json, and into the run's result.json."""
 
-import json
 import logging
 import math
 import os
@@ -33,7 +32,7 @@ from vae.models.vae import VAE
 from vae.output import record as records
 from vae.output.conclusion import command
 from vae.runtime import directory as names
-from vae.runtime import files, parallel, untrusted
+from vae.runtime import parallel, untrusted
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
 from vae.runtime.terminal import Progress, show
@@ -97,9 +96,9 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         said = sentences(compared, cause)
         look_at = compared.kind_start.place if compared.kind_start else compared.without_code
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}
-        _write(directory / names.EXPLANATION, found)
+        records.write(directory / names.EXPLANATION, found)
         if cause is not None:
-            _write(directory / names.RESULT, _with_cause(record, config, directory, cause, compared))
+            records.write(directory / names.RESULT, _with_cause(record, config, directory, cause, compared))
     return f"{os.path.relpath(directory)}: {' '.join(said).strip()}"
 
 
@@ -234,10 +233,3 @@ def _with_cause(
         return found | {"explanation": f"{reason}. {tested}"}
     lines = [{"why": item.why, "command": command(config, directory, item)} for item in advice]
     return found | {"explanation": said, "advice": lines}
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    clean = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
-    }
-    files.replace(path, json.dumps(clean, indent=2, allow_nan=False).encode() + b"\n")

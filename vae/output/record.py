@@ -91,16 +91,24 @@ class RunRecord:
 
     def save(self, directory: Path, file: str = names.RESULT) -> None:
         """A number that is not finite becomes null, and `null_reasons` says what it was."""
-        clean: dict[str, Any] = {}
-        reasons = list(self.null_reasons)
-        for name, value in self.to_dict().items():
-            if isinstance(value, float) and not math.isfinite(value):
-                reasons.append(f"{name} was {value}")
-                value = None
-            clean[name] = value
+        content = self.to_dict()
+        reasons = [
+            *self.null_reasons,
+            *(f"{name} was {value}" for name, value in content.items() if _is_no_number(value)),
+        ]
         if reasons:
-            clean["null_reasons"] = "; ".join(reasons)
-        files.replace(directory / file, json.dumps(clean, indent=2, allow_nan=False).encode() + b"\n")
+            content["null_reasons"] = "; ".join(reasons)
+        write(directory / file, content)
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Flat values as JSON; a number that is not finite is null."""
+    clean = {name: None if _is_no_number(value) else value for name, value in content.items()}
+    files.replace(path, json.dumps(clean, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read(directory: Path) -> dict[str, Any]:
