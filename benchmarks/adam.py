@@ -22,10 +22,11 @@ IMPORTED = time.perf_counter()  # torch is imported; nothing of the lab yet
 
 def weights(config: "RunConfig") -> list[torch.nn.Parameter]:
     """Of a network for 28x28 images, each with a gradient."""
-    from vae.models.links import OUTPUTS
+    from vae.models import likelihood as likelihoods
     from vae.models.vae import VAE
 
-    found = list(VAE(config.model, OUTPUTS[config.model.output], (1, 28, 28), config.seed).parameters())
+    likelihood = likelihoods.build(config.objective, config.model.output, (1, 28, 28))
+    found = list(VAE(config.model, likelihood, (1, 28, 28), config.seed).parameters())
     for weight in found:
         weight.grad = torch.randn_like(weight)
     return found

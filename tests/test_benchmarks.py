@@ -20,6 +20,7 @@ from benchmarks.options import RESULTS, Options
 from benchmarks.process import Failed, Finished
 from benchmarks.rounds import Goal, Record
 from vae.models import likelihood as likelihoods
+from vae.models.likelihood import FixedGaussian
 from vae.models.links import identity
 from vae.models.vae import VAE
 
@@ -27,7 +28,7 @@ from vae.models.vae import VAE
 @pytest.mark.parametrize("name", ["conv_vae", "mlp_vae"])
 def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed(f"model={name}")
-    lab, other = VAE(config.model, identity, (1, 28, 28)), plain.PlainVAE(name)
+    lab, other = VAE(config.model, FixedGaussian(identity, 784, 1.0), (1, 28, 28)), plain.PlainVAE(name)
     other.load_state_dict(lab.state_dict())
     images, noise = torch.rand(5, 1, 28, 28), torch.randn(5, 32)
     monkeypatch.setattr(torch, "randn_like", lambda mu: noise)
@@ -45,7 +46,10 @@ def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["conv_vae", "mlp_vae"])
 def test_both_start_from_the_same_law(name: str) -> None:
-    lab, other = VAE(composed(f"model={name}").model, identity, (1, 28, 28)), plain.PlainVAE(name)
+    lab, other = (
+        VAE(composed(f"model={name}").model, FixedGaussian(identity, 784, 1.0), (1, 28, 28)),
+        plain.PlainVAE(name),
+    )
     for (key, ours), theirs in zip(lab.named_parameters(), other.parameters(), strict=True):
         assert ours.shape == theirs.shape, key
         torch.testing.assert_close(ours.std(correction=0), theirs.std(correction=0), rtol=0.2, atol=1e-3)
@@ -98,7 +102,10 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in ("sweep", "growth") else name for name in render.SECTIONS],
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("sweep", "growth", "versions", "throughput") else name
+        for name in render.SECTIONS
+    ],
 )
 def test_every_section_measures_and_tells(name: str, tmp_path: Path) -> None:
     options = Options(results=tmp_path, scratch=tmp_path, threads=1, rounds=1, smoke=True, before=ROOT)

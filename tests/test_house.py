@@ -149,7 +149,7 @@ def test_every_kind_has_a_name_and_a_builder_of_its_own(group: type[Part]) -> No
     from vae.models import likelihood, networks
     from vae.training import schedule
 
-    build = {Model: networks.build, Objective: likelihood.build, Anneal: schedule.build, Dataset: readers.load}[group]
+    build = {Model: networks.build, Objective: likelihood.build, Anneal: schedule.build, Dataset: readers.read}[group]
     parts = [part for part in subclasses(group) if part.kind != MISSING]
     assert len({part.kind for part in parts}) == len(parts), "two parts of one kind"
     shared = {AutoencoderModel}  # the conv network's

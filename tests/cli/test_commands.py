@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,9 +32,9 @@ def test_help_is_readable_and_complete(tmp_path: Path) -> None:
     done = python("-X", "importtime", str(ROOT / "run.py"), "--help", cwd=tmp_path)
     assert done.returncode == 0
     for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
-        line = next(line for line in done.stdout.splitlines() if line.strip().startswith(f"{group.name} "))
-        words = set(line.replace(",", " ").split())
-        assert {path.stem for path in group.glob("*.yaml")} <= words, group.name
+        (entry,) = re.findall(rf"^  +{group.name} .*(?:\n {{14,}}.*)*", done.stdout, re.MULTILINE)
+        named = {str(path.relative_to(group).with_suffix("")) for path in group.rglob("*.yaml")}
+        assert named <= set(entry.replace(",", " ").split()), group.name
     examples = [line for line in done.stdout.splitlines() if line.strip().startswith("python run.py")]
     assert len(examples) >= 5
     assert " torch\n" not in done.stderr, "torch takes longer to import than help may take in all"

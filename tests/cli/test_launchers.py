@@ -41,6 +41,7 @@ def launched(launcher: str, digits: list[str], tmp_path: Path, weights: Weights,
     assert other.stdout.count("report:") == 1
 
 
+@pytest.mark.slow
 def test_joblib(digits: list[str], tmp_path: Path, weights: Weights) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")
     launched("joblib", digits, tmp_path, weights)
@@ -70,6 +71,7 @@ def holder(directory: Path) -> int:
     raise AssertionError(f"nothing trains in {directory}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="looks into Linux's list of locks")
 def test_one_failed_one_killed_one_not_finite(digits: list[str], tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")

@@ -198,6 +198,7 @@ def test_resuming_refuses(digits: list[str], program: Program, tmp_path: Path) -
         assert not list((tmp_path / "empty").iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_is_resumed_where_it_is_unfinished_or_never_began(
     digits: list[str], program: Program, tmp_path: Path
 ) -> None:

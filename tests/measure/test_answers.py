@@ -175,6 +175,7 @@ def test_case_7_a_live_code_is_never_said_to_be_out(kind: str, ask: Ask, tmp_pat
     assert "stayed out" not in found["explanation"]
 
 
+@pytest.mark.slow
 def test_case_8_a_run_that_has_not_learnt_is_unfinished(ask: Ask, follow: Ask, tmp_path: Path) -> None:
     data = [*digits_8x8(tmp_path), "model=mlp_vae", "objective=optimal_gaussian"]
     slow = ask("slow", *data, "train.lr=1e-6", "train.steps=300")

@@ -13,7 +13,6 @@ from vae.measure import spectrum
 from vae.measure.catalogue import FinalMeasures, SplitMeasures
 from vae.measure.evaluation import evaluate, examine
 from vae.models import likelihood as likelihoods
-from vae.models import links
 from vae.models.posteriors import Posterior
 from vae.models.vae import VAE
 
@@ -30,7 +29,7 @@ def measured(
 def setting() -> tuple[VAE, likelihoods.Likelihood, Split]:
     config = composed("model=mlp_vae", "model.latent_dim=3", "objective=gaussian", "objective.sigma2=0.3")
     likelihood = likelihoods.build(config.objective, None, (1, 4, 4))
-    vae = VAE(config.model, links.identity, (1, 4, 4)).requires_grad_(False)
+    vae = VAE(config.model, likelihood, (1, 4, 4)).requires_grad_(False)
     images = torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     return vae, likelihood, Split(images)
 
@@ -141,8 +140,20 @@ def test_examination(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None
     assert found.iwae_bound is not None
     assert found.iwae_elbo is not None
     assert found.iwae_bound > found.iwae_elbo  # tighter
+    assert found.posterior_gap == pytest.approx(found.iwae_bound - found.iwae_elbo)
     assert found.probe_majority == 0.5
     assert examined(vae, likelihood, Data(split, split)).probe_accuracy is None
+
+
+def test_the_gap_with_the_code_cut_off(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """Against log-densities of torch, of all images: with their codes, and with zeros for a code."""
+    vae, likelihood, split = setting
+    found = examined(vae, likelihood, Data(split, split), "evaluation.probe_images=50")
+    z = evaluate(vae, likelihood, split, composed().evaluation, seed=0).z
+    with_code, without = (Independent(Normal(vae.decode(code), 0.3**0.5), 3) for code in (z, 0 * z))
+    lost = with_code.log_prob(split.images) - without.log_prob(split.images)
+    assert found.cut_gap == pytest.approx(float(lost.mean()), rel=1e-4)
+    assert found.cut_gap_error == pytest.approx(float(lost.std() / 50**0.5), rel=1e-4)
 
 
 def test_bernoulli_is_a_density_of_images_that_are_0_or_1(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
@@ -181,7 +192,7 @@ def test_the_gain_is_that_of_training_images(setting: tuple[VAE, likelihoods.Lik
 def test_what_stands_at_its_ceiling_is_not_said(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
     """Codes of 50 images that do not overlap: the mutual information is log 50, and what is made of it an artefact."""
     _, likelihood, split = setting
-    narrow = VAE(composed("model=mlp_vae", "model.latent_dim=3").model, links.identity, (1, 4, 4))
+    narrow = VAE(composed("model=mlp_vae", "model.latent_dim=3").model, likelihood, (1, 4, 4))
     for name, parameter in narrow.requires_grad_(False).named_parameters():
         if "encoder" in name and "log_sigma" in name:
             parameter.fill_(-50.0 if "bias" in name else 0.0)

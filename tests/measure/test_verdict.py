@@ -69,6 +69,18 @@ def test_used_is_more_than_noise_and_more_than_a_threshold() -> None:
     assert not is_used(split(swap_gap=0.05, swap_gap_error=0.001), 1.0, LIMITS)  # certain, and next to nothing
 
 
+def test_a_decoder_that_sees_pixels_reads_a_little_code_that_its_fit_has_left_over() -> None:
+    """Some tenths of a nat that another decoder's verdict would call alive."""
+    little = {"kld": 0.3, "swap_gap": 0.5, "swap_gap_error": 0.08, "active_units": 9}
+    seeing = {"autoregressive": True, "predicted": UNKNOWN}
+    assert verdict({"predicted": UNKNOWN}, **little).name == "alive"
+    found = verdict(seeing, **little)
+    assert (found.name, found.cause) == ("collapsed", None)
+    assert "used from 1 on" in found.reason
+    assert verdict(seeing, **(little | {"kld": 3.5})).name == "decoder_ignores_code"
+    assert verdict(seeing, **(little | {"kld": 2.4, "swap_gap": 12.0})).name == "alive"
+
+
 def test_what_is_used_does_not_depend_on_the_scale_of_the_objective() -> None:
     """A loss with KL weight w and pixel variance s is, but for a factor w, the one with weight 1 and variance w s: the
     gap is then 1 / w times as large."""

@@ -1,10 +1,12 @@
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import composed
-from scipy import integrate
-from torch.distributions import Bernoulli, ContinuousBernoulli, Independent, Normal
+from scipy import integrate, stats
+from torch.distributions import Bernoulli, Categorical, ContinuousBernoulli, Independent, Normal
 
 from vae.models import likelihood as likelihoods
 from vae.models import links
@@ -152,3 +154,78 @@ def test_the_raw_output_of_a_mean() -> None:
     assert build("objective=continuous_bernoulli").raw_of(mean) is None
     logits = links.continuous_bernoulli_logit(mean[1:-1])
     assert links.continuous_bernoulli_mean(logits).numpy() == pytest.approx(mean[1:-1].numpy(), rel=1e-9)
+
+
+LEVELS = torch.arange(256) / 255
+
+
+@pytest.mark.parametrize("location", [0.0, 0.003, 0.4, 1.0])
+@pytest.mark.parametrize("log_scale", [-6.5, -3.0, 0.0])
+def test_discretised_logistic_against_scipy(location: float, log_scale: float) -> None:
+    """What scipy's logistic distribution has within half a level, and beyond the ends all of it."""
+    likelihood = build("objective=discretised_logistic")
+    raw_location = torch.logit(torch.tensor(location), eps=1e-6)
+    raw = torch.tensor([raw_location, log_scale + 2]).reshape(1, 2, 1, 1).expand(256, -1, -1, -1)
+    edges = (np.arange(257) - 0.5) / 255
+    edges[0], edges[-1] = -np.inf, np.inf
+    reference = stats.logistic(loc=float(torch.sigmoid(raw_location)), scale=math.exp(log_scale))
+    below, above = reference.cdf(edges), reference.sf(edges)
+    expected = np.where(edges[1:] > location, above[:-1] - above[1:], below[1:] - below[:-1])
+    found = likelihood.nll(LEVELS.reshape(-1, 1, 1, 1), raw).double().neg().exp().numpy()
+    assert found.sum() == pytest.approx(1, abs=1e-4)
+    assert found == pytest.approx(expected, rel=2e-3, abs=1e-7)
+
+
+def test_categorical_against_torch() -> None:
+    likelihood = build("objective=categorical")
+    raw = torch.randn(5, 256 * 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    levels = torch.randint(256, (5, 3, 2, 4), generator=torch.Generator().manual_seed(1))
+    reference = Categorical(logits=raw.unflatten(1, (256, 3)).movedim(1, -1))
+    expected = -reference.log_prob(levels).flatten(1).sum(1)
+    assert torch.allclose(likelihood.nll(levels / 255, raw), expected, rtol=1e-5)
+    mean = (reference.probs * LEVELS).sum(-1)
+    assert torch.allclose(likelihood.link(raw), mean, atol=1e-5)
+
+
+DENSITIES = ["bernoulli", "continuous_bernoulli", "sse", "gaussian", "categorical", "discretised_logistic"]
+
+
+@pytest.mark.parametrize("objective", DENSITIES)
+def test_quantiles_are_draws_from_the_likelihood(objective: str) -> None:
+    """Of evenly spaced noise, what they average is the mean image; and the larger the noise, the larger the value."""
+    likelihood = build(f"objective={objective}")
+    raw = torch.randn(1, likelihood.outputs * 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    count = 4000
+    noise = ((torch.arange(count) + 0.5) / count).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 4)
+    values = likelihood.quantile(raw.expand(count, -1, -1, -1), noise)
+    assert (values.diff(dim=0) >= -1e-6).all()
+    if objective != "discretised_logistic":  # its link is the location, not the mean of what is cut off
+        assert torch.allclose(values.mean(0), likelihood.link(raw)[0], atol=2e-3)
+    assert likelihood.refuses(values) is None
+
+
+def test_continuous_bernoulli_quantiles_against_torch() -> None:
+    logits = torch.tensor([-12.0, -3.0, -1e-4, 0.0, 1e-4, 0.7, 12.0]).reshape(1, 1, 1, -1)
+    noise = torch.tensor([0.01, 0.3, 0.9])
+    likelihood = build("objective=continuous_bernoulli")
+    for u in noise:
+        found = likelihood.quantile(logits, u.expand_as(logits))
+        expected = ContinuousBernoulli(logits=logits.double()).icdf(u.double().expand_as(logits))
+        assert torch.allclose(found.double(), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "images", "said"),
+    [
+        ("bernoulli", [0.0, 1.5], r"must be in \[0, 1\]"),
+        ("continuous_bernoulli", [-0.1, 1.0], r"must be in \[0, 1\]"),
+        ("categorical", [0.0, 0.3333], "between the 256 grey levels"),
+        ("discretised_logistic", [0.0, 7.0], r"must be in \[0, 1\]"),
+        ("bernoulli", [0.0, 0.3333], None),
+        ("categorical", [0.0, 0.2, 1.0], None),
+        ("sse", [-3.0, 12.0], None),
+    ],
+)
+def test_images_that_have_no_likelihood(objective: str, images: list[float], said: str | None) -> None:
+    found = build(f"objective={objective}").refuses(torch.tensor(images))
+    assert found is None if said is None else found is not None and re.search(said, found)

@@ -13,13 +13,14 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from vae.config.errors import InputError
 from vae.models import links, networks
+from vae.models.likelihood import FixedGaussian
 from vae.models.links import Link, continuous_bernoulli_mean
 from vae.models.posteriors import MAX_LOG_SIGMA, MIN_LOG_SIGMA, Posterior, bound_log_sigma
 from vae.models.vae import VAE
 
 
 def build(*overrides: str, shape: tuple[int, int, int] = (1, 28, 28), link: Link = links.identity) -> VAE:
-    return VAE(composed(*overrides).model, link, shape)
+    return VAE(composed(*overrides).model, FixedGaussian(link, math.prod(shape), 1.0), shape)
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("conv_vae", 1_767_233), ("ae", 1_767_233), ("mlp_vae", 1_084_348)])
@@ -68,10 +69,10 @@ def test_glorot_uniform_weights_and_zero_biases(model: str) -> None:
 def test_initial_weights_depend_on_the_seed_alone() -> None:
     config = composed().model
     torch.manual_seed(1)
-    first = VAE(config, links.identity, (1, 28, 28), seed=3)
+    first = VAE(config, FixedGaussian(links.identity, 784, 1.0), (1, 28, 28), seed=3)
     torch.manual_seed(2)
-    again = VAE(config, links.identity, (1, 28, 28), seed=3)
-    other = VAE(config, links.identity, (1, 28, 28), seed=4)
+    again = VAE(config, FixedGaussian(links.identity, 784, 1.0), (1, 28, 28), seed=3)
+    other = VAE(config, FixedGaussian(links.identity, 784, 1.0), (1, 28, 28), seed=4)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(first.encoder.mu.weight, other.encoder.mu.weight)  # type: ignore[union-attr]
 

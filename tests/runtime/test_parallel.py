@@ -44,6 +44,7 @@ def test_two_processes_agree_with_one(kind: str, digits: list[str], tmp_path: Pa
     assert left_behind(tmp_path / "several") == left_behind(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_another_number_of_processes(
     digits: list[str], program: Program, tmp_path: Path, weights: Weights
 ) -> None:

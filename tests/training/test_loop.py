@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, composed, options, trained
+from conftest import QUICK, ROOT, composed, options, trained
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -33,9 +33,12 @@ OPTIONS = [
         for name in options(group)
         if name != "custom"  # tests/test_custom.py
     ),
+    *(f"experiment=published/{path.stem}" for path in sorted((ROOT / "conf/experiment/published").glob("*.yaml"))),
     *(f"train.optimizer={name}" for name in ("adam", "adamw", "sgd", "rmsprop")),
     *(f"train.precision={name}" for name in ("fp32", "bf16")),
     "train.lr_schedule=cosine",
+    "train.lr_schedule=steps train.milestones=[2]",
+    "train.optimizer=rmsprop train.centered=true",
     "train.warmup_steps=3",
     "train.max_grad_norm=1",
     "model.output=sigmoid",
@@ -201,6 +204,8 @@ def test_learning_rate() -> None:
     assert learning_rate(settings, 1) == pytest.approx(0.2)
     assert learning_rate(settings, 51) == pytest.approx(1.0)
     assert learning_rate(settings, 100) < 0.001
+    falling = composed("train.lr=2", "train.lr_schedule=steps", "train.milestones=[10,20]", "train.decay=0.5").train
+    assert [learning_rate(falling, step) for step in (1, 10, 11, 20, 21, 99)] == [2, 2, 1, 1, 0.5, 0.5]
     constant = composed("train.lr=2").train
     assert {learning_rate(constant, step) for step in (1, 1000, 2000)} == {2}
 

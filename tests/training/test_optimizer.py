@@ -35,6 +35,10 @@ MAKE: dict[str, tuple[Make, Callable[..., torch.optim.Optimizer]]] = {
         ours("optimizer=rmsprop", "momentum=0.5", "beta2=0.99"),
         lambda p: torch.optim.RMSprop(p, LR, momentum=0.5, alpha=0.99, foreach=False),
     ),
+    "rmsprop centred": (
+        ours("optimizer=rmsprop", "momentum=0.5", "beta2=0.99", "centered=true"),
+        lambda p: torch.optim.RMSprop(p, LR, momentum=0.5, alpha=0.99, centered=True, foreach=False),
+    ),
     "rmsprop as torch has it": (
         ours("optimizer=rmsprop", "momentum=0", "beta2=0.99"),
         lambda p: torch.optim.RMSprop(p, LR, foreach=False),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vae.cli.resume import is_sweep
 from vae.cli.session import Job
@@ -20,9 +21,9 @@ from vae.config.schema import RunConfig
 from vae.data import readers
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
-from vae.measure import evaluation, inference, spectrum
+from vae.measure import evaluation, inference, residuals, spectrum
 from vae.measure.advice import Advice, advise
-from vae.measure.causes import Comparison, KindStart, cause_of, sentences
+from vae.measure.causes import Comparison, KindStart, OtherDecoder, cause_of, sentences, would_use_a_map
 from vae.measure.diagnostics import Paired, paired
 from vae.measure.inference import Losses
 from vae.measure.story import explain as explanation
@@ -93,7 +94,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         bench = _Bench(Twins(directory, config, steps, allow), saved, record, weight, data)
         compared = bench.comparison()
         cause = cause_of(compared, config.evaluation.thresholds)
-        said = sentences(compared, cause)
+        said = sentences(compared, cause, config.evaluation.thresholds)
         look_at = compared.kind_start.place if compared.kind_start else compared.without_code
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}
         records.write(directory / names.EXPLANATION, found)
@@ -142,6 +143,8 @@ class _Bench:
         bare = self._losses(bare_model, bare_likelihood, images)
         best = own if kind_losses is None else kind_losses
         is_gaussian = config.model.posterior == "gaussian"
+        is_dead = self.record["verdict"] in DEAD
+        residual = self._residual(bare_model, bare_likelihood) if model.is_autoregressive and self.weight else None
         return Comparison(
             verdict=str(self.record["verdict"]),
             kl_weight=self.weight,
@@ -155,7 +158,51 @@ class _Bench:
             encoder_gains=self._encoder_gains(model, likelihood, own, images) if is_gaussian else None,
             inference_gap=self._inference_gap(model, likelihood) if is_gaussian else None,
             kind_start=None if kind is None or kind_losses is None else self._kind_start(kind, kind_losses, own),
+            factorised=self._factorised(images) if is_dead else None,
+            as_map=self._as_map(images) if is_dead else None,
+            residual_eigenvalue=None if residual is None else float(residual[0]),
+            residual_kld=None if residual is None else self._kld(residual),
         )
+
+    def _factorised(self, images: Split) -> OtherDecoder | None:
+        """Held against an image that is the same for all: what a decoder without pixels and code can do."""
+        twin = self.twins.factorised()
+        if twin is None:
+            return None
+        model, likelihood = self._model(twin.saved)
+        losses = self._losses(model, likelihood, images)
+        constant = self._constant(likelihood, images)
+        return self._other(twin, None if constant is None else paired(constant - losses.at(self.weight)))
+
+    def _as_map(self, images: Split) -> OtherDecoder | None:
+        twins = self.twins.as_map()
+        if twins is None:
+            return None
+        with_code, without = (self._losses(*self._model(twin.saved), images).at(self.weight) for twin in twins)
+        return self._other(twins[0], paired(without - with_code))
+
+    def _other(self, twin: Twin, pays: Paired | None) -> OtherDecoder:
+        record = records.read(twin.directory)
+        return OtherDecoder(
+            place=self._place(twin),
+            changes=twin.changes,
+            verdict=twin.verdict,
+            kld=record["kld"],
+            swap_gap=record["swap_gap"],
+            pays=pays,
+        )
+
+    def _residual(self, model: VAE, likelihood: Likelihood) -> Tensor | None:
+        """The eigenvalues of what a decoder without a code leaves over."""
+        config = self.twins.config
+        return residuals.eigenvalues(
+            model, likelihood, self.data.train, config.evaluation.batch_size, config.model.latent_dim, config.seed
+        )
+
+    def _kld(self, eigenvalues: Tensor) -> float:
+        """What a small code would carry."""
+        above = eigenvalues[eigenvalues > self.weight] / self.weight
+        return 0.5 * float(above.log().sum())
 
     def _place(self, twin: Twin) -> str:
         return os.path.relpath(twin.directory, self.twins.directory)
@@ -190,10 +237,12 @@ class _Bench:
 
     def _gain(self, likelihood: Likelihood, bare: Losses, images: Split) -> Paired | None:
         """By how much a decoder without a code is better than an image that is the same for all; None: not known."""
-        mean_and_total = spectrum.measure(self.data.train, 1)
-        batch_size = self.twins.config.evaluation.batch_size
-        constant = evaluation.constant_nll(likelihood, mean_and_total, images, batch_size)
+        constant = self._constant(likelihood, images)
         return None if constant is None else paired(constant - bare.nll)
+
+    def _constant(self, likelihood: Likelihood, images: Split) -> Tensor | None:
+        batch_size = self.twins.config.evaluation.batch_size
+        return evaluation.constant_nll(likelihood, spectrum.measure(self.data.train, 1), images, batch_size)
 
     def _encoder_gains(self, model: VAE, likelihood: Likelihood, own: Losses, images: Split) -> Paired:
         """What is gained by training the encoder on while the decoder stays."""
@@ -222,12 +271,18 @@ def _with_cause(
 ) -> dict[str, Any]:
     """The run's record with the cause that was tested."""
     verdict, reason, kind = record["verdict"], record["reason"], compared.kind_start
-    tested = " ".join(sentences(compared, cause))
+    tested = " ".join(sentences(compared, cause, config.evaluation.thresholds))
     found = record | {"cause": cause, "cause_rests_on": "tested"}
     try:
         advice = advise(config, record, verdict, cause)
         if cause == "optimiser" and kind is not None:
             advice = [Advice("the start of the twin that lives", kind.changes)]
+        if (
+            cause == "decoder"
+            and compared.as_map is not None
+            and would_use_a_map(compared, config.evaluation.thresholds)
+        ):
+            advice = [Advice("the code as a map, which can say where", compared.as_map.changes)]
         said = explanation(config, record, verdict, reason, cause, tested)
     except (LookupError, TypeError, ValueError):  # a record of an earlier version has not all that they tell of
         return found | {"explanation": f"{reason}. {tested}"}

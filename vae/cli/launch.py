@@ -76,6 +76,7 @@ def register_resolvers() -> None:
     """What conf/config.yaml computes with."""
     OmegaConf.register_new_resolver("or", lambda *values: next(filter(None, values), None), replace=True)
     OmegaConf.register_new_resolver("unless", lambda given, value: None if given else value, replace=True)
+    OmegaConf.register_new_resolver("joined", lambda values: "-".join(map(str, values)) or "none", replace=True)
 
 
 def user_environment() -> dict[str, str]:

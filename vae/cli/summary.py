@@ -16,7 +16,10 @@ def summary(record: RunRecord, directory: Path) -> str:
     """The measures of a finished run, where it is, and its verdict in words."""
     found = record.to_dict()
     shown = [name for name in SHOWN if found[name] is not None]
-    lines = [f"{'test ' + CATALOGUE[name].title:<24}{found[name]:.6g}" for name in shown]
+    titles = {name: CATALOGUE[name].title for name in shown}
+    if record.identity.one_step:
+        titles["mse"] = f"one-step {titles['mse']}"
+    lines = [f"{'test ' + titles[name]:<24}{found[name]:.6g}" for name in shown]
     lines += [
         f"{'KL weight':<24}{found['kl_weight']:.6g}",
         f"{'mu':<24}{found['mu_min']:.3g} to {found['mu_max']:.3g}, mean {found['mu_mean']:.3g}",

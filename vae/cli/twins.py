@@ -70,18 +70,47 @@ class Twins:
         return self._made(twin, "anneal=sigmoid", ("anneal=sigmoid", *values))
 
     def without_code(self) -> Twin:
-        config = self.config
-        beside = self._beside(
-            lambda other, record: other.model.posterior == "none" and same_but(other, config, "model")
+        model = dataclasses.replace(self.config.model, posterior="none")
+        return self._with_model(model, "without_code", "a decoder without a code", "model.posterior=none")
+
+    def factorised(self) -> Twin | None:
+        """Its decoder sees no pixels; None where the run's sees none, or is the user's own."""
+        model = self.config.model
+        if not isinstance(model, schema.PixelCNNModel) or not model.kernels:
+            return None
+        blind = dataclasses.replace(model, kernels=[])
+        return self._with_model(blind, "factorised", "a decoder that sees no pixels", "model.kernels=[]")
+
+    def as_map(self) -> tuple[Twin, Twin] | None:
+        """The code enters its decoder as a map, and the same without a code; None where it is a map already."""
+        model = self.config.model
+        if not isinstance(model, schema.PixelCNNModel) or not model.kernels or model.z_as == "map":
+            return None
+        with_map = dataclasses.replace(model, z_as="map")
+        without = dataclasses.replace(with_map, posterior="none")
+        return (
+            self._with_model(with_map, "as_map", "the code as a map", "model.z_as=map"),
+            self._with_model(
+                without, "map_without_code", "a map, and no code", "model.z_as=map", "model.posterior=none"
+            ),
         )
+
+    def _with_model(self, model: schema.Model, name: str, what: str, *changes: str) -> Twin:
+        config = self.config
+
+        def is_one(other: RunConfig, record: dict[str, Any]) -> bool:
+            return same_but(other, config, "model") and dataclasses.replace(other.model, name=model.name) == model
+
+        beside = self._beside(is_one, what, changes)
         if beside is not None:
             return beside
-        model = dataclasses.replace(config.model, posterior="none")
-        twin = dataclasses.replace(config, run_name="without_code", model=model)
-        return self._made(twin, "a decoder without a code", ("model.posterior=none",))
+        return self._made(dataclasses.replace(config, run_name=name, model=model), what, changes)
 
-    def _beside(self, matches: Callable[[RunConfig, dict[str, Any]], bool]) -> Twin | None:
-        """A finished run in the same sweep whose configuration matches; of several one that is alive."""
+    def _beside(
+        self, matches: Callable[[RunConfig, dict[str, Any]], bool], what: str = "", changes: tuple[str, ...] = ()
+    ) -> Twin | None:
+        """A finished run in the same sweep whose configuration matches; of several one that is alive. It differs in
+        `what`, or else in its schedule."""
         own = self.directory.absolute()
         if not is_sweep(own.parent):
             return None
@@ -100,7 +129,8 @@ class Twins:
             return None
         _, place, other = min(found, key=lambda item: item[:2])
         log.info("explain: %s is the twin already", place)
-        return self._read(place, f"anneal={other.anneal.name}", (f"anneal={other.anneal.name}",))
+        schedule = f"anneal={other.anneal.name}"
+        return self._read(place, what or schedule, changes or (schedule,))
 
     def _made(self, config: RunConfig, what: str, changes: tuple[str, ...]) -> Twin:
         """Trained, or resumed, or read where it is finished."""

@@ -27,6 +27,7 @@ THRESHOLDS = {
     "overfit": 0.2,
     "prior_misfit": 10.0,
 }  # that verdicts have had since, or that mean something else since
+RESIDUE_NATS = 1.0  # the threshold that came with autoregressive decoders, in format 7
 
 
 def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,5 +46,7 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
     thresholds = evaluation.get("thresholds") if isinstance(evaluation, dict) else None
     if isinstance(evaluation, dict) and isinstance(thresholds, dict) and "used_gap" in thresholds:
         kept = {name: value for name, value in thresholds.items() if name not in ("used_gap", *THRESHOLDS)}
-        found["evaluation"] = evaluation | {"thresholds": kept | THRESHOLDS}
+        thresholds = kept | THRESHOLDS
+    if isinstance(evaluation, dict) and isinstance(thresholds, dict):
+        found["evaluation"] = evaluation | {"thresholds": {"residue_nats": RESIDUE_NATS} | thresholds}
     return found

@@ -13,9 +13,15 @@ MAX_LAYERS = 100  # of each network of an MLPModel
 
 
 def within(
-    *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    **default: Any,
 ) -> Any:
-    """A field without a default whose value (or each value of a list) must lie within these bounds."""
+    """A field whose value (or each value of a list) must lie within these bounds. `default`: as for a dataclass's
+    field; for keys that configurations of earlier versions do not have."""
     bounds = [("at least", ge), ("above", gt), ("at most", le), ("below", lt)]
     allowed = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
 
@@ -27,13 +33,13 @@ def within(
             or (lt is not None and value >= lt)
         )
 
-    return dataclasses.field(default=MISSING, metadata={"accepts": accepts, "allowed": allowed})
+    return dataclasses.field(**(default or {"default": MISSING}), metadata={"accepts": accepts, "allowed": allowed})
 
 
-def one_of(*options: str) -> Any:
-    """A field without a default that takes one of these strings."""
+def one_of(*options: str, default: str = MISSING) -> Any:
+    """A field that takes one of these strings."""
     metadata = {"accepts": options.__contains__, "allowed": "one of " + ", ".join(options)}
-    return dataclasses.field(default=MISSING, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def name() -> Any:
@@ -110,6 +116,42 @@ class LinearModel(Model):
 
 
 @dataclass
+class PixelCNNModel(Model):
+    """A decoder that predicts each pixel from those before it and from the code."""
+
+    kind: str = "pixelcnn"
+    encoder: str = one_of("mlp", "conv")
+    encoder_widths: list[int] = within(ge=1, le=MAX_SIZE)  # of the mlp: units of each hidden layer
+    encoder_channels: list[int] = within(ge=1, le=MAX_SIZE)  # of the conv: feature maps of its two convolutions
+    encoder_hidden: int = within(ge=1, le=MAX_SIZE)  # of the conv: units of its fully connected layer
+    kernels: list[int] = within(
+        ge=1, le=99
+    )  # pixels a side, one a layer, odd; []: no autoregression, the code as a map
+    channels: int = within(ge=1, le=MAX_SIZE)  # feature maps of each layer
+    residual: bool = MISSING  # what comes into a layer is added to what goes out, from the second on
+    z_as: str = one_of("map", "bias")  # a map says where; a bias is one number a channel, the same everywhere
+    skip: bool = MISSING  # the code enters at every layer, not just the first
+    map_by: str = one_of("dense", "conv")  # how a map is made of a code: place by place, or by transposed convolutions
+    map_channels: int = within(ge=1, le=MAX_SIZE)
+    map_hidden: int = within(ge=1, le=MAX_SIZE)  # units between code and map; of conv: feature maps
+
+    def check(self) -> None:
+        if len(self.encoder_channels) != 2:
+            raise ValueError(f"encoder_channels={self.encoder_channels}: must be two numbers, one a convolution")
+        for field in ("encoder_widths", "kernels"):
+            if len(getattr(self, field)) > MAX_LAYERS:
+                raise ValueError(f"{field}: {len(getattr(self, field))} layers; at most {MAX_LAYERS} are allowed")
+        even = [kernel for kernel in self.kernels if kernel % 2 == 0]
+        if even:
+            raise ValueError(f"kernels={self.kernels}: {even[0]} is even; kernels have a centre, so they must be odd")
+        if self.kernels and self.kernels[0] < 3:
+            raise ValueError(
+                f"kernels={self.kernels}: the first leaves out its centre, and one of 1 sees nothing; at least 3, or "
+                "[] for no autoregression"
+            )
+
+
+@dataclass
 class CustomModel(Model):
     kind: str = "custom"
     encoder: dict[str, Any] = MISSING  # _target_ and arguments; called with shape (C, H, W) and latent_dim
@@ -151,6 +193,16 @@ class Bernoulli(Objective):
 @dataclass
 class ContinuousBernoulli(Objective):
     kind: str = "continuous_bernoulli"
+
+
+@dataclass
+class DiscretisedLogistic(Objective):
+    kind: str = "discretised_logistic"
+
+
+@dataclass
+class Categorical(Objective):
+    kind: str = "categorical"
 
 
 @dataclass
@@ -222,12 +274,16 @@ class CustomKL(Anneal):
 
 @dataclass
 class Dataset(Part):
-    pass
+    """`binarize`: threshold: 1 from half of white on; static: 1 with each pixel's own brightness for its probability,
+    once; dynamic: the training images anew each time they are drawn."""
+
+    binarize: str = one_of("none", "threshold", "static", "dynamic", default="none")
 
 
 @dataclass
 class Torchvision(Dataset):
     kind: str = "torchvision"
+    train_size: int | None = within(ge=2, default=None)  # only the first so many training images; null: all
     source: str = one_of("MNIST", "FashionMNIST", "KMNIST", "CIFAR10")  # class of torchvision.datasets
     root: str = MISSING  # directory that holds the files, or that they are downloaded to
     download: bool = MISSING
@@ -263,6 +319,19 @@ class Arrays(HoldOut):
 
 
 @dataclass
+class StaticMNIST(Dataset):
+    kind: str = "amat"
+    root: str = MISSING  # directory of binarized_mnist_train.amat, _valid.amat and _test.amat
+    with_validation: bool = MISSING  # the validation images are trained on too
+
+
+@dataclass
+class Omniglot(Dataset):
+    kind: str = "omniglot"
+    file: str = MISSING  # chardata.mat of Burda et al. 2016
+
+
+@dataclass
 class Synthetic(Dataset):
     kind: str = "gaussian"
     spectrum: list[float] = within(gt=0)  # variance of each pixel; the image is 1 x 1 x len(spectrum)
@@ -285,7 +354,10 @@ class Train:
     lr: float = within(gt=0)
     momentum: float = within(ge=0, lt=1)  # of the gradient: Adam's beta1, SGD's and RMSprop's momentum
     beta2: float = within(ge=0, lt=1)  # of the squared gradient: Adam's beta2, RMSprop's alpha; sgd has none
-    lr_schedule: str = one_of("constant", "cosine")  # cosine: from lr to 0 over the run
+    lr_schedule: str = one_of("constant", "cosine", "steps")  # cosine: from lr to 0 over the run
+    milestones: list[int] = within(ge=1, default_factory=list)  # steps: after each of them the learning rate is
+    decay: float = within(gt=0, le=1, default=0.1)  # multiplied by this
+    centered: bool = False  # rmsprop: the squared gradient less the square of its mean
     warmup_steps: int = within(ge=0)  # the learning rate rises to lr in a line over this many steps; 0: at once
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
     log_every: int = within(ge=1)  # steps between two rows of train/ scalars
@@ -302,6 +374,7 @@ class Thresholds:
 
     active_variance: float = within(ge=0)  # a dimension is active when mu varies by more than this over the images
     used_nats: float = within(ge=0)  # the code is used when another image's costs this much log p(x|z), at KL weight 1
+    residue_nats: float = within(ge=0)  # both, of an autoregressive decoder: less is what its own fit leaves over
     collapsed_kld: float = within(ge=0)  # nats; with an unused code and less KL than this: collapsed
     little_kld: float = within(ge=0)  # nats; where no more than this is predicted, the objective leaves no code
     deterministic_sigma: float = within(ge=0)  # sigma over the spread of mu, in each active dimension, of a point

@@ -1,5 +1,5 @@
 """Readers: for each kind of dataset a function from its dataclass in vae.config.schema to `Data`, registered with
-`load`.
+`read`.
 
 Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of range) is an InputError."""
 
@@ -17,19 +17,25 @@ from torch import Tensor
 
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.data import folders
+from vae.data import archives, folders
+from vae.data.binarize import binarized
 from vae.data.split import Data, Split, hold_out
 from vae.runtime import custom
 from vae.runtime.rng import generator
 
 
-@singledispatch
 def load(config: schema.Dataset) -> Data:
-    """The training and test images that `config` describes. Raises InputError."""
+    """The training and test images that `config` describes, binary where it says so. Raises InputError."""
+    return binarized(read(config), config)
+
+
+@singledispatch
+def read(config: schema.Dataset) -> Data:
+    """The training and test images as they are. Raises InputError."""
     raise NotImplementedError(type(config))
 
 
-@load.register
+@read.register
 def embedded(config: schema.Embedded) -> Data:
     return hold_out(embedded_digits(), config.test_fraction, config.split_seed)
 
@@ -52,9 +58,12 @@ def embedded_digits() -> Split:
     )
 
 
-@load.register
+@read.register
 def from_torchvision(config: schema.Torchvision) -> Data:
-    return Data(*(torchvision_split(config, train) for train in (True, False)))
+    train, test = (torchvision_split(config, train) for train in (True, False))
+    if config.train_size is not None and config.train_size > len(train):
+        raise InputError(f"dataset.train_size={config.train_size}: dataset={config.name} has {len(train)} to train on")
+    return Data(train if config.train_size is None else train.take(torch.arange(config.train_size)), test)
 
 
 def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
@@ -78,7 +87,7 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     return Split(images, torch.as_tensor(files.targets))
 
 
-@load.register
+@read.register
 def folder(config: schema.Folder) -> Data:
     root = Path(config.root)
     if not root.is_dir():
@@ -101,7 +110,7 @@ def read_folder(root: Path, config: schema.Folder, names: list[str]) -> Split:
     return Split(_tensor(np.load(path, mmap_mode="r")), labels, mapped=True)
 
 
-@load.register
+@read.register
 def arrays(config: schema.Arrays) -> Data:
     train = read_arrays(Path(config.train))
     if config.test is None:
@@ -164,7 +173,20 @@ def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(array)
 
 
-@load.register
+@read.register
+def static_mnist(config: schema.StaticMNIST) -> Data:
+    train, validation, test = (
+        archives.amat(Path(config.root) / f"binarized_mnist_{part}.amat") for part in ("train", "valid", "test")
+    )
+    return Data(Split(torch.cat([train, validation]) if config.with_validation else train), Split(test))
+
+
+@read.register
+def omniglot(config: schema.Omniglot) -> Data:
+    return Data(*(Split(images, labels) for images, labels in archives.omniglot(Path(config.file))))
+
+
+@read.register
 def synthetic(config: schema.Synthetic) -> Data:
     """N(0, diag(spectrum)), as images of 1 x 1 x len(spectrum)."""
     scale = torch.tensor(config.spectrum).sqrt()
@@ -176,7 +198,7 @@ def synthetic(config: schema.Synthetic) -> Data:
     return Data(draw(config.train_size), draw(config.test_size))
 
 
-@load.register
+@read.register
 def own(config: schema.CustomDataset) -> Data:
     """What the user's function gives. Raises InputError where that is no `Data` that can be trained on."""
     data = custom.build(config.data, "dataset.data")

@@ -81,9 +81,11 @@ class Split:
 class Data:
     train: Split
     test: Split
+    grey: Split | None = None  # the training images, of which binary ones are drawn at each step; None: `train`
 
     def to(self, device: torch.device) -> "Data":
-        return Data(self.train.to(device), self.test.to(device))
+        grey = None if self.grey is None else self.grey.to(device)
+        return Data(self.train.to(device), self.test.to(device), grey)
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> Data:

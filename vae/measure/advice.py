@@ -31,8 +31,10 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
         return [_longer(config, record)]
     if not_begun(record):
         return [_begin(config, record)]
-    if config.model.posterior == "none" or cause == "decoder":
+    if config.model.posterior == "none":
         return []
+    if cause == "decoder" or (cause is None and verdict in DEAD and record.get("one_step")):
+        return _blinder(config)
     if verdict in DEAD:
         return _scale(config, record) if cause == "objective" else [_kinder(config)]
     if verdict == "deterministic":
@@ -170,6 +172,14 @@ def _kinder(config: schema.RunConfig) -> Advice:
     weight = getattr(config.anneal, "weight", 1)
     overrides = ("anneal=delayed", *([f"anneal.weight={weight:g}"] if weight != 1 else []))
     return Advice("the KL term waits until the images are reconstructed", overrides)
+
+
+def _blinder(config: schema.RunConfig) -> list[Advice]:
+    """Less for a decoder to see that may need no code; its map twin says of explain= what helps one that cannot use
+    it."""
+    if not isinstance(config.model, schema.PixelCNNModel):
+        return []
+    return [Advice("a decoder that sees no pixels needs its code", ("model.kernels=[]",))]
 
 
 def _gentler(config: schema.RunConfig) -> Advice:

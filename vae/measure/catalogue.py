@@ -236,6 +236,23 @@ class FinalMeasures:
     iwae_elbo: float | None = measure(
         "ELBO of the same images", "nats", "the mean over those K draws of log p(x, z_k) / q(z_k|x)", "unbiased"
     )
+    posterior_gap: float | None = measure(
+        "IWAE bound over that ELBO",
+        "nats",
+        "`iwae_bound` - `iwae_elbo`: what inexact inference costs, KL(q(z|x) || p(z|x))",
+        "at least so much is lost: the bound lies below log p(x)",
+        f"{_BURDA}, eq. 8",
+    )
+    cut_gap: float = measure(
+        "gap with the code cut off",
+        "nats",
+        "E log p(x|z) - log p(x|0): what log p(x|z) loses when the decoder gets zeros for a code. To be held against "
+        "the KL, which is what the code costs",
+        "on the probe images; a decoder without a code, as explain= trains it, makes up for part of it",
+    )
+    cut_gap_error: float = measure(
+        "standard error of that gap", "nats", "over the images, of the paired differences", "on the probe images"
+    )
     used_dimensions: int = measure(
         "used dimensions",
         "",

@@ -4,6 +4,10 @@
   stuck. Dead as well, or no better: the objective asks for it.
 - The *decoder without a code*: what log p(x|z) owes to z, against what z costs. Where such a decoder is far better than
   a constant image, and the kind start is dead, the decoder needs no code.
+- Where the decoder predicts pixels from pixels: the *factorised decoder*, which sees none, with the same likelihood and
+  KL weight. Alive, while the kind start is dead: the decoder does without the code. And the *code as a map*, where it
+  was a bias of the channels, beside the same without a code: where that code is used and pays, the decoder needs a code
+  that can say where, and a bias cannot.
 - The *encoder trained on* with the decoder fixed, and q fitted to each image: what inference loses."""
 
 from dataclasses import dataclass
@@ -30,6 +34,18 @@ class KindStart:
 
 
 @dataclass(frozen=True)
+class OtherDecoder:
+    """A twin with another decoder."""
+
+    place: str
+    changes: tuple[str, ...]  # as overrides
+    verdict: str
+    kld: float  # measured on test images, as the next one
+    swap_gap: float
+    pays: Paired | None  # how far its loss lies below that of the same decoder without a code; None: not known
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What was measured of a run and its twins; nats per image."""
 
@@ -45,18 +61,25 @@ class Comparison:
     encoder_gains: Paired | None  # by training the encoder on; None: a point has no encoder of this kind
     inference_gap: Paired | None
     kind_start: KindStart | None  # None: the code is not dead
+    factorised: OtherDecoder | None = None  # None: the decoder sees no pixels, or the code is not dead
+    as_map: OtherDecoder | None = None  # None: the code is a map
+    residual_eigenvalue: float | None = None  # the largest, of the decoder without a code: a code pays above kl_weight
+    residual_kld: float | None = None  # what such a code would carry
 
     def to_dict(self) -> dict[str, Any]:
         """Flat; each mean with its standard error beside it."""
-        values = vars(self) | {"kind_start": None if self.kind_start is None else self.kind_start.place}
-        if self.kind_start is not None:
-            values |= {f"kind_start_{name}": value for name, value in vars(self.kind_start).items() if name != "place"}
         found: dict[str, Any] = {}
-        for name, value in values.items():
-            pair = {name: value.mean, f"{name}_error": value.error} if isinstance(value, Paired) else {name: value}
-            found |= pair
-        if self.kind_start is not None:
-            found["kind_start_changes"] = list(self.kind_start.changes)
+        for name, value in vars(self).items():
+            if isinstance(value, KindStart | OtherDecoder):
+                found |= {name: value.place}
+                found |= {f"{name}_{key}": item for key, item in vars(value).items() if key != "place"}
+            else:
+                found[name] = value
+        for name, value in list(found.items()):
+            if isinstance(value, Paired):
+                found |= {name: value.mean, f"{name}_error": value.error}
+            elif isinstance(value, tuple):
+                found[name] = list(value)
         return found
 
 
@@ -71,13 +94,30 @@ def cause_of(found: Comparison, limits: Thresholds) -> str | None:
     # may be the network.
     if found.kl_weight == 0 or found.verdict not in DEAD:
         return None
+    if found.factorised is not None:
+        return _decoder_or_objective(found.factorised)
     gain = found.gain_without_code
     if gain is not None and gain.mean > max(3 * gain.error, limits.little_kld):
         return "decoder"
     return "objective"
 
 
-def sentences(found: Comparison, cause: str | None) -> tuple[str, str, str]:
+def _decoder_or_objective(factorised: OtherDecoder) -> str | None:
+    if factorised.verdict == "unfinished":
+        return None
+    return "objective" if factorised.verdict in DEAD else "decoder"
+
+
+def would_use_a_map(found: Comparison, limits: Thresholds) -> bool:
+    """Whether the same decoder uses a code that can say where, and it pays."""
+    as_map = found.as_map
+    if as_map is None or as_map.verdict in (*DEAD, "unfinished"):
+        return False
+    pays = as_map.pays
+    return pays is not None and pays.mean > max(3 * pays.error, limits.little_kld)
+
+
+def sentences(found: Comparison, cause: str | None, limits: Thresholds) -> tuple[str, str, str]:
     """Which cause, on what evidence, which run to look at."""
     kind = found.kind_start
     whose = "Its code" if kind is None else "The kind start's code"
@@ -94,7 +134,7 @@ def sentences(found: Comparison, cause: str | None) -> tuple[str, str, str]:
         )
     if kind is None:
         return f"The code is {found.verdict}, so no cause is sought.", bits, inferred
-    return _told(found, kind, cause), bits, f"{inferred} Look at {kind.place}.".strip()
+    return _told(found, kind, cause, limits), bits, f"{inferred} Look at {kind.place}.".strip()
 
 
 def _reached(kind: KindStart, weight: float) -> bool:
@@ -102,7 +142,7 @@ def _reached(kind: KindStart, weight: float) -> bool:
     return kind.kl_weight >= REACHED * weight
 
 
-def _told(found: Comparison, kind: KindStart, cause: str | None) -> str:
+def _told(found: Comparison, kind: KindStart, cause: str | None, limits: Thresholds) -> str:
     lower = kind.lower_by
     twin = f"twin with {kind.what}, at KL weight {kind.kl_weight:.3g} at its end, is {kind.verdict}"
     compared = (
@@ -110,10 +150,50 @@ def _told(found: Comparison, kind: KindStart, cause: str | None) -> str:
         f"{'lower' if lower.mean > 0 else 'higher'}"
     )
     if cause is not None:
-        return f"Tested: the {cause}. A {twin}, {compared}."
+        return f"Tested: the {cause}. A {twin}, {compared}.{_decoders(found, limits)}"
     if not _reached(kind, found.kl_weight) or kind.verdict == "unfinished":
         return f"Tested, and not told: a {twin} (the run had {found.kl_weight:.3g}); raise explain.steps."
     return f"Tested, and not told: a {twin}, {compared}; the network itself may be what keeps the code small."
+
+
+def _decoders(found: Comparison, limits: Thresholds) -> str:
+    """What the twins with other decoders show."""
+    factorised, as_map = found.factorised, found.as_map
+    if factorised is None:
+        return ""
+    lives = factorised.verdict not in (*DEAD, "unfinished")
+    said = [
+        f"With a decoder that sees no pixels ({factorised.place}), the same likelihood and KL weight, the code is "
+        f"{factorised.verdict}, with a KL of {number(factorised.kld)} nats"
+        f"{_worth(factorised, 'that of a constant image')}: "
+        + ("the objective does not ask for this." if lives else "the objective keeps it small.")
+    ]
+    if as_map is not None:
+        told = (
+            f"As a map ({as_map.place}), which can say where, the code is {as_map.verdict}, with a KL of "
+            f"{number(as_map.kld)} nats{_worth(as_map, 'that of the same decoder without a code')}: "
+        )
+        said.append(
+            f"{told}this decoder would use a code, and cannot read one from a bias."
+            if would_use_a_map(found, limits)
+            else f"{told}it is not the way in that shuts the code out; the decoder needs none."
+        )
+    elif lives:
+        said.append("The code enters as a map, which could say where: the decoder needs none.")
+    if found.residual_eigenvalue is not None and found.residual_kld is not None:
+        said.append(
+            "Predicted from what the decoder without a code leaves over: its largest eigenvalue is "
+            f"{found.residual_eigenvalue:.3g} (1 for a decoder that is right; a small code pays above the KL weight), "
+            f"so {number(found.residual_kld)} nats are to be had."
+        )
+    return " " + " ".join(said)
+
+
+def _worth(other: OtherDecoder, than: str) -> str:
+    if other.pays is None:
+        return ""
+    side = "below" if other.pays.mean > 0 else "above"
+    return f", and the loss lies {number(abs(other.pays.mean))} ± {other.pays.error:.2g} nats {side} {than}"
 
 
 def _amount(found: Paired) -> str:

@@ -81,13 +81,14 @@ def evaluate(
     shuffled[order] = z[order.roll(1)]  # each image gets another one's code
 
     def reconstruct(rows: slice) -> tuple[Tensor, ...]:
-        images, raw = split.batch(rows), model.raw(z[rows])
-        of_mu = likelihood.squared_error(images, model.raw(posterior.mu[rows]))
+        images = split.batch(rows)
+        raw = model.raw(z[rows], images)
+        of_mu = likelihood.squared_error(images, model.raw(posterior.mu[rows], images))
         return likelihood.nll(images, raw), likelihood.squared_error(images, raw), of_mu
 
     def with_other_codes(rows: Tensor) -> tuple[Tensor, ...]:
         images = split.batch(rows)
-        prior, other = (model.raw(codes[rows]) for codes in (from_prior, shuffled))
+        prior, other = (model.raw(codes[rows], images) for codes in (from_prior, shuffled))
         errors = likelihood.squared_error(images, prior), likelihood.squared_error(images, other)
         return *errors, likelihood.nll(images, other)
 
@@ -169,11 +170,15 @@ def examine(
     notes = []
 
     def nll(codes: Tensor) -> Tensor:
-        return likelihood.nll(images, model.raw(codes))
+        return likelihood.nll(images, model.raw(codes, images))
+
+    def mean_images(codes: Tensor) -> Tensor:
+        return model.link(model.raw(codes, images))
 
     with torch.no_grad():
         gaps = diagnostics.dimension_gaps(nll, z[some], noise)
-        sensitivities = diagnostics.decoder_sensitivity(model.decode, posterior.mu[some])
+        cut = diagnostics.paired((nll(torch.zeros_like(noise)) - nll(z[some])).double())
+        sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[some])
         importance = None
         if model.is_dirac:
             notes.append("iwae_bound: a point has no density")
@@ -202,6 +207,9 @@ def examine(
         probe_majority=None if probe is None else probe.majority,
         iwae_bound=None if importance is None else float(importance.bound.mean()),
         iwae_elbo=None if importance is None else float(importance.elbo.mean()),
+        posterior_gap=None if importance is None else float((importance.bound - importance.elbo).mean()),
+        cut_gap=cut.mean,
+        cut_gap_error=cut.error,
         used_dimensions=int((gaps > settings.thresholds.used_nats * weight).sum()),
         pca_mse=pca_mse(spectrum, data.test, z.shape[1], settings.batch_size),
         constant_elbo=constant,
@@ -269,7 +277,8 @@ def _training_measures(
     for rows in _slices(count, settings.batch_size):
         images = split.batch(rows)
         posterior = model.encode(images)
-        raw = model.raw(posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(images.device)))
+        drawn = posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(images.device))
+        raw = model.raw(drawn, images)
         nll += float(likelihood.nll(images, raw).double().sum()) / count
         kld += float(posterior.kl().double().sum()) / count
         sse += float(likelihood.squared_error(images, raw).double().sum()) / count

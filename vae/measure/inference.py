@@ -41,7 +41,7 @@ def losses(model: VAE, likelihood: Likelihood, split: Split, batch_size: int, se
         images = split.batch(slice(start, start + batch_size))
         posterior = model.encode(images)
         noise = torch.randn(posterior.mu.shape, generator=rng).to(images.device)
-        nll.append(likelihood.nll(images, model.raw(posterior.sample(noise))).double().cpu())
+        nll.append(likelihood.nll(images, model.raw(posterior.sample(noise), images)).double().cpu())
         kl.append(posterior.kl().double().sum(1).cpu())
     return Losses(torch.cat(nll), torch.cat(kl))
 
@@ -56,7 +56,7 @@ def inference_gap(model: VAE, likelihood: Likelihood, images: Tensor, weight: fl
     optimizer = torch.optim.Adam([mu, log_sigma], lr=LR)
 
     def loss(posterior: Posterior, noise: Tensor) -> Tensor:
-        nll = likelihood.nll(images, model.raw(posterior.sample(noise)))
+        nll = likelihood.nll(images, model.raw(posterior.sample(noise), images))
         return nll + weight * posterior.kl().sum(1) if weight else nll
 
     for step in range(STEPS):

@@ -18,6 +18,9 @@ _WHAT = {
 }
 
 
+_DRAWN = "The posterior has collapsed: every code says the same, and images differ by the chance in their pixels alone."
+
+
 def explain(
     config: schema.RunConfig,
     record: Mapping[str, Any],
@@ -29,7 +32,9 @@ def explain(
     """A few sentences on a finished run. `tested`: what its twins have shown, in place of what is predicted."""
     if config.model.posterior == "none":
         return f"There is no code to judge: {reason}. This is what the decoder can do without one."
-    said = [_WHAT[verdict], f"{reason[:1].upper()}{reason[1:]}."]
+    drawn = bool(record.get("one_step"))
+    what = _DRAWN if verdict == "collapsed" and drawn else _WHAT[verdict]
+    said = [what, f"{reason[:1].upper()}{reason[1:]}."]
     if advice.not_begun(record):
         left = 1 - record["explained_variance"]
         said.insert(
@@ -83,6 +88,12 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
             f"Predicted: at KL weight {weight:.3g} {number(kld)} nats are to be had, so the objective does not ask for "
             "this. Whether the optimiser got stuck or the network can do no better, only a test can tell."
         )
+    if verdict in DEAD and record.get("one_step"):
+        alone = "" if record["gain"] is None else f" lies {number(record['gain'])} nats below a constant image, and"
+        return (
+            f"The decoder predicts pixels from pixels: it{alone} may need no code. explain= tells whether it does, or "
+            "cannot use one, or the optimiser got stuck."
+        )
     if verdict in DEAD and kld is None:
         return "There is no prediction for this objective: only a test can tell the cause."
     if verdict in DEAD:
@@ -104,6 +115,9 @@ def _context(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) 
         return ""
     explained, pca = record["explained_variance"], record["pca_mse"]
     dims = config.model.latent_dim
+    overfit = _overfit(record, config.evaluation.thresholds)
+    if record.get("one_step"):
+        return f"Each pixel from those before it is predicted with MSE {number(record['mse'])}.{overfit}"
     said = f"It explains {explained:.1%} of the variance (MSE {number(record['mse'])})"
     said += f"; a PCA of {dims} dimensions, which pays no KL, has MSE {number(pca)}"
     if advice.worse_than_linear(config, record):
@@ -113,7 +127,6 @@ def _context(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) 
         )
     elif record["max_kl_weight"] == 0 and record["mse"] > pca:
         said += ": it is worse than the PCA"
-    overfit = _overfit(record, config.evaluation.thresholds)
     return f"{said}.{overfit}"
 
 

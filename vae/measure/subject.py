@@ -46,9 +46,14 @@ class Subject:
 
     def optimum(self, weight: float) -> LinearOptimum | None:
         """What a linear VAE would do with these data at this KL weight; None where the closed form does not apply."""
+        if self.model.is_autoregressive:
+            return None
         return prediction.predict(self.spectrum, self.likelihood, self.model.latent_dim, weight)
 
     def prediction(self, weight: float) -> Prediction:
+        """Of a decoder whose pixels are independent given the code; another one is not known before it is trained."""
+        if self.model.is_autoregressive:
+            return Prediction(self.likelihood.effective_t(weight), self.spectrum.largest)
         return prediction.measures(self.spectrum, self.whitened, self.likelihood, self.model.latent_dim, weight)
 
     def constant_loss(self) -> float | None:
@@ -94,7 +99,7 @@ class Subject:
 
     def is_used(self, found: SplitMeasures, weight: float) -> bool:
         """Whether the decoder uses the code, at this KL weight."""
-        return verdict.is_used(found, weight, self.config.evaluation.thresholds)
+        return verdict.is_used(found, weight, self.config.evaluation.thresholds, self.model.is_autoregressive)
 
     def judge(
         self, found: SplitMeasures, gain: float | None, steps: int, weight: float, trajectory: Trajectory
@@ -109,6 +114,7 @@ class Subject:
             gain=gain,
             steps=steps,
             trajectory=trajectory,
+            autoregressive=self.model.is_autoregressive,
         )
         return verdict.judge(evidence, self.config.evaluation.thresholds)
 

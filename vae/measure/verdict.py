@@ -27,6 +27,7 @@ class Evidence:
     gain: float | None  # how far the loss at that weight lies below that of a constant image; None: not known
     steps: int
     trajectory: Trajectory
+    autoregressive: bool = False  # the decoder predicts pixels from pixels
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,18 @@ class Verdict:
     cause: str | None = None  # of a dead code: optimiser, objective, or None where it cannot be told
 
 
-def is_used(measured: SplitMeasures, weight: float, limits: Thresholds) -> bool:
+def needed_nats(weight: float, limits: Thresholds, autoregressive: bool) -> float:
+    """How much log p(x|z) must owe to a code that is used. An autoregressive decoder that is right without a code
+    stands, at KL weight 1, exactly at the edge of stability (vae.measure.residuals): whatever its fit has left over is
+    then worth a little code, of some tenths of a nat."""
+    return max(limits.used_nats, limits.residue_nats if autoregressive else 0.0) * weight
+
+
+def is_used(measured: SplitMeasures, weight: float, limits: Thresholds, autoregressive: bool = False) -> bool:
     """Whether the decoder uses the code: log p(x|z) with the own code exceeds that with another image's by three
-    standard errors, and by `used_nats` for each unit of the KL weight. (A loss with KL weight w and pixel variance
+    standard errors, and by what is needed for each unit of the KL weight. (A loss with KL weight w and pixel variance
     sigma^2 has the optima of weight 1 and variance w sigma^2: there the same gap is 1 / w times as many nats.)"""
-    return measured.swap_gap > max(3 * measured.swap_gap_error, limits.used_nats * weight)
+    return measured.swap_gap > max(3 * measured.swap_gap_error, needed_nats(weight, limits, autoregressive))
 
 
 def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
@@ -50,17 +58,18 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     unfinished = e.trajectory.unfinished(e.steps, limits)
     if unfinished is not None:
         return Verdict("unfinished", unfinished)
-    needed = limits.used_nats * e.weight
+    needed = needed_nats(e.weight, limits, e.autoregressive)
+    collapsed_kld = max(limits.collapsed_kld, limits.residue_nats if e.autoregressive else 0.0)
     gap = f"{number(found.swap_gap)} ± {found.swap_gap_error:.2g} nats"
     units = f"{found.active_units} of {e.latent_dim} dimensions are active"
-    if not is_used(found, e.weight, limits):
+    if not is_used(found, e.weight, limits, e.autoregressive):
         unread = f"log p(x|z) loses {gap} with another image's code: less than three standard errors"
         if found.swap_gap == found.swap_gap_error == 0:
             unread = "log p(x|z) is the same with another image's code"
         elif needed > 3 * found.swap_gap_error:
-            scale = "" if e.weight == 1 else f"{limits.used_nats:g} x KL weight {e.weight:.3g} = "
+            scale = "" if e.weight == 1 else f"{needed / e.weight:g} x KL weight {e.weight:.3g} = "
             unread = f"log p(x|z) loses {gap} with another image's code (used from {scale}{number(needed)} on)"
-        if found.kld < limits.collapsed_kld:
+        if found.kld < collapsed_kld:
             return Verdict("collapsed", f"KL is {number(found.kld)} nats, and {unread}", _cause(e, limits))
         return Verdict("decoder_ignores_code", f"KL is {number(found.kld)} nats, yet {unread}", _cause(e, limits))
     read = f"another image's code would cost {gap} of log p(x|z)"

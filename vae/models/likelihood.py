@@ -31,6 +31,7 @@ class Likelihood(nn.Module, ABC):
     """p(x|z) given the decoder's raw output, which `link` turns into the mean image. `pixels` is n = C * H * W."""
 
     is_density = True  # over images; False where exp(-nll) does not integrate to one
+    outputs = 1  # numbers that the decoder gives for each channel of a pixel
 
     def __init__(self, link: Link, pixels: int) -> None:
         super().__init__()
@@ -61,6 +62,16 @@ class Likelihood(nn.Module, ABC):
         natural parameter that is the decoder's output. 0 where a pixel cannot vary. None for other likelihoods."""
         return None
 
+    def quantile(self, raw: Tensor, noise: Tensor) -> Tensor:
+        """Pixel values (B, C, H, W) for the decoder's output: those below which a fraction `noise`, in (0, 1), of their
+        distribution lies. Of uniform noise it makes draws from p(x|z). Raises NotImplementedError where it is not
+        known."""
+        raise NotImplementedError(type(self))
+
+    def refuses(self, images: Tensor) -> str | None:
+        """Why images like these have no likelihood here; None where they have."""
+        return None
+
     def is_density_of(self, images: Tensor) -> bool:
         """Whether exp(-nll) integrates (or, over images like these, sums) to one."""
         return self.is_density
@@ -86,6 +97,9 @@ class FixedGaussian(Likelihood):
 
     def sigma2(self) -> Tensor:
         return self.variance
+
+    def quantile(self, raw: Tensor, noise: Tensor) -> Tensor:
+        return self.link(raw) + self.sigma2().sqrt() * torch.special.ndtri(noise)
 
     def nll(self, images: Tensor, raw: Tensor) -> Tensor:
         constant = 0.5 * self.pixels * torch.log(2 * math.pi * self.sigma2())
@@ -139,6 +153,12 @@ class Bernoulli(Likelihood):
     def is_density_of(self, images: Tensor) -> bool:
         return bool(((images == 0) | (images == 1)).all())
 
+    def refuses(self, images: Tensor) -> str | None:
+        return _outside(images, 0, 1)
+
+    def quantile(self, raw: Tensor, noise: Tensor) -> Tensor:
+        return (noise > torch.sigmoid(-raw)).to(raw.dtype)
+
     def curvature(self, mean: Tensor) -> Tensor | None:
         return mean * (1 - mean)
 
@@ -171,8 +191,89 @@ class ContinuousBernoulli(Bernoulli):
         inside = (mean > self.RARE) & (mean < 1 - self.RARE)
         return torch.where(inside, torch.where(small, 1 / 12 - size.square() / 240, exact), 0.0)
 
+    def quantile(self, raw: Tensor, noise: Tensor) -> Tensor:
+        """log(1 + u (e^l - 1)) / l, for logits of either sign without overflow."""
+        size = raw.abs()
+        small = size < 1e-3
+        safe = torch.where(small, 1.0, size)
+        upper = torch.where(raw < 0, 1 - noise, noise)  # the density of -l is that of l, mirrored
+        exact = 1 + torch.log(upper + (1 - upper) * torch.exp(-safe)) / safe
+        value = torch.where(small, upper + size * upper * (1 - upper) / 2, exact)
+        return torch.where(raw < 0, 1 - value, value)
+
     def nll(self, images: Tensor, raw: Tensor) -> Tensor:
         return super().nll(images, raw) - continuous_bernoulli_log_constant(raw).flatten(1).sum(1)
+
+
+class DiscretisedLogistic(Likelihood):
+    """A probability for each of 256 grey levels: what a logistic distribution has within half a level of it, and beyond
+    0 and 1 all that is left (Kingma et al. 2016, arXiv 1606.04934, section 4; Salimans et al. 2017, arXiv 1701.05517,
+    section 2.1, with one component). The decoder gives location and log scale of each pixel."""
+
+    outputs = 2
+    START, MIN_LOG_SCALE = -2.0, -7.0  # log scale at raw output 0, and its bound
+
+    def is_density_of(self, images: Tensor) -> bool:
+        return True
+
+    def refuses(self, images: Tensor) -> str | None:
+        return _outside(images, 0, 1) or _between_levels(images)
+
+    def _place_and_scale(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        raw_location, raw_scale = raw.chunk(2, 1)
+        return torch.sigmoid(raw_location), (raw_scale + self.START).clamp(min=self.MIN_LOG_SCALE)
+
+    def quantile(self, raw: Tensor, noise: Tensor) -> Tensor:
+        location, log_scale = self._place_and_scale(raw)
+        values = location + log_scale.exp() * torch.logit(noise)
+        top = links.LEVELS - 1
+        return (values * top).round().clamp(0, top) / top
+
+    def nll(self, images: Tensor, raw: Tensor) -> Tensor:
+        location, log_scale = self._place_and_scale(raw)
+        half = 0.5 / (links.LEVELS - 1)
+        upper, lower = ((images + side - location) * torch.exp(-log_scale) for side in (half, -half))
+        width = 2 * half * torch.exp(-log_scale)
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), with nothing cancelled
+        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
+        inside = below + above + torch.log(-torch.expm1(-width))
+        log_p = torch.where(images < half, below, torch.where(images > 1 - half, above, inside))
+        return -log_p.flatten(1).sum(1)
+
+
+class Categorical(Likelihood):
+    """A probability of its own for each of 256 grey levels (van den Oord et al. 2016, arXiv 1601.06759, section
+    3.4)."""
+
+    outputs = links.LEVELS
+
+    def is_density_of(self, images: Tensor) -> bool:
+        return True
+
+    def refuses(self, images: Tensor) -> str | None:
+        return _outside(images, 0, 1) or _between_levels(images)
+
+    def quantile(self, raw: Tensor, noise: Tensor) -> Tensor:
+        below = raw.unflatten(1, (links.LEVELS, -1)).softmax(1).cumsum(1)
+        top = links.LEVELS - 1
+        return (below < noise[:, None]).sum(1).clamp(max=top).to(raw.dtype) / top
+
+    def nll(self, images: Tensor, raw: Tensor) -> Tensor:
+        levels = (images * (links.LEVELS - 1)).round().long()
+        return F.cross_entropy(raw.unflatten(1, (links.LEVELS, -1)), levels, reduction="none").flatten(1).sum(1)
+
+
+def _outside(images: Tensor, low: float, high: float) -> str | None:
+    if bool(((images >= low) & (images <= high)).all()):
+        return None
+    return f"the images have values from {float(images.min()):g} to {float(images.max()):g}; must be in [0, 1]"
+
+
+def _between_levels(images: Tensor) -> str | None:
+    scaled = images * (links.LEVELS - 1)
+    if bool(((scaled - scaled.round()).abs() < 1e-3).all()):
+        return None
+    return "the images have values between the 256 grey levels; round them to multiples of 1/255, or save them as uint8"
 
 
 def continuous_bernoulli_log_constant(logits: Tensor) -> Tensor:
@@ -222,6 +323,18 @@ def continuous_bernoulli(
     config: schema.ContinuousBernoulli, output: str | None, shape: tuple[int, int, int]
 ) -> Likelihood:
     return ContinuousBernoulli(links.continuous_bernoulli_mean, math.prod(shape))
+
+
+@build.register
+def discretised_logistic(
+    config: schema.DiscretisedLogistic, output: str | None, shape: tuple[int, int, int]
+) -> Likelihood:
+    return DiscretisedLogistic(links.location, math.prod(shape))
+
+
+@build.register
+def categorical(config: schema.Categorical, output: str | None, shape: tuple[int, int, int]) -> Likelihood:
+    return Categorical(links.categorical_mean, math.prod(shape))
 
 
 @build.register

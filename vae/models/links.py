@@ -7,6 +7,8 @@ from torch import Tensor
 
 Link = Callable[[Tensor], Tensor]
 
+LEVELS = 256  # grey levels of 8 bits
+
 
 def identity(raw: Tensor) -> Tensor:
     return raw
@@ -24,6 +26,19 @@ def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
     safe = torch.where(small, torch.ones_like(size), size)
     above = -1 / torch.expm1(-safe) - 1 / safe  # for positive logits: the exponentials do not overflow
     return torch.where(small, 0.5 + logits / 12, torch.where(logits < 0, 1 - above, above))
+
+
+def location(raw: Tensor) -> Tensor:
+    """Of a discretised logistic, raw location and log scale (B, 2 C, H, W): the location, which is its mean but for
+    what is cut off at 0 and 1."""
+    return torch.sigmoid(raw.chunk(2, 1)[0])
+
+
+def categorical_mean(logits: Tensor) -> Tensor:
+    """Logits (B, 256 C, H, W) of the grey levels 0 to 255 to the mean (B, C, H, W), in [0, 1]."""
+    probabilities = logits.unflatten(1, (LEVELS, -1)).softmax(1)
+    levels = torch.linspace(0, 1, LEVELS, device=logits.device)
+    return torch.einsum("bkchw,k->bchw", probabilities, levels)
 
 
 OUTPUTS: dict[str | None, Link] = {None: identity, "linear": identity, "sigmoid": sigmoid}  # by model.output

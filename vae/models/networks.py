@@ -1,5 +1,6 @@
 """The networks: an encoder from images (B, C, H, W) to the two heads (mu, raw log sigma), and a decoder from codes (B,
-d) to raw outputs (B, C, H, W). Convolutional, fully connected, linear, or the user's own.
+d) to raw outputs (B, outputs * C, H, W), of which the likelihood says how many it needs for a pixel. Convolutional,
+fully connected, linear, autoregressive, or the user's own.
 
 A kind of network is a function of its dataclass in vae.config.schema, registered with `build`. Weights start
 Glorot-uniform (Glorot and Bengio 2010) and biases at 0. With torch's own initialisation mu starts so near 0 that even
@@ -7,6 +8,7 @@ an autoencoder sits at the mean image for a thousand steps."""
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import singledispatch
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from vae.config import schema
 from vae.config.errors import InputError
+from vae.models.autoregressive import Bias, Map, PixelCNN
 from vae.runtime import custom
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
@@ -67,8 +70,9 @@ class ToPixels(nn.ConvTranspose2d):
 
 
 @singledispatch
-def build(config: schema.Model, shape: Shape, rng: torch.Generator) -> Pair:
-    """The encoder and decoder that `config` describes for images of `shape`, their weights drawn from `rng`."""
+def build(config: schema.Model, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
+    """The encoder and decoder that `config` describes for images of `shape`, their weights drawn from `rng`. The
+    decoder gives `outputs` numbers for each channel of a pixel."""
     raise NotImplementedError(type(config))
 
 
@@ -85,25 +89,39 @@ def glorot(pair: Pair, rng: torch.Generator) -> Pair:
     return pair
 
 
-@build.register
-def conv(config: schema.ConvModel, shape: Shape, rng: torch.Generator) -> Pair:
+def conv_encoder(name: str, shape: Shape, widths: Sequence[int], hidden: int) -> nn.Module:
+    """Two convolutions that halve both sides each, then a fully connected layer: images to features (B, hidden). Raises
+    InputError, with the model's `name`, where sides cannot be halved twice."""
     channels, height, width = shape
     if height % 4 or width % 4:
         raise InputError(
-            f"model={config.name} on images of {height}x{width}: both sides must be divisible by 4; "
+            f"model={name} on images of {height}x{width}: both sides must be divisible by 4; "
             "resize them, or take model=mlp_vae"
         )
-    first, second = config.channels
-    maps = (second, height // 4, width // 4)
-    encoder = nn.Sequential(
+    first, second = widths
+    return nn.Sequential(
         nn.Conv2d(channels, first, kernel_size=4, stride=2, padding=1),
         nn.ReLU(inplace=True),
         nn.Conv2d(first, second, kernel_size=4, stride=2, padding=1),
         nn.ReLU(inplace=True),
         nn.Flatten(),
-        nn.Linear(math.prod(maps), config.hidden),
+        nn.Linear(second * (height // 4) * (width // 4), hidden),
         nn.ReLU(inplace=True),
     )
+
+
+def hidden_layers(widths: Sequence[int]) -> list[nn.Module]:
+    """Fully connected layers from the first width to the last, a ReLU after each."""
+    pairs = itertools.pairwise(widths)
+    return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU(inplace=True))]
+
+
+@build.register
+def conv(config: schema.ConvModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
+    encoder = conv_encoder(config.name, shape, config.channels, config.hidden)
+    channels, height, width = shape
+    first, second = config.channels
+    maps = (second, height // 4, width // 4)
     decoder = nn.Sequential(
         nn.Linear(config.latent_dim, config.hidden),
         nn.ReLU(inplace=True),
@@ -112,34 +130,60 @@ def conv(config: schema.ConvModel, shape: Shape, rng: torch.Generator) -> Pair:
         nn.Unflatten(1, maps),
         nn.ConvTranspose2d(second, first, kernel_size=4, stride=2, padding=1),
         nn.ReLU(inplace=True),
-        ToPixels(first, channels),
+        ToPixels(first, outputs * channels),
     )
     return glorot((GaussianHeads(encoder, config.hidden, config.latent_dim), decoder), rng)
 
 
-@build.register
-def mlp(config: schema.MLPModel, shape: Shape, rng: torch.Generator) -> Pair:
-    def hidden(widths: list[int]) -> list[nn.Module]:
-        pairs = itertools.pairwise(widths)
-        return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU(inplace=True))]
-
-    pixels = math.prod(shape)
-    encoder_widths = [pixels, *config.encoder_widths]
-    decoder_widths = [config.latent_dim, *config.decoder_widths]
-    encoder = nn.Sequential(nn.Flatten(), *hidden(encoder_widths))
-    decoder = nn.Sequential(*hidden(decoder_widths), nn.Linear(decoder_widths[-1], pixels), nn.Unflatten(1, shape))
-    return glorot((GaussianHeads(encoder, encoder_widths[-1], config.latent_dim), decoder), rng)
+def mlp_encoder(shape: Shape, widths: Sequence[int]) -> nn.Module:
+    """Images to features (B, widths[-1])."""
+    return nn.Sequential(nn.Flatten(), *hidden_layers([math.prod(shape), *widths]))
 
 
 @build.register
-def linear(config: schema.LinearModel, shape: Shape, rng: torch.Generator) -> Pair:
-    pixels = math.prod(shape)
-    decoder = nn.Sequential(nn.Linear(config.latent_dim, pixels), nn.Unflatten(1, shape))
-    return glorot((LinearHeads(pixels, config.latent_dim), decoder), rng)
+def mlp(config: schema.MLPModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
+    widths = [config.latent_dim, *config.decoder_widths]
+    maps = (outputs * shape[0], *shape[1:])
+    decoder = nn.Sequential(*hidden_layers(widths), nn.Linear(widths[-1], math.prod(maps)), nn.Unflatten(1, maps))
+    heads = GaussianHeads(
+        mlp_encoder(shape, config.encoder_widths), [math.prod(shape), *config.encoder_widths][-1], config.latent_dim
+    )
+    return glorot((heads, decoder), rng)
 
 
 @build.register
-def own(config: schema.CustomModel, shape: Shape, rng: torch.Generator) -> Pair:
+def linear(config: schema.LinearModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
+    maps = (outputs * shape[0], *shape[1:])
+    decoder = nn.Sequential(nn.Linear(config.latent_dim, math.prod(maps)), nn.Unflatten(1, maps))
+    return glorot((LinearHeads(math.prod(shape), config.latent_dim), decoder), rng)
+
+
+@build.register
+def pixelcnn(config: schema.PixelCNNModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
+    if config.encoder == "conv":
+        body, width = (
+            conv_encoder(config.name, shape, config.encoder_channels, config.encoder_hidden),
+            config.encoder_hidden,
+        )
+    else:
+        body, width = mlp_encoder(shape, config.encoder_widths), [math.prod(shape), *config.encoder_widths][-1]
+    entering = max(1, len(config.kernels) if config.skip else 1)
+    entry: nn.Module
+    entries: list[nn.Module]
+    if config.z_as == "bias" and config.kernels:
+        entry = nn.Identity()
+        entries = [Bias(config.latent_dim, config.channels) for _ in range(entering)]
+    else:
+        entry = Map(
+            config.latent_dim, config.map_hidden, config.map_channels, shape[1:], convolves=config.map_by == "conv"
+        )
+        entries = [nn.Conv2d(config.map_channels, config.channels, kernel_size=1) for _ in range(entering)]
+    decoder = PixelCNN(shape, outputs * shape[0], config.kernels, config.channels, config.residual, entry, entries)
+    return glorot((GaussianHeads(body, width, config.latent_dim), decoder), rng)
+
+
+@build.register
+def own(config: schema.CustomModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
     """The user's networks. They draw their own first weights, from torch's own generator, which is seeded for that.
     Raises InputError where a part is no torch module."""
     with torch.random.fork_rng(devices=[]):

@@ -1,27 +1,39 @@
 """The variational autoencoder: q(z|x) = N(mu(x), diag(sigma(x)^2)), prior p(z) = N(0, I), and a decoder whose
-raw output a link turns into the mean image (Kingma and Welling 2014, arXiv 1312.6114)."""
+raw output is what the likelihood p(x|z) needs (Kingma and Welling 2014, arXiv 1312.6114)."""
+
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from vae.config import schema
 from vae.models import networks
-from vae.models.links import Link
+from vae.models.autoregressive import PixelCNN
+from vae.models.likelihood import Likelihood
 from vae.models.posteriors import Posterior, bound_log_sigma, reparameterised
 from vae.runtime.rng import generator
 
 
 class VAE(nn.Module):
-    """An encoder, a decoder and the link from the decoder's raw output to pixels, for images of `shape` (C, H, W)."""
+    """An encoder and a decoder for images of `shape` (C, H, W) and a likelihood, whose parameters stay its own.
 
-    def __init__(self, config: schema.Model, link: Link, shape: tuple[int, int, int], seed: int = 0) -> None:
+    A decoder that `is_autoregressive` predicts each pixel from those before it as well: its raw output needs the
+    images, and images are drawn from it pixel by pixel."""
+
+    is_autoregressive: Final[bool]
+
+    def __init__(
+        self, config: schema.Model, likelihood: Likelihood, shape: tuple[int, int, int], seed: int = 0
+    ) -> None:
         super().__init__()
         self.latent_dim = config.latent_dim
         self.shape = shape
         self.is_dirac = config.posterior == "dirac"
         self.has_code = config.posterior != "none"
-        self.link = link
-        self.encoder, self.decoder = networks.build(config, shape, generator(seed, "initialisation"))
+        self.link, self.quantile = likelihood.link, likelihood.quantile
+        rng = generator(seed, "initialisation")
+        self.encoder, self.decoder = networks.build(config, shape, likelihood.outputs, rng)
+        self.is_autoregressive = isinstance(self.decoder, PixelCNN) and self.decoder.is_autoregressive
 
     def encode(self, images: Tensor) -> Posterior:
         """Float images (B, C, H, W) to their posteriors; without a code the prior for each."""
@@ -34,21 +46,33 @@ class VAE(nn.Module):
             return Posterior(mu, torch.full_like(mu, -torch.inf))
         return Posterior(mu, bound_log_sigma(raw.float()))
 
-    def raw(self, z: Tensor) -> Tensor:
-        """Codes (B, d) to the decoder's output before the link (B, C, H, W); without a code it gets zeros."""
+    def raw(self, z: Tensor, images: Tensor | None = None) -> Tensor:
+        """Codes (B, d) to the decoder's output (B, outputs * C, H, W), without a code it gets zeros. One that
+        is autoregressive needs the `images` (B, C, H, W) whose likelihood is asked for."""
         z = z if self.has_code else 0 * z
-        output: Tensor = self.decoder(z)
+        if self.is_autoregressive:  # noqa: SIM108  (a form that torch.jit.script can leave out)
+            output = self.decoder(z, images)
+        else:
+            output = self.decoder(z)
         return output.float()
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes (B, d) to mean images (B, C, H, W)."""
-        return self.link(self.raw(z))
+    def decode(self, z: Tensor, same_chance: bool = False) -> Tensor:
+        """Codes (B, d) to mean images (B, C, H, W). An autoregressive decoder has no mean image for a code: images are
+        drawn, with the same chance at every call; with `same_chance` for each of the codes too, so that images differ
+        by their codes alone."""
+        if not self.is_autoregressive:
+            return self.link(self.raw(z))
+        z = z if self.has_code else 0 * z
+        count = 1 if same_chance else len(z)
+        noise = torch.rand(count, *self.shape, generator=generator(0, "pixels")).clamp(min=1e-7)
+        assert isinstance(self.decoder, PixelCNN)
+        return self.decoder.sample(z, self.quantile, noise.to(z.device))
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Posterior, Tensor]:
         """What a training step needs: the posteriors, and the raw output for one code of each. `noise` (B, d) is from
         N(0, I)."""
         posterior = self.encode(images)
-        return posterior, self.raw(reparameterised(posterior.mu, posterior.log_sigma, noise))
+        return posterior, self.raw(reparameterised(posterior.mu, posterior.log_sigma, noise), images)
 
     @torch.no_grad()
     def sample(self, count: int, seed: int = 0) -> Tensor:

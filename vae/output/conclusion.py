@@ -47,6 +47,7 @@ def conclude(
         steps=step,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=config.model.latent_dim,
+        one_step=model.is_autoregressive,
         kl_weight=weight,
         final_kl_weight=final_weight,
     )

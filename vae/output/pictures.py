@@ -63,13 +63,14 @@ class Album:
 
     @torch.no_grad()
     def prior_samples(self, model: VAE) -> Picture:
-        """Mean images of the same codes from N(0, I) every time."""
+        """Images of the same codes from N(0, I) every time."""
         return grid(self._rows(model.decode(self.codes)), self.gamma)
 
     @torch.no_grad()
     def traversal(self, model: VAE, posterior: Posterior) -> Picture:
         """One row for each of the dimensions whose mu varies most over the test split, most active first: z_j
-        goes from 2.5 standard deviations of q(z_j) below its mean to 2.5 above, the rest stays at one image's mu."""
+        goes from 2.5 standard deviations of q(z_j) below its mean to 2.5 above, the rest stays at one image's mu. Where
+        images are drawn it is with the same chance: they differ by their codes alone."""
         mu = posterior.mu
         spread = mu.var(0, correction=0)
         scale = (spread + (2 * posterior.log_sigma).exp().mean(0)).sqrt()
@@ -78,7 +79,7 @@ class Album:
         z = mu[int(self.chosen[0])].repeat(len(dims), self.columns, 1)
         for row, j in enumerate(dims):
             z[row, :, j] = mu[:, j].mean() + steps * scale[j]
-        return grid(self._rows(model.decode(z.flatten(0, 1))), self.gamma)
+        return grid(self._rows(model.decode(z.flatten(0, 1), same_chance=True)), self.gamma)
 
 
 class Film:

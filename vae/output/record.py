@@ -28,6 +28,10 @@ class Identity:
     steps: int = key("training steps made", "steps")
     parameters: int = key("numbers that are trained")
     latent_dim: int = key("dimensions d of the code")
+    one_step: bool = key(
+        "whether squared errors are of one-step predictions: of each pixel from those before it, as an autoregressive "
+        "decoder makes them"
+    )
     kl_weight: float = key("the KL weight (beta) at the last step")
     final_kl_weight: float = key("the KL weight at which the schedule ends")
 

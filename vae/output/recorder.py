@@ -73,6 +73,7 @@ class Recorder:
         config, self.data = subject.config, subject.data
         self.subject, self.config, self.directory = subject, config, directory
         self.model, self.final_weight, self.clock = subject.model, final_weight, clock
+        self.mse_name = "one-step mse" if self.model.is_autoregressive else "mse"
         self.album = Album(config.pictures, self.data.test, self.model.latent_dim, config.seed)
         self.film = Film()
         self.watch = Watch(config.evaluation.thresholds)
@@ -117,6 +118,11 @@ class Recorder:
         if predicted.predicted_kld:
             self.watch.expect(predicted.predicted_kld)
         said = sentence(predicted, optimum, config.objective.name, self.model.latent_dim, self.final_weight, rises)
+        if self.model.is_autoregressive:
+            said = (
+                "Prediction: none. This decoder predicts pixels from pixels and may need no code; explain= trains it "
+                "without one, and tells."
+            )
         if not self.model.has_code:
             said = "Prediction: none, since the decoder gets no code."
         collapses = predicted.predicted_active_units == 0 and self.model.has_code
@@ -145,7 +151,7 @@ class Recorder:
         self.tensorboard.scalars(tagged(found), step)
         self.history.add(step, weight, means.reconstruction, means.kl)
         self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
-        self.progress.update(step, {"mse": found.mse, "kl": found.kld, "kl_weight": weight})
+        self.progress.update(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
 
     def _record_evaluation(self, step: int, weight: float, done: Evaluation) -> None:
         found = done.measures
@@ -156,7 +162,7 @@ class Recorder:
         self.tensorboard.picture("prior_samples", self.album.prior_samples(self.model), step)
         self.tensorboard.picture("traversal", self.album.traversal(self.model, done.posterior), step)
         self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
-        self.progress.milestone(step, {"mse": found.mse, "kl": found.kld, "kl_weight": weight})
+        self.progress.milestone(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
 
     def _add_frame(self, step: int, weight: float) -> None:
         self.film.add(self.album, self.model, step, weight, last=step == self.config.train.steps)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vae.measure.catalogue import CATALOGUE
 from vae.measure.verdict import DEAD, VERDICTS
-from vae.report import over_time, points
+from vae.report import coding, over_time, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
 from vae.runtime import commands, files
@@ -102,6 +102,8 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         rows=rows(runs),
         columns=list(COLUMNS.values()),
         pictures=pictures,
+        coding=coding.table(runs),
+        coding_columns=list(coding.COLUMNS.values()),
         explained={run.name: explained(run) for run in runs},
         advice={run.name: commands.advised(run.record, run.directory) for run in runs},
         shown=[run for run in runs if run.images],
@@ -169,12 +171,20 @@ def rows(runs: Sequence[Run]) -> list[Row]:
             Row(
                 name=members[0].name if len(members) == 1 else members[0].group,
                 runs=members,
-                cells=[cell([run.number(key) for run in members]) for key in COLUMNS],
+                cells=[
+                    cell([run.number(key) for run in members]) + (one_step(members) if key == "mse" else "")
+                    for key in COLUMNS
+                ],
                 verdicts=sorted({str(run.record["verdict"]) for run in done}),
                 collapsed=f"{dead} of {len(done)}" if done else "",
             )
         )
     return table
+
+
+def one_step(runs: Sequence[Run]) -> str:
+    """Said of a squared error that is of each pixel predicted from those before it."""
+    return " (one-step)" if runs and all(run.record.get("one_step") is True for run in runs) else ""
 
 
 def cell(values: Sequence[float]) -> str:

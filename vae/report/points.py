@@ -11,8 +11,11 @@ from vae.report.runs import Run
 
 
 def rate_distortion(runs: Sequence[Run]) -> Figure | None:
-    """Every run a point: what its code costs, what it leaves in the reconstruction."""
-    shown = [run for run in runs if finite(run.number("kld"), run.number("mse"))]
+    """Every run a point: what its code costs, what it leaves in the reconstruction. Not those whose squared error is of
+    one-step predictions, which owe little to the code."""
+    shown = [
+        run for run in runs if finite(run.number("kld"), run.number("mse")) and run.record.get("one_step") is not True
+    ]
     if not shown:
         return None
     figure, axes = single(7, 4.2)

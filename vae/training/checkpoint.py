@@ -285,4 +285,4 @@ _NEWER = {4: _from_format_4, 5: _from_format_5}
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:
     likelihood = likelihoods.build(config.objective, config.model.output, shape)
-    return likelihood, VAE(config.model, likelihood.link, shape, config.seed)
+    return likelihood, VAE(config.model, likelihood, shape, config.seed)

@@ -121,16 +121,23 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Tieleman and Hinton 2012, lecture 6.5; here with momentum = train.momentum and alpha = train.beta2."""
+    """Tieleman and Hinton 2012, lecture 6.5; here with momentum = train.momentum and alpha = train.beta2.
+    `train.centered`: divided by an estimate of the standard deviation (Graves 2013, arXiv 1308.0850, eq. 38 to 45)."""
 
-    names = ("square", "velocity")
+    names: tuple[str, ...] = ("square", "velocity")
+
+    def __init__(self, parameters: Iterable[Tensor], settings: schema.Train) -> None:
+        self.centered = settings.centered
+        if self.centered:
+            self.names = ("square", "mean", "velocity")
+        super().__init__(parameters, settings)
 
     def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float) -> None:
         rmsprop(
             parameters,
             gradients,
             memory["square"],
-            [],
+            memory.get("mean", []),
             memory["velocity"],
             memory["step"],
             foreach=True,
@@ -139,7 +146,7 @@ class RMSprop(Optimizer):
             eps=EPS,
             weight_decay=0.0,
             momentum=self.momentum,
-            centered=False,
+            centered=self.centered,
         )
 
 
@@ -147,11 +154,15 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": S
 
 
 def learning_rate(settings: schema.Train, step: int) -> float:
-    """The learning rate at `step` (1, 2, ...): constant, or half a cosine from lr down to 0; either times the line
-    of the warm-up."""
+    """The learning rate at `step` (1, 2, ...): constant, half a cosine from lr down to 0, or a fraction of what it was
+    after each milestone; each times the line of the warm-up."""
     warmup = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
-    cosine = 0.5 * (1 + math.cos(math.pi * (step - 1) / settings.steps))
-    return settings.lr * warmup * (cosine if settings.lr_schedule == "cosine" else 1.0)
+    scale = 1.0
+    if settings.lr_schedule == "cosine":
+        scale = 0.5 * (1 + math.cos(math.pi * (step - 1) / settings.steps))
+    elif settings.lr_schedule == "steps":
+        scale = settings.decay ** sum(step > milestone for milestone in settings.milestones)
+    return settings.lr * warmup * scale
 
 
 def build(settings: schema.Train, parameters: Iterable[Tensor]) -> Optimizer:

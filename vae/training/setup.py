@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vae.config.errors import InputError
 from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
+from vae.data.binarize import drawn
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import training_batches
 from vae.measure.subject import Subject
@@ -44,8 +45,14 @@ class Setup:
         """The steps that follow step `after`, each with this process's images (B, C, H, W)."""
         config = self.subject.config
         steps = range(after + 1, config.train.steps + 1)
-        images = training_batches(self.subject.data.train, config.train.batch_size, config.seed, after)
-        return zip(steps, images, strict=False)
+        data = self.subject.data
+        images = training_batches(data.grey or data.train, config.train.batch_size, config.seed, after)
+        if data.grey is None:
+            yield from zip(steps, images, strict=False)
+            return
+        for step, grey in zip(steps, images, strict=False):
+            rng = generator(config.seed, "binarize", step, grey.device)
+            yield step, drawn(grey, rng)
 
     def noise(self, step: int) -> Tensor:
         """(B, d) from N(0, I): a function of the seed and the step alone; this process's rows of it."""
@@ -85,7 +92,11 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
             f"train.batch_size={settings.batch_size}: must be divisible by {parallel.size()}, the number of processes"
         )
     likelihood = likelihoods.build(config.objective, config.model.output, data.train.shape).to(device)
-    model = VAE(config.model, likelihood.link, data.train.shape, config.seed).to(device)
+    for split in (data.train, data.test):
+        reason = likelihood.refuses(scale.sample(split).batch(slice(None)))
+        if reason is not None:
+            raise InputError(f"objective={config.objective.name} with dataset={config.dataset.name}: {reason}")
+    model = VAE(config.model, likelihood, data.train.shape, config.seed).to(device)
     some = data.train.batch(slice(0, 2))
     if isinstance(config.model, CustomModel):
         probe.check_networks(model, some)

@@ -1,0 +1,44 @@
+"""Binary images, of which a Bernoulli likelihood is a probability: each pixel becomes 1 from half of white on
+(threshold), or with its own brightness for its probability, once (static, as the static MNIST of Larochelle and Murray
+2011 was made) or anew each time it is trained on (dynamic, Salakhutdinov and Murray 2008). The test images are made
+binary once. What is made once is the same for every seed of a run, as a published file would be."""
+
+import torch
+from torch import Tensor
+
+from vae.config.errors import InputError
+from vae.config.schema import Dataset
+from vae.data.split import CHUNK_VALUES, Data, Split
+from vae.runtime.rng import generator
+
+
+def binarized(data: Data, config: Dataset) -> Data:
+    """`data` as `config.binarize` asks. They are held in memory, a byte a pixel. Raises InputError where pixels are no
+    brightness."""
+    how = config.binarize
+    if how == "none":
+        return data
+    train, test = (_split(getattr(data, name), how, name, config.name) for name in ("train", "test"))
+    return Data(train, test, grey=data.train if how == "dynamic" else None)
+
+
+def drawn(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Binary images of grey ones, floats in [0, 1]: 1 with the probability that a pixel's brightness is."""
+    noise = torch.rand(images.shape, generator=rng, device=rng.device).to(images.device)
+    return (noise < images).to(images.dtype)
+
+
+def _split(split: Split, how: str, name: str, source: str) -> Split:
+    rng = generator(0, f"binarize {name}")
+    chunk = max(1, CHUNK_VALUES // split.images[0].numel())
+    images = torch.empty(len(split), *split.shape, dtype=torch.uint8)
+    for start in range(0, len(split), chunk):
+        grey = split.batch(slice(start, start + chunk)).cpu()
+        if not ((grey >= 0) & (grey <= 1)).all():
+            raise InputError(
+                f"dataset.binarize={how} with dataset={source}: has pixels outside [0, 1], which are no brightness; "
+                "leave dataset.binarize out"
+            )
+        lit = grey >= 0.5 if how == "threshold" else drawn(grey, rng)
+        images[start : start + chunk] = lit * 255
+    return Split(images, split.labels, device=split.device)
