@@ -53,6 +53,18 @@ class Encoder(nn.Module):
         return tuple((output.detach() if self.detach else output).chunk(self.heads, 1))
 
 
+class Lazy(nn.Module):
+    def __init__(self, shape, latent_dim, fails=False):
+        super().__init__()
+        self.mu, self.log_sigma = nn.LazyLinear(latent_dim), nn.LazyLinear(latent_dim)
+        self.fails = fails
+
+    def forward(self, images):
+        if self.training and self.fails:
+            raise RuntimeError("not while it trains")
+        return self.mu(images.flatten(1)), self.log_sigma(images.flatten(1))
+
+
 class Decoder(nn.Module):
     def __init__(self, shape, latent_dim, height=None, detach=False):
         super().__init__()
@@ -193,6 +205,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "one head": ([*overrides(), "+model.encoder.heads=1"], "gave a tuple of 1; must give two tensors"),
     "mu too wide": ([*overrides(), "+model.encoder.extra=1"], "mu has shape (2, 4)"),
     "an encoder that takes codes": (overrides(model__encoder="parts.Decoder"), "fails on images of shape"),
+    "an encoder that fails in training": (
+        [*overrides(model__encoder="parts.Lazy"), "+model.encoder.fails=true"],
+        "model.encoder: fails in training mode on shape (2, 1, 8, 8) (RuntimeError: not while it trains)",
+    ),
     "images too high": ([*overrides(), "+model.decoder.height=9"], "(2, 1, 9, 8)"),
     "a frozen encoder": ([*overrides(), "+model.encoder.frozen=true"], "model.encoder: none of its parameters"),
     "a detached encoder": ([*overrides(), "+model.encoder.detach=true"], "model.encoder: none of its parameters"),
@@ -335,6 +351,14 @@ def test_what_a_sweep_s_directory_says_imports_nothing(digits: list[str], progra
 
 
 @pytest.mark.usefixtures("parts")
+def test_lazy_networks_have_the_weights_of_their_seed(program: Program, tmp_path: Path) -> None:
+    for name in "ab":
+        assert program(*overrides(model__encoder="parts.Lazy"), f"hydra.run.dir={name}")[0] == 0
+    a, b = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"] for name in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.usefixtures("parts")
 def test_the_same_seed_gives_own_networks_the_same_weights(program: Program, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.manual_seed(len(list(tmp_path.iterdir())))
@@ -393,3 +417,17 @@ def test_an_option_of_one_s_own_needs_no_python(program: Program, tmp_path: Path
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_width: [4]\ndecoder_widths: [4]\n")
     status, _, err = program("--config-dir", "mine", "model=tiny")
     assert (status, err) == (1, "model.encoder_width: no such key; did you mean model.encoder_widths?\n")
+
+
+def test_an_option_of_one_s_own_that_would_not_be_read_is_named(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "mlp_vae.yaml").write_text("kind: mlp\nname: mlp_vae\n")
+    status, out, err = program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=mlp_vae")
+    assert (status, out) == (1, "")
+    assert err.startswith("model=mlp_vae: ")
+    assert err.endswith(
+        "mine/model/mlp_vae.yaml has the name of an option that comes with the program, which is read "
+        "instead; give it another name\n"
+    )
+    assert not (tmp_path / "outputs").exists()
+    assert program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=linear_vae")[0] == 0

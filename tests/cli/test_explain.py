@@ -44,6 +44,34 @@ def test_twins_tell_the_cause(digits: list[str], program: Program, tmp_path: Pat
     )
 
 
+def test_a_decoder_that_sees_pixels_has_twins_of_its_own(digits: list[str], program: Program, tmp_path: Path) -> None:
+    small = ["model.channels=4", "model.kernels=[3,3]", "model.encoder_widths=[16]", "model.map_hidden=8"]
+    binary = [
+        "model=pixelcnn_vae",
+        "objective=bernoulli",
+        "dataset.binarize=dynamic",
+        "train.steps=60",
+        "train.lr=0.01",
+    ]
+    assert program(*QUICK, *digits, *JUDGED, *binary, *small, "anneal.weight=3", "hydra.run.dir=mine")[0] == 0
+    before = record(tmp_path / "mine")
+    assert (before["verdict"], before["cause"], before["one_step"]) == ("collapsed", None, True)
+    assert before["predicted_kld"] is None
+    assert "explain= tells" in before["explanation"]
+    assert "'model.kernels=[]'" in before["advice"][0]["command"]
+    status, out, err = program("explain=mine")
+    assert status == 0, err
+    found, after = record(tmp_path / "mine", names.EXPLANATION), record(tmp_path / "mine")
+    for twin in ("kind_start", "without_code", "factorised", "as_map", "map_without_code"):
+        assert record(tmp_path / "mine" / "explain" / twin)["steps"] == 60
+    assert record(tmp_path / "mine" / "explain" / "factorised")["one_step"] is False
+    assert found["factorised_kld"] == record(tmp_path / "mine" / "explain" / "factorised")["kld"]
+    assert found["residual_eigenvalue"] > 0
+    assert "With a decoder that sees no pixels (explain/factorised)" in out
+    assert "As a map (explain/as_map)" in out
+    assert found["cause"] == after["cause"] != "optimiser"
+
+
 def test_a_live_code_has_no_cause(digits: list[str], program: Program, tmp_path: Path) -> None:
     settings = [*QUICK, *digits, *JUDGED, "model=mlp_vae", "objective=optimal_gaussian", "train.steps=60"]
     assert program(*settings, "hydra.run.dir=mine")[0] == 0

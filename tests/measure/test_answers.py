@@ -176,6 +176,23 @@ def test_case_7_a_live_code_is_never_said_to_be_out(kind: str, ask: Ask, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_decoder_that_needs_no_code_is_told_from_the_other_causes(program: Program, tmp_path: Path) -> None:
+    """Some 2 minutes: a dead code, alive where the decoder sees no pixels and, a little, as a map."""
+    assert program("experiment=expressive", "pictures.gif_every=0", "hydra.run.dir=case")[0] == 0
+    before = json.loads((tmp_path / "case" / names.RESULT).read_text())
+    assert before["verdict"] == "collapsed"
+    assert before["swap_gap"] < 1
+    assert before["kld"] < 0.6
+    assert program("explain=case")[0] == 0
+    found = json.loads((tmp_path / "case" / names.EXPLANATION).read_text())
+    assert found["cause"] == "decoder"
+    assert found["factorised_kld"] > 15
+    assert 1 < found["as_map_pays"] < 5
+    assert 1.5 < found["residual_eigenvalue"] < 10
+    assert found["residual_kld"] == pytest.approx(found["as_map_kld"], rel=1)  # to within a factor of two
+
+
+@pytest.mark.slow
 def test_case_8_a_run_that_has_not_learnt_is_unfinished(ask: Ask, follow: Ask, tmp_path: Path) -> None:
     data = [*digits_8x8(tmp_path), "model=mlp_vae", "objective=optimal_gaussian"]
     slow = ask("slow", *data, "train.lr=1e-6", "train.steps=300")

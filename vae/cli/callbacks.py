@@ -34,6 +34,7 @@ class Guard(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _refusals():
+            _check_names(config.hydra.runtime)
             values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
             checked = load(OmegaConf.create(values))
             existing = {"evaluate": checked.evaluate, "resume": checked.resume, "explain": checked.explain.run}
@@ -58,6 +59,19 @@ class Guard(Callback):
                 if item.key_or_group in ("evaluate", "resume", "explain.run"):
                     raise InputError(f"{item.key_or_group.partition('.')[0]}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
+
+
+def _check_names(runtime: DictConfig) -> None:
+    """Raises InputError where an option that was chosen stands in the user's directory, but Hydra has read the one of
+    the same name that comes with the program."""
+    sources = [Path(source.path) for source in runtime.config_sources if source.schema == "file" and source.path]
+    for group, name in runtime.choices.items():
+        places = [place for source in sources if (place := source / str(group) / f"{name}.yaml").is_file()]
+        if len(places) > 1 and "hydra" not in str(group):
+            raise InputError(
+                f"{group}={name}: {places[-1]} has the name of an option that comes with the program, which is read "
+                "instead; give it another name"
+            )
 
 
 class SweepReport(Callback):

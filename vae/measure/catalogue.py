@@ -95,7 +95,11 @@ class SplitMeasures:
     """At every evaluation, over the whole test split."""
 
     mse: float = measure(
-        "MSE", "per pixel", "squared error of the mean image, z drawn from q(z|x)", _ONE_DRAW, place="test"
+        "MSE",
+        "per pixel",
+        "squared error of the mean image, z drawn from q(z|x); `one_step`: of each pixel given those before it",
+        _ONE_DRAW,
+        place="test",
     )
     mse_mu: float = measure(
         "MSE at z = mu",

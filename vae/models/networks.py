@@ -14,6 +14,7 @@ from functools import singledispatch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from vae.config import schema
 from vae.config.errors import InputError
@@ -184,15 +185,20 @@ def pixelcnn(config: schema.PixelCNNModel, shape: Shape, outputs: int, rng: torc
 
 @build.register
 def own(config: schema.CustomModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
-    """The user's networks. They draw their own first weights, from torch's own generator, which is seeded for that.
-    Raises InputError where a part is no torch module."""
+    """The user's networks. They draw their own first weights, from torch's own generator, which is seeded for that;
+    lazy ones when they first see an image. Raises InputError where a part is no torch module."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.initial_seed())
         pair = tuple(
             custom.build(spec, f"model.{name}", shape=shape, latent_dim=config.latent_dim)
             for name, spec in (("encoder", config.encoder), ("decoder", config.decoder))
         )
-    for name, network in zip(("encoder", "decoder"), pair, strict=True):
-        if not isinstance(network, nn.Module):
-            raise InputError(f"model.{name}: gave {type(network).__name__}; must be a torch.nn.Module")
+        given = torch.zeros(2, *shape), torch.zeros(2, config.latent_dim)
+        for name, network, example in zip(("encoder", "decoder"), pair, given, strict=True):
+            if not isinstance(network, nn.Module):
+                raise InputError(f"model.{name}: gave {type(network).__name__}; must be a torch.nn.Module")
+            if any(is_lazy(parameter) for parameter in network.parameters()):
+                with torch.no_grad(), custom.one_line_for(f"model.{name}", f"fails on shape {tuple(example.shape)}"):
+                    network.eval()(example)
+                    network.train()
     return pair

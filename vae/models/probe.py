@@ -22,6 +22,7 @@ def check_networks(model: VAE, images: Tensor) -> None:
 
 def _check_networks(model: VAE, images: Tensor) -> None:
     wanted = (len(images), model.latent_dim)
+    codes = torch.zeros(wanted, device=images.device)
     with one_line_for("model.encoder", f"fails on images of shape {tuple(images.shape)}"):
         given = model.encoder(images)
     if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
@@ -35,7 +36,7 @@ def _check_networks(model: VAE, images: Tensor) -> None:
                 f"{wanted}, one row an image and model.latent_dim columns"
             )
     with one_line_for("model.decoder", f"fails on codes of shape {wanted}"):
-        output = model.decoder(torch.zeros(wanted, device=images.device))
+        output = model.decoder(codes)
     if not isinstance(output, Tensor) or output.shape != images.shape:
         raise InputError(
             f"model.decoder: gave {_kind(output)} for codes of {wanted}; must be of the images' shape "
@@ -43,6 +44,10 @@ def _check_networks(model: VAE, images: Tensor) -> None:
         )
     if not all(bool(part.isfinite().all()) for part in (*given, output)):
         raise InputError("model.encoder, model.decoder: gave numbers that are not finite for the first images")
+    for part, network, example in (("encoder", model.encoder, images), ("decoder", model.decoder, codes)):
+        with one_line_for(f"model.{part}", f"fails in training mode on shape {tuple(example.shape)}"):
+            network.train()(example)
+        network.eval()
     for name, network in (("model.encoder", model.encoder), ("model.decoder", model.decoder)):
         _, raw = model(images, torch.ones(wanted, device=images.device))
         _check_gradient(raw.square().sum(), name, network)
