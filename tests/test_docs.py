@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, composed, options
 
 from vae.measure import catalogue
@@ -76,3 +77,8 @@ def test_every_threshold_and_verdict_is_explained() -> None:
     for verdict in VERDICTS:
         assert f"| `{verdict}` |" in text
         assert verdict in (ROOT / "docs" / "figures" / "verdicts.svg").read_text()
+
+
+def test_the_sweep_over_schedules_has_them_all() -> None:
+    params = yaml.safe_load((ROOT / "conf" / "sweep" / "anneal.yaml").read_text())["hydra"]["sweeper"]["params"]
+    assert sorted(params["anneal"].split(",")) == sorted(set(options("anneal")) - {"no_kl", "custom"})

@@ -12,6 +12,7 @@ from vae.config.load import allowed_modules, revise
 from vae.config.schema import RunConfig
 from vae.data import readers
 from vae.measure.subject import Subject
+from vae.models import probe
 from vae.output import record as records
 from vae.output import recorder
 from vae.output.conclusion import conclude
@@ -40,6 +41,8 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
                 f"dataset={config.dataset.name} has {data.test.shape}"
             )
         model, likelihood = saved.model()
+        what = f"evaluate={directory}, dataset={config.dataset.name} with objective={config.objective.name}"
+        probe.check_images(likelihood.to(device), data, what)
         subject = Subject(config, model.to(device), likelihood.to(device), data)
         before = records.read(directory)
         final = schedule.build(config.anneal).final

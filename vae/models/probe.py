@@ -1,4 +1,5 @@
-"""Tries a user's own networks and likelihood on two images before they are trained: shapes, numbers, gradients."""
+"""Tries a user's own networks and likelihood on two images before they are trained: shapes, numbers, gradients; and
+whether images have a likelihood at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vae.config.errors import InputError
+from vae.data import scale
+from vae.data.split import Data
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.runtime.custom import one_line_for
@@ -51,6 +54,14 @@ def _check_networks(model: VAE, images: Tensor) -> None:
     for name, network in (("model.encoder", model.encoder), ("model.decoder", model.decoder)):
         _, raw = model(images, torch.ones(wanted, device=images.device))
         _check_gradient(raw.square().sum(), name, network)
+
+
+def check_images(likelihood: Likelihood, data: Data, what: str) -> None:
+    """Raises InputError, which names `what`, where a sample of the images has no likelihood."""
+    for split in (data.train, data.test):
+        reason = likelihood.refuses(scale.sample(split).batch(slice(None)))
+        if reason is not None:
+            raise InputError(f"{what}: {reason}")
 
 
 def check_likelihood(likelihood: Likelihood, images: Tensor) -> None:

@@ -92,10 +92,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
             f"train.batch_size={settings.batch_size}: must be divisible by {parallel.size()}, the number of processes"
         )
     likelihood = likelihoods.build(config.objective, config.model.output, data.train.shape).to(device)
-    for split in (data.train, data.test):
-        reason = likelihood.refuses(scale.sample(split).batch(slice(None)))
-        if reason is not None:
-            raise InputError(f"objective={config.objective.name} with dataset={config.dataset.name}: {reason}")
+    probe.check_images(likelihood, data, f"objective={config.objective.name} with dataset={config.dataset.name}")
     model = VAE(config.model, likelihood, data.train.shape, config.seed).to(device)
     some = data.train.batch(slice(0, 2))
     if isinstance(config.model, CustomModel):
