@@ -38,10 +38,28 @@ def test_any_image_size(model: str, shape: tuple[int, int, int]) -> None:
     assert vae.sample(3).shape == (3, *shape)
 
 
-def test_mlp_fits_sides_that_conv_refuses() -> None:
-    assert build("model=mlp_vae", shape=(1, 5, 7)).sample(1).shape == (1, 1, 5, 7)
-    with pytest.raises(InputError, match="divisible by 4"):
-        build("model=conv_vae", shape=(1, 5, 8))
+@pytest.mark.parametrize("model", ["conv_vae", "mlp_vae"])
+@pytest.mark.parametrize("shape", [(1, 5, 7), (3, 30, 33), (16, 1, 9)])
+def test_sides_that_cannot_be_halved(model: str, shape: tuple[int, int, int]) -> None:
+    vae = build(f"model={model}", shape=shape)
+    assert vae.sample(1).shape == (1, *shape)
+    assert vae.encode(torch.rand(2, *shape)).mu.shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("side", "convolutions"), [(8, 1), (16, 1), (17, 2), (28, 2), (32, 2), (64, 3), (100, 4), (256, 5)]
+)
+def test_depth_from_the_size_of_the_images(side: int, convolutions: int) -> None:
+    """A 256x256x3 network has 5.7 million parameters; two convolutions of 64 would give it 134 million."""
+    vae = build("model=conv_vae", "model.channels=null", shape=(3, side, side // 2))
+    assert sum(isinstance(module, nn.Conv2d) for module in vae.encoder.modules()) == convolutions
+    assert sum(p.numel() for p in vae.parameters()) < 6e6
+    assert vae.sample(1).shape == (1, 3, side, side // 2)
+
+
+def test_an_image_is_not_halved_to_nothing() -> None:
+    with pytest.raises(InputError, match="at most 3, or null"):
+        build("model.channels=[4,4,4,4]", shape=(1, 8, 3))
 
 
 def test_widths_and_depth_are_config_values() -> None:

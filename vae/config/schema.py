@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 MAX_SIZE = 2**31 - 1  # of a layer: more than any memory holds
 MAX_LAYERS = 100  # of each network of an MLPModel
+MAX_STAGES = 12  # that halve an image
 
 
 def within(
@@ -80,15 +81,19 @@ class Model(Part):
     output: str | None = one_of("linear", "sigmoid")  # from the decoder's last layer to pixels; null: the objective's
 
 
+def check_stages(field: str, channels: list[int] | None) -> None:
+    if channels is not None and not 1 <= len(channels) <= MAX_STAGES:
+        raise ValueError(f"{field}={channels}: must be 1 to {MAX_STAGES} numbers, one a convolution, or null")
+
+
 @dataclass
 class ConvModel(Model):
     kind: str = "conv"
-    channels: list[int] = within(ge=1, le=MAX_SIZE)  # feature maps of the two stride-2 convolutions
+    channels: list[int] | None = within(ge=1, le=MAX_SIZE)  # feature maps of each stride-2 convolution; null: by size
     hidden: int = within(ge=1, le=MAX_SIZE)  # units of the fully connected layer on each side of the code
 
     def check(self) -> None:
-        if len(self.channels) != 2:
-            raise ValueError(f"channels={self.channels}: must be two numbers, one a convolution")
+        check_stages("channels", self.channels)
 
 
 @dataclass
@@ -122,7 +127,7 @@ class PixelCNNModel(Model):
     kind: str = "pixelcnn"
     encoder: str = one_of("mlp", "conv")
     encoder_widths: list[int] = within(ge=1, le=MAX_SIZE)  # of the mlp: units of each hidden layer
-    encoder_channels: list[int] = within(ge=1, le=MAX_SIZE)  # of the conv: feature maps of its two convolutions
+    encoder_channels: list[int] | None = within(ge=1, le=MAX_SIZE)  # of the conv, as in ConvModel
     encoder_hidden: int = within(ge=1, le=MAX_SIZE)  # of the conv: units of its fully connected layer
     kernels: list[int] = within(
         ge=1, le=99
@@ -136,8 +141,7 @@ class PixelCNNModel(Model):
     map_hidden: int = within(ge=1, le=MAX_SIZE)  # units between code and map; of conv: feature maps
 
     def check(self) -> None:
-        if len(self.encoder_channels) != 2:
-            raise ValueError(f"encoder_channels={self.encoder_channels}: must be two numbers, one a convolution")
+        check_stages("encoder_channels", self.encoder_channels)
         for field in ("encoder_widths", "kernels"):
             if len(getattr(self, field)) > MAX_LAYERS:
                 raise ValueError(f"{field}: {len(getattr(self, field))} layers; at most {MAX_LAYERS} are allowed")

@@ -90,25 +90,59 @@ def glorot(pair: Pair, rng: torch.Generator) -> Pair:
     return pair
 
 
-def conv_encoder(name: str, shape: Shape, widths: Sequence[int], hidden: int) -> nn.Module:
-    """Two convolutions that halve both sides each, then a fully connected layer: images to features (B, hidden). Raises
-    InputError, with the model's `name`, where sides cannot be halved twice."""
-    channels, height, width = shape
-    if height % 4 or width % 4:
+SMALL_SIDE = 8  # channels=null halves images until neither side is larger
+
+
+def stages(channels: Sequence[int] | None, shape: Shape, name: str) -> list[int]:
+    """The feature maps of each convolution that halves both sides; by default as many as bring the larger side to 5 to
+    8 pixels, of 64 maps, from the third on 128. Raises InputError, with the model's `name`, where nothing is left to be
+    halved."""
+    side = max(shape[1:])
+    if channels is None:
+        count = max(1, math.ceil(math.log2(side / SMALL_SIDE)))
+        return [64 if stage < 2 else 128 for stage in range(count)]
+    most = max(1, math.ceil(math.log2(side)))
+    if len(channels) > most:
         raise InputError(
-            f"model={name} on images of {height}x{width}: both sides must be divisible by 4; "
-            "resize them, or take model=mlp_vae"
+            f"model={name}: {len(channels)} convolutions, each of which halves the sides, on images of "
+            f"{shape[1]}x{shape[2]}; at most {most}, or null for as many as fit"
         )
-    first, second = widths
-    return nn.Sequential(
-        nn.Conv2d(channels, first, kernel_size=4, stride=2, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(first, second, kernel_size=4, stride=2, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        nn.Linear(second * (height // 4) * (width // 4), hidden),
-        nn.ReLU(inplace=True),
-    )
+    return list(channels)
+
+
+def _margins(shape: Shape, count: int) -> tuple[int, int, int, int]:
+    """What is to be added left, right, above and below, so that both sides can be halved `count` times."""
+    height, width = ((-side) % 2**count for side in shape[1:])
+    return width // 2, width - width // 2, height // 2, height - height // 2
+
+
+class Crop(nn.Module):
+    """Takes margins (left, right, above, below) off again."""
+
+    def __init__(self, margins: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.margins = margins
+
+    def forward(self, images: Tensor) -> Tensor:
+        left, right, above, below = self.margins
+        return images[:, :, above : images.shape[2] - below, left : images.shape[3] - right]
+
+
+def conv_heads(shape: Shape, widths: Sequence[int], hidden: int, latent_dim: int) -> GaussianHeads:
+    """An encoder of convolutions that halve both sides each, then a fully connected layer. Sides that cannot be halved
+    so often are continued at their edges."""
+    margins = _margins(shape, len(widths))
+    layers: list[nn.Module] = [nn.ReplicationPad2d(margins)] if any(margins) else []
+    for before, after in itertools.pairwise([shape[0], *widths]):
+        layers += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.ReLU(inplace=True)]
+    layers += [nn.Flatten(), nn.Linear(math.prod(_smallest(shape, widths)), hidden), nn.ReLU(inplace=True)]
+    return GaussianHeads(nn.Sequential(*layers), hidden, latent_dim)
+
+
+def _smallest(shape: Shape, widths: Sequence[int]) -> Shape:
+    """(C, H, W) of the maps after the last convolution."""
+    height, width = (-(-side // 2 ** len(widths)) for side in shape[1:])
+    return widths[-1], height, width
 
 
 def hidden_layers(widths: Sequence[int]) -> list[nn.Module]:
@@ -119,26 +153,27 @@ def hidden_layers(widths: Sequence[int]) -> list[nn.Module]:
 
 @build.register
 def conv(config: schema.ConvModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
-    encoder = conv_encoder(config.name, shape, config.channels, config.hidden)
-    channels, height, width = shape
-    first, second = config.channels
-    maps = (second, height // 4, width // 4)
-    decoder = nn.Sequential(
+    widths = stages(config.channels, shape, config.name)
+    maps, margins = _smallest(shape, widths), _margins(shape, len(widths))
+    layers: list[nn.Module] = [
         nn.Linear(config.latent_dim, config.hidden),
         nn.ReLU(inplace=True),
         nn.Linear(config.hidden, math.prod(maps)),
         nn.ReLU(inplace=True),
         nn.Unflatten(1, maps),
-        nn.ConvTranspose2d(second, first, kernel_size=4, stride=2, padding=1),
-        nn.ReLU(inplace=True),
-        ToPixels(first, outputs * channels),
-    )
-    return glorot((GaussianHeads(encoder, config.hidden, config.latent_dim), decoder), rng)
+    ]
+    for before, after in itertools.pairwise(reversed(widths)):
+        layers += [nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1), nn.ReLU(inplace=True)]
+    layers.append(ToPixels(widths[0], outputs * shape[0]))
+    if any(margins):
+        layers.append(Crop(margins))
+    return glorot((conv_heads(shape, widths, config.hidden, config.latent_dim), nn.Sequential(*layers)), rng)
 
 
-def mlp_encoder(shape: Shape, widths: Sequence[int]) -> nn.Module:
-    """Images to features (B, widths[-1])."""
-    return nn.Sequential(nn.Flatten(), *hidden_layers([math.prod(shape), *widths]))
+def mlp_heads(shape: Shape, widths: Sequence[int], latent_dim: int) -> GaussianHeads:
+    """A fully connected encoder."""
+    widths = [math.prod(shape), *widths]
+    return GaussianHeads(nn.Sequential(nn.Flatten(), *hidden_layers(widths)), widths[-1], latent_dim)
 
 
 @build.register
@@ -146,10 +181,7 @@ def mlp(config: schema.MLPModel, shape: Shape, outputs: int, rng: torch.Generato
     widths = [config.latent_dim, *config.decoder_widths]
     maps = (outputs * shape[0], *shape[1:])
     decoder = nn.Sequential(*hidden_layers(widths), nn.Linear(widths[-1], math.prod(maps)), nn.Unflatten(1, maps))
-    heads = GaussianHeads(
-        mlp_encoder(shape, config.encoder_widths), [math.prod(shape), *config.encoder_widths][-1], config.latent_dim
-    )
-    return glorot((heads, decoder), rng)
+    return glorot((mlp_heads(shape, config.encoder_widths, config.latent_dim), decoder), rng)
 
 
 @build.register
@@ -162,12 +194,10 @@ def linear(config: schema.LinearModel, shape: Shape, outputs: int, rng: torch.Ge
 @build.register
 def pixelcnn(config: schema.PixelCNNModel, shape: Shape, outputs: int, rng: torch.Generator) -> Pair:
     if config.encoder == "conv":
-        body, width = (
-            conv_encoder(config.name, shape, config.encoder_channels, config.encoder_hidden),
-            config.encoder_hidden,
-        )
+        widths = stages(config.encoder_channels, shape, config.name)
+        encoder = conv_heads(shape, widths, config.encoder_hidden, config.latent_dim)
     else:
-        body, width = mlp_encoder(shape, config.encoder_widths), [math.prod(shape), *config.encoder_widths][-1]
+        encoder = mlp_heads(shape, config.encoder_widths, config.latent_dim)
     entering = max(1, len(config.kernels) if config.skip else 1)
     entry: nn.Module
     entries: list[nn.Module]
@@ -180,7 +210,7 @@ def pixelcnn(config: schema.PixelCNNModel, shape: Shape, outputs: int, rng: torc
         )
         entries = [nn.Conv2d(config.map_channels, config.channels, kernel_size=1) for _ in range(entering)]
     decoder = PixelCNN(shape, outputs * shape[0], config.kernels, config.channels, config.residual, entry, entries)
-    return glorot((GaussianHeads(body, width, config.latent_dim), decoder), rng)
+    return glorot((encoder, decoder), rng)
 
 
 @build.register
