@@ -64,7 +64,7 @@ def resumed(directory: Path, *overrides: str) -> None:
 
 KINDS = {
     "conv, delayed": ["model=conv_vae", "anneal=delayed", "anneal.threshold=10", "anneal.observe_every=3"],
-    "mlp, cyclical": ["model=mlp_vae", "anneal=cyclical"],
+    "mlp, spectral, cyclical": ["model=mlp_vae", "model.start=spectral", "anneal=cyclical"],
     "linear, optimal sigma": ["model=linear_vae", "objective=optimal_gaussian", "anneal=sigmoid"],
     "autoencoder, cosine, bf16": ["model=ae", "train.lr_schedule=cosine", "train.precision=bf16"],
 }

@@ -79,6 +79,7 @@ class Model(Part):
     latent_dim: int = within(ge=1, le=MAX_SIZE)  # d, dimensions of z
     posterior: str = one_of("gaussian", "dirac", "none")  # dirac: z = mu, an autoencoder; none: the decoder has no code
     output: str | None = one_of("linear", "sigmoid")  # from the decoder's last layer to pixels; null: the objective's
+    start: str = one_of("glorot", "spectral", default="glorot")  # spectral: a linear path beside it, at its optimum
 
 
 def check_stages(field: str, channels: list[int] | None) -> None:
@@ -145,6 +146,8 @@ class PixelCNNModel(Model):
         for field in ("encoder_widths", "kernels"):
             if len(getattr(self, field)) > MAX_LAYERS:
                 raise ValueError(f"{field}: {len(getattr(self, field))} layers; at most {MAX_LAYERS} are allowed")
+        if self.start == "spectral" and self.kernels:
+            raise ValueError("start=spectral: no linear optimum is known of a decoder that sees pixels; leave it out")
         even = [kernel for kernel in self.kernels if kernel % 2 == 0]
         if even:
             raise ValueError(f"kernels={self.kernels}: {even[0]} is even; kernels have a centre, so they must be odd")

@@ -57,6 +57,11 @@ class Likelihood(nn.Module, ABC):
         """The decoder's output whose mean image is `mean` (any shape); None where this likelihood does not say."""
         return links.inverse(self.link, mean)
 
+    def raw_near(self, mean: Tensor) -> Tensor | None:
+        """The same for training to start from: pixels that never vary are held off the ends, where nothing is
+        learnt."""
+        return self.raw_of(mean)
+
     def curvature(self, mean: Tensor) -> Tensor | None:
         """The variance of each pixel, given its mean, as an exponential family: A''(eta) of its log-partition A at the
         natural parameter that is the decoder's output. 0 where a pixel cannot vary. None for other likelihoods."""
@@ -131,6 +136,11 @@ class OptimalGaussian(FixedGaussian):
         fitted = (self.total / self.mass.clamp(min=1e-12)).clamp(min=self.FLOOR)
         return torch.where(self.mass > 0, fitted, self.variance)
 
+    def start_at(self, sigma2: float) -> None:
+        """The fitted variance before the first step, which those of the steps replace."""
+        self.total.fill_(sigma2)
+        self.mass.fill_(1.0)
+
     def fitted_to(self, variance: float) -> Likelihood:
         return FixedGaussian(self.link, self.pixels, max(variance, self.FLOOR)).to(self.variance.device)
 
@@ -149,6 +159,10 @@ class Bernoulli(Likelihood):
     floor is the entropy of the pixels, not 0."""
 
     is_density = False
+    RARE = 0.001  # means nearer to 0 or 1 are started from here
+
+    def raw_near(self, mean: Tensor) -> Tensor | None:
+        return torch.logit(mean.double(), eps=self.RARE)
 
     def is_density_of(self, images: Tensor) -> bool:
         return bool(((images == 0) | (images == 1)).all())
@@ -175,6 +189,9 @@ class ContinuousBernoulli(Bernoulli):
 
     def is_density_of(self, images: Tensor) -> bool:
         return True
+
+    def raw_near(self, mean: Tensor) -> Tensor | None:
+        return links.continuous_bernoulli_logit(mean.double().clamp(self.RARE, 1 - self.RARE))
 
     def raw_of(self, mean: Tensor) -> Tensor | None:
         """None: where a pixel never varies its density grows without bound, and a constant image has no likelihood."""

@@ -1,6 +1,7 @@
 """The variational autoencoder: q(z|x) = N(mu(x), diag(sigma(x)^2)), prior p(z) = N(0, I), and a decoder whose
 raw output is what the likelihood p(x|z) needs (Kingma and Welling 2014, arXiv 1312.6114)."""
 
+import math
 from typing import Final
 
 import torch
@@ -10,6 +11,7 @@ from vae.config import schema
 from vae.models import networks
 from vae.models.autoregressive import PixelCNN
 from vae.models.likelihood import Likelihood
+from vae.models.linear_path import DecoderWithPath, EncoderWithPath, silence
 from vae.models.posteriors import Posterior, bound_log_sigma, reparameterised
 from vae.runtime.rng import generator
 
@@ -33,6 +35,13 @@ class VAE(nn.Module):
         self.link, self.quantile = likelihood.link, likelihood.quantile
         rng = generator(seed, "initialisation")
         self.encoder, self.decoder = networks.build(config, shape, likelihood.outputs, rng)
+        if config.start == "spectral" and not isinstance(config, schema.LinearModel):
+            maps = (likelihood.outputs * shape[0], *shape[1:])
+            own = isinstance(config, schema.CustomModel)
+            if not own:
+                silence(self.encoder, self.decoder)
+            self.encoder = EncoderWithPath(self.encoder, math.prod(shape), self.latent_dim, gated=own)
+            self.decoder = DecoderWithPath(self.decoder, self.latent_dim, maps, gated=own)
         self.is_autoregressive = isinstance(self.decoder, PixelCNN) and self.decoder.is_autoregressive
 
     def encode(self, images: Tensor) -> Posterior:

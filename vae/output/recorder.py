@@ -127,6 +127,8 @@ class Recorder:
             said = "Prediction: none, since the decoder gets no code."
         collapses = predicted.predicted_active_units == 0 and self.model.has_code
         log.log(logging.WARNING if collapses else logging.INFO, "%s", said)
+        if config.model.start == "spectral" and predicted.predicted_active_units:
+            log.info("Start: the best linear VAE (model.start=spectral), with those dimensions alive.")
         if config.pictures.gif_every:
             self._add_frame(0, weight)
 

@@ -23,6 +23,7 @@ from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
 from vae.training import optimizer as optimizers
 from vae.training import schedule as schedules
+from vae.training import start
 from vae.training.checkpoint import Checkpoint, Parts, rehearse
 from vae.training.optimizer import Optimizer
 from vae.training.recent import Recent
@@ -104,6 +105,9 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     trained = [p for part in (model, likelihood) for p in part.parameters() if p.requires_grad]
     optimizer = optimizers.build(settings, trained)
     schedule = schedules.build(config.anneal)
+    subject = Subject(config, model, likelihood, data)
+    if config.model.start == "spectral" and saved is None:
+        start.spectral(subject, schedule.final)
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
     clock = Clock()
     parts = Parts(fingerprint, model, likelihood, optimizer, schedule, recent, clock)
@@ -111,7 +115,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal)):
         rehearse(config, data.train.shape, parts)
     return Setup(
-        subject=Subject(config, model, likelihood, data),
+        subject=subject,
         network=parallel.replicated(
             model, unused=config.model.posterior != "gaussian" or isinstance(config.model, CustomModel)
         ),
