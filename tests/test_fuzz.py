@@ -26,13 +26,14 @@ import yaml
 from conftest import QUICK, ROOT, composed, save_digits
 from hypothesis import HealthCheck, Phase, example, given, settings
 from PIL import Image
+from scipy.io import savemat
 
 from vae.cli import launch
 from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import flat
-from vae.data import readers
-from vae.data.split import Data
+from vae.data import archives, readers
+from vae.data.split import Data, Split
 from vae.output.recorder import Recorder
 from vae.report import page, runs
 from vae.runtime import directory as names
@@ -325,9 +326,22 @@ def image_files(draw: st.DrawFn) -> tuple[str, bytes]:
 
 
 @examples(60, 1500)
-@given(files=st.lists(image_files(), min_size=1, max_size=2), size=st.sampled_from([None, 8]), grey=st.booleans())
+@given(
+    files=st.lists(image_files(), min_size=1, max_size=2),
+    options=st.fixed_dictionaries(
+        {
+            "size": st.sampled_from([None, 8, [8, 6]]),
+            "fit": st.sampled_from(["crop", "pad", "stretch"]),
+            "grayscale": st.booleans(),
+            "background": st.sampled_from([None, "white", "#123456"]),
+            "range": st.sampled_from(["auto", [0, 100]]),
+            "frames": st.sampled_from(["first", "all"]),
+            "skip_broken": st.booleans(),
+        }
+    ),
+)
 def test_image_folders(
-    files: list[tuple[str, bytes]], size: int | None, grey: bool, tmp_path_factory: pytest.TempPathFactory
+    files: list[tuple[str, bytes]], options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.getbasetemp() / "images"
     for path in (root, Path(f"{root}-cache")):
@@ -342,12 +356,31 @@ def test_image_folders(
         test_fraction=0.5,
         split_seed=0,
         root=str(root),
-        size=size,
-        grayscale=grey,
         cache=f"{root}-cache",
+        max_megapixels=1,
+        **options,
     )
     with one_line_at_most("image folders", InputError):
         assert_usable(readers.load(config))
+
+
+@examples(6, 300)
+@given(kind=st.sampled_from(["amat", "mat"]), data=st.data())
+def test_published_archives(kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / f"binarized_mnist_train.{kind}"
+    if kind == "amat":
+        content = b"\n".join(b" ".join(b"01"[i % 2 :][:1] for i in range(784)) for _ in range(3))
+    else:
+        file = io.BytesIO()
+        savemat(file, {"data": np.zeros((784, 3)), "testdata": np.ones((784, 2)), "target": np.eye(3)})
+        content = file.getvalue()
+    path.write_bytes(data.draw(mutations(content)) if data.draw(st.booleans()) else content)
+    with one_line_at_most("published archives", InputError):
+        if kind == "amat":
+            assert archives.amat(path).shape[1:] == (1, 28, 28)
+        else:
+            (train, _), (test, _) = archives.omniglot(path)
+            assert_usable(Data(Split(train), Split(test)))
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -338,7 +338,7 @@ def test_images_that_lie_about_their_size(size: tuple[int, int], tmp_path: Path)
     for i in range(4):
         Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
     (tmp_path / "x.png").write_bytes(png(*size))
-    with pytest.raises(InputError, match=r"x\.png: not a readable image"):
+    with pytest.raises(InputError, match=r"x\.png \("):
         readers.load(composed("dataset=folder", f"dataset.root={tmp_path}", f"dataset.cache={tmp_path}-cache").dataset)
 
 

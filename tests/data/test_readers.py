@@ -10,7 +10,7 @@ from conftest import composed
 from PIL import Image
 
 from vae.config.errors import InputError
-from vae.data import folders, readers
+from vae.data import pixels, readers
 from vae.data.split import Data, Split, hold_out, training_batches
 
 
@@ -171,8 +171,8 @@ def test_decoding_goes_on_where_it_stopped(rows: float, tmp_path: Path, monkeypa
     made.unlink()
     made.with_suffix(".partial").write_bytes(content[: len(content) - 20 * size + int(rows * size)])
     calls: list[Path] = []
-    decode = folders._pixels
-    monkeypatch.setattr(folders, "_pixels", lambda path, config: calls.append(path) or decode(path, config))
+    decode = pixels.read
+    monkeypatch.setattr(pixels, "read", lambda path, *rest: calls.append(path) or decode(path, *rest))
     assert torch.equal(everything(folder(tmp_path / "images").train), whole)
     assert len(calls) == 1 + 20 - int(rows)  # the first one says how large they are
     assert made.read_bytes() == content

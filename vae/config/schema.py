@@ -279,6 +279,29 @@ class CustomKL(Anneal):
     schedule: dict[str, Any] = MISSING  # _target_ and arguments
 
 
+def is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 4 <= value <= 4096
+
+
+def is_range(value: Any) -> bool:
+    return value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def check_range(value: Any) -> None:
+    if isinstance(value, int | float) or (isinstance(value, list) and (len(value) != 2 or not value[0] < value[1])):
+        raise ValueError(f"range={value}: must be auto, or [black,white] with black below white")
+
+
+def is_colour(value: str) -> bool:
+    from PIL import ImageColor  # only where a colour is given
+
+    try:
+        ImageColor.getrgb(value)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass
 class Dataset(Part):
     """`binarize`: threshold: 1 from half of white on; static: 1 with each pixel's own brightness for its probability,
@@ -312,10 +335,29 @@ class Embedded(HoldOut):
 @dataclass
 class Folder(HoldOut):
     kind: str = "folder"
-    root: str = MISSING  # directory of images, or of train/ and test/
-    size: int | None = within(ge=4, le=4096)  # pixels a side, scaled and cropped to it; null: the files' own size
+    root: str = MISSING  # directory of images, or of train/ and test/ (or val/)
+    size: Any = dataclasses.field(  # pixels a side, or [height, width]; null: the files' own size
+        default=None,
+        metadata={"accepts": is_side, "allowed": "a whole number from 4 to 4096, or [height,width] of them"},
+    )
+    fit: str = one_of("crop", "pad", "stretch", default="crop")  # how another shape is brought to `size`
     grayscale: bool = MISSING
+    background: str | None = dataclasses.field(  # what lies behind transparent pixels; null: they are refused
+        default=None, metadata={"accepts": is_colour, "allowed": "white, black, or a colour as in CSS (#ff8800)"}
+    )
+    range: Any = dataclasses.field(  # [black, white] of files of more than 8 bits; auto: from the values of all of them
+        default="auto", metadata={"accepts": is_range, "allowed": "auto, or [black,white], two numbers"}
+    )
+    frames: str = one_of("first", "all", default="first")  # of files with several, which are images
+    skip_broken: bool = False  # files that cannot be read are left out
+    follow_links: bool = False  # also those that lead out of `root`
+    max_megapixels: int = within(ge=1, le=100_000, default=200)  # a larger image counts as broken
     cache: str = MISSING  # directory for the decoded images
+
+    def check(self) -> None:
+        if isinstance(self.size, list) and len(self.size) != 2:
+            raise ValueError(f"size={self.size}: must be one number, or [height,width]")
+        check_range(self.range)
 
 
 @dataclass

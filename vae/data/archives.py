@@ -1,5 +1,8 @@
 """Files in which benchmark images were published: text of numbers (.amat), and MATLAB's arrays (.mat)."""
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +35,38 @@ def amat(path: Path) -> Tensor:
 def omniglot(path: Path) -> tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]:
     """Training and test images (N, 1, 28, 28), uint8, each with the number of its alphabet (N,), from the file of Burda
     et al. 2016. MATLAB stores an image column by column: read in that order it stands upright. Raises InputError."""
-    from scipy.io import loadmat  # takes a fifth of a second
-
-    try:
-        content: dict[str, Any] = loadmat(str(path), appendmat=False)
-    except OSError as error:
-        raise InputError(f"{path}: not to be had ({error.strerror or error}); copy the file there") from error
-    except Exception as error:  # scipy, zlib and struct each have their own
-        raise InputError(f"{path}: not a readable .mat file ({error})") from error
-    parts = (("data", "target"), ("testdata", "testtarget"))
-    train, test = (_columns(content, path, *names) for names in parts)
+    if not path.is_file():
+        raise InputError(f"{path}: not to be had (no such file); copy the file there")
+    content = _loadmat(path, ("data", "target", "testdata", "testtarget"))
+    train, test = (_columns(content, path, *names) for names in (("data", "target"), ("testdata", "testtarget")))
     return train, test
+
+
+LOADMAT = """
+import sys
+import numpy
+from scipy.io import loadmat
+content = loadmat(sys.argv[1], appendmat=False, variable_names=sys.argv[3:])
+numpy.savez(sys.argv[2], **{name: content[name] for name in sys.argv[3:] if name in content})
+"""
+
+
+def _loadmat(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The arrays of these names that a .mat file has. In a process of its own: of a damaged file scipy's reader may end
+    its process."""
+    with tempfile.TemporaryDirectory() as directory:
+        out = Path(directory) / "content.npz"
+        command = [sys.executable, "-c", LOADMAT, str(path), str(out), *names]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            reason = said[-1] if done.returncode == 1 and said else "its reader died of it"
+            raise InputError(f"{path}: not a readable .mat file ({reason})")
+        try:
+            with np.load(out, allow_pickle=False) as content:
+                return dict(content)
+        except ValueError as error:  # cells and structures
+            raise InputError(f"{path}: not a readable .mat file ({error})") from error
 
 
 def _columns(content: dict[str, Any], path: Path, images: str, targets: str) -> tuple[Tensor, Tensor | None]:

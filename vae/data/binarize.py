@@ -3,6 +3,8 @@
 2011 was made) or anew each time it is trained on (dynamic, Salakhutdinov and Murray 2008). The test images are made
 binary once. What is made once is the same for every seed of a run, as a published file would be."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,14 @@ def binarized(data: Data, config: Dataset) -> Data:
     how = config.binarize
     if how == "none":
         return data
-    train, test = (_split(getattr(data, name), how, name, config.name) for name in ("train", "test"))
-    return Data(train, test, grey=data.train if how == "dynamic" else None)
+    train, test, validation = (
+        None if part is None else _split(part, how, name, config.name)
+        for name, part in (("train", data.train), ("test", data.test), ("validation", data.validation))
+    )
+    assert train is not None
+    assert test is not None
+    grey = data.train if how == "dynamic" else None
+    return dataclasses.replace(data, train=train, test=test, validation=validation, grey=grey)
 
 
 def drawn(images: Tensor, rng: torch.Generator) -> Tensor:

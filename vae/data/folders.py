@@ -1,104 +1,296 @@
 """A folder of images as one array: decoded once, by all cores, into an .npy file below dataset.cache that later runs
-map into memory. What was decoded before an interruption is kept, and a folder that has changed is decoded anew."""
+map into memory, with a .json file beside it that says what was done. What was decoded before an interruption is kept,
+and a folder that has changed is decoded anew."""
 
+import dataclasses
 import hashlib
 import json
+import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from vae.config import schema
 from vae.config.errors import InputError
+from vae.data import pixels
+from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
+from vae.data.scan import SUFFIXES, Found, scan
 from vae.runtime import files
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+log = logging.getLogger(__name__)
+
 CHUNK = 2**25  # bytes of decoded images in memory at a time
+NAMED = 5  # files in a message
+OPENED = ("size", "fit", "grayscale", "background", "range", "frames", "max_megapixels")  # settings that change pixels
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def decoded(root: Path, config: schema.Folder) -> tuple[Path, list[Path]]:
-    """All images below `root` in the order of their paths: the .npy file that holds them, uint8 (N, C, H, W), and where
-    each of them comes from. Raises InputError for an image that cannot be read or has another size than the first."""
-    found = sorted(_images_below(root, root.resolve()))
-    if not found:
-        raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(SUFFIXES))})")
-    paths = [Path(path) for path, _, _ in found]
-    source = [str(root.resolve()), config.size, config.grayscale]
+@dataclass(frozen=True)
+class Decoded:
+    """The .npy file of a folder, uint8 (N, C, H, W), and where each image comes from."""
+
+    path: Path
+    sources: list[Path]  # of the N images
+    kept: list[int]  # which of them can be used
+
+
+def decoded(root: Path, config: schema.Folder) -> Decoded:
+    """All images below `root` in the order of their paths. Says in one line what was done to them and what was left
+    out. Raises InputError, which names the files and the setting that helps, for what cannot be read as it was
+    meant."""
+    found = scan(root, config.follow_links)
+    if not found.images:
+        raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(SUFFIXES))}){_left_out(found)}")
+    settings = [getattr(config, name) for name in OPENED]
+    source = [str(root.resolve()), *settings]
     directory = Path(config.cache) / f"{root.resolve().name}-{_digest(source)}"
-    path = directory / f"{_digest([source, found])}.npy"
-    if path.exists():
-        return path, paths
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is damaged in part and can be read is no error
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file that claims to be a huge image
-        first = _pixels(paths[0], config)
+    path = directory / f"{_digest([source, found.images])}.npy"
+    told = path.with_suffix(".json")
+    if not (path.exists() and told.exists()):
         directory.mkdir(parents=True, exist_ok=True)
         with files.locked(directory, wait=True):  # of two runs that want the same folder one decodes
-            if not path.exists():
-                _decode(paths, config, first, path)
-    return path, paths
+            if not (path.exists() and told.exists()):
+                with warnings.catch_warnings():  # here: it holds for all threads
+                    warnings.simplefilter("ignore")  # what is damaged in part and can be read is no error
+                    _Decoder(root, config, path).decode([Path(name) for name, _, _ in found.images])
+    record = json.loads(files.read_text(told))
+    broken = {int(place): reason for place, reason in record["broken"].items()}
+    sources = [Path(name) for name in record["sources"]]
+    if broken and not config.skip_broken:
+        names = _named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
+        raise InputError(
+            f"{root}: {_counted(len(broken), 'image')} cannot be read: {names}; replace or remove them, or leave them "
+            "out by dataset.skip_broken=true"
+        )
+    kept = [place for place in range(len(sources)) if place not in broken]
+    notes = [*record["notes"], *([f"{len(broken)} that cannot be read left out"] if broken else [])]
+    said = "; ".join([f"{_counted(len(kept), 'image')} below {root}", *notes])
+    log.info("dataset=%s: %s%s", config.name, said, _left_out(found))
+    return Decoded(path, sources, kept)
 
 
-def _images_below(directory: Path, top: Path) -> Iterator[tuple[str, int, int]]:
-    """Path, size in bytes and time of change of each image. Links that lead out of `top` are refused."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(top):
-                raise InputError(f"{entry.path}: a link that leads out of {top}; put the files themselves there")
-            if entry.is_dir(follow_symlinks=False):
-                yield from _images_below(Path(entry.path), top)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
-                status = entry.stat()
-                yield entry.path, status.st_size, status.st_mtime_ns
+def _left_out(found: Found) -> str:
+    parts = [f"{_counted(found.hidden, 'hidden file or folder', 'hidden files and folders')}"] if found.hidden else []
+    if found.others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(NAMED))
+        parts.append(f"{_counted(found.others.total(), 'file')} of another kind ({kinds})")
+    return f"; left out: {' and '.join(parts)}" if parts else ""
+
+
+class _Decoder:
+    """Decodes a folder into `target` once; the directory is locked meanwhile."""
+
+    def __init__(self, root: Path, config: schema.Folder, target: Path) -> None:
+        self.root, self.config, self.target = root, config, target
+        self.partial = target.with_suffix(".partial")
+        self.marks = target.with_suffix(".marks")  # what was noticed of the images that the partial file has
+
+    def decode(self, paths: list[Path]) -> None:
+        for stale in set(self.target.parent.iterdir()) - {self.partial, self.marks}:
+            stale.unlink()
+        headers = _in_parallel(paths, self._header, "looking at images")
+        items = [
+            (path, frame)
+            for path, header in zip(paths, headers, strict=True)
+            for frame in range(header.frames if self.config.frames == "all" else 1)
+        ]
+        span = self._span(paths, headers)
+        first = self._first(items, span)
+        marks = self._write(items, first.pixels, span)
+        self._refuse_transparency(items, marks)
+        notes = self._notes(headers, span, marks)
+        broken = {mark["place"]: mark["broken"] for mark in marks if "broken" in mark}
+        record = {"sources": [str(path) for path, _ in items], "broken": broken, "notes": notes}
+        files.replace(self.target.with_suffix(".json"), json.dumps(record).encode())
+        os.replace(self.partial, self.target)
+        self.marks.unlink(missing_ok=True)
+
+    def _header(self, path: Path) -> Header:
+        try:
+            return pixels.header(path, self.config)
+        except Unreadable:
+            return Header(1, deep=False)  # it will be found broken
+
+    def _span(self, paths: list[Path], headers: list[Header]) -> tuple[float, float] | None:
+        """What is black and what is white in files of more than 8 bits; None where there are none."""
+        deep = [
+            (path, frame)
+            for path, header in zip(paths, headers, strict=True)
+            if header.deep
+            for frame in range(header.frames if self.config.frames == "all" else 1)
+        ]
+        if not deep:
+            return None
+        if isinstance(self.config.range, list):
+            low, high = self.config.range
+            return float(low), float(high)
+
+        def value_range(item: tuple[Path, int]) -> tuple[float, float] | None:
+            try:
+                return pixels.value_range(*item, self.config)
+            except Unreadable:
+                return None
+
+        ranges = [found for found in _in_parallel(deep, value_range, "looking at values") if found is not None]
+        return pixels.common_range(ranges) if ranges else None
+
+    def _first(self, items: list[tuple[Path, int]], span: tuple[float, float] | None) -> Converted:
+        """The first image that can be read: it has the shape of all."""
+        reasons = []
+        for path, frame in items:
+            try:
+                return pixels.read(path, frame, self._opaque(), span)
+            except Unreadable as error:
+                reasons.append(f"{path} ({error})")
+        raise InputError(f"{self.root}: none of its {len(items)} images can be read: {_named(reasons)}")
+
+    def _opaque(self) -> schema.Folder:
+        """The settings, with any background."""
+        return dataclasses.replace(self.config, background=self.config.background or "white")
+
+    def _write(
+        self, items: list[tuple[Path, int]], first: Pixels, span: tuple[float, float] | None
+    ) -> list[dict[str, Any]]:
+        """All images into the partial file, black ones for those that cannot be read; what was noticed of them."""
+        chunk = max(1, min(1024, CHUNK // first.nbytes))
+
+        def read(item: tuple[Path, int]) -> Converted | Exception:
+            try:
+                return pixels.read(*item, self.config, span)
+            except (Unreadable, Transparent) as error:
+                return error
+
+        with open(self.partial, "a+b") as file, open(self.marks, "a") as noticed:
+            done = _begin(file, (len(items), *first.shape))
+            marks = {mark["place"]: mark for mark in _read_lines(self.marks) if mark["place"] < done}
+            rest = items[done:]
+            for place, found in enumerate(_in_order(rest, read, chunk, done, len(items)), start=done):
+                mark = _mark(place, found)
+                if mark is not None:
+                    marks[place] = mark
+                    noticed.write(json.dumps(mark) + "\n")
+                    noticed.flush()
+                if isinstance(found, Converted) and found.pixels.shape != first.shape:
+                    self._refuse_sizes(items, span)
+                file.write(found.pixels.tobytes() if isinstance(found, Converted) else bytes(first.nbytes))
+            file.flush()
+            os.fsync(file.fileno())
+        return list(marks.values())
+
+    def _refuse_sizes(self, items: list[tuple[Path, int]], span: tuple[float, float] | None) -> None:
+        def size(item: tuple[Path, int]) -> tuple[int, ...] | None:
+            try:
+                return pixels.read(*item, self._opaque(), span).pixels.shape
+            except Unreadable:
+                return None
+
+        shapes = _in_parallel(items, size, "looking at sizes")
+        self.partial.unlink()
+        self.marks.unlink(missing_ok=True)
+        counts = Counter(shape for shape in shapes if shape is not None)
+        examples = {shape: items[shapes.index(shape)][0] for shape in counts}
+        sizes = [f"{shape[2]}x{shape[1]} ({n}, as {examples[shape]})" for shape, n in counts.most_common()]
+        raise InputError(
+            f"{self.root}: images of {len(counts)} sizes: {_named(sizes)}; set dataset.size to bring all to one size"
+        )
+
+    def _refuse_transparency(self, items: list[tuple[Path, int]], marks: list[dict[str, Any]]) -> None:
+        clear = [str(items[mark["place"]][0]) for mark in marks if "transparent" in mark]
+        if clear:
+            self.partial.unlink()
+            self.marks.unlink(missing_ok=True)
+            raise InputError(
+                f"{self.root}: {_counted(len(clear), 'image is', 'images are')} transparent in places: "
+                f"{_named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"
+            )
+
+    def _notes(self, headers: list[Header], span: tuple[float, float] | None, marks: list[dict[str, Any]]) -> list[str]:
+        config, counts = self.config, Counter(key for mark in marks for key in mark)
+        size = pixels.wanted(config)
+        verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[config.fit]
+        several = sum(header.frames > 1 for header in headers)
+        notes = []
+        if counts["scaled"] and size is not None:
+            reshaped = f", {counts['reshaped']} of them {verb}" if counts["reshaped"] else ""
+            notes.append(f"{counts['scaled']} scaled to {size[0]}x{size[1]}{reshaped}")
+        if counts["composed"]:
+            notes.append(f"{counts['composed']} put on {config.background}")
+        if span is not None:
+            deep = sum(header.deep for header in headers)
+            notes.append(f"{deep} of more than 8 bits, brought to 8 from {span[0]:g} (black) to {span[1]:g} (white)")
+        if several and config.frames == "first":
+            dropped = sum(header.frames - 1 for header in headers)
+            notes.append(f"of {_counted(several, 'file')} with several frames the first, {dropped} dropped")
+        return notes
+
+
+def _mark(place: int, found: Converted | Exception) -> dict[str, Any] | None:
+    """What there is to be said of an image; None where nothing was done to it."""
+    if isinstance(found, Transparent):
+        return {"place": place, "transparent": True}
+    if isinstance(found, Exception):
+        return {"place": place, "broken": str(found) or type(found).__name__}
+    done = {name: True for name in ("composed", "scaled", "reshaped") if getattr(found, name)}
+    return {"place": place, **done} if done else None
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that may have been cut."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            mark = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(mark, dict) and isinstance(mark.get("place"), int):
+            found.append(mark)
+    return found
 
 
 def _digest(values: Any) -> str:
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=10).hexdigest()
 
 
-def _decode(paths: list[Path], config: schema.Folder, first: Pixels, target: Path) -> None:
-    """Write the images to `target`, by way of a file beside it that an interrupted call leaves to the next one."""
-    partial = target.with_suffix(".partial")
-    for stale in set(target.parent.iterdir()) - {partial}:
-        stale.unlink()
-    try:
-        with open(partial, "a+b") as file:
-            done = _begin(file, (len(paths), *first.shape))
-            for path, pixels in _in_parallel(paths, done, config, max(1, min(1024, CHUNK // first.nbytes))):
-                if pixels.shape != first.shape:
-                    sizes = [f"{shape[2]}x{shape[1]}" for shape in (pixels.shape, first.shape)]
-                    raise InputError(
-                        f"{path}: {sizes[0]}, but {paths[0]}: {sizes[1]}; set dataset.size to bring all to one size"
-                    )
-                file.write(pixels.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-    except InputError:
-        partial.unlink()  # the folder has to change now, and then it is of no use
-        raise
-    os.replace(partial, target)
+def _counted(count: int, one: str, several: str | None = None) -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
-def _in_parallel(paths: list[Path], start: int, config: schema.Folder, chunk: int) -> Iterator[tuple[Path, Pixels]]:
-    """Each image from number `start` on, in order; `chunk` of them are in memory at a time."""
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _in_parallel(items: Sequence[Item], do: Callable[[Item], Result], what: str) -> list[Result]:
     from tqdm import tqdm
 
-    quick = len(paths) < 2000
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        quick = len(items) < 2000
+        return list(tqdm(pool.map(do, items), total=len(items), desc=what, unit="", leave=False, disable=quick))
+
+
+def _in_order(
+    items: Sequence[Item], do: Callable[[Item], Result], chunk: int, done: int, total: int
+) -> Iterator[Result]:
+    """What `do` gives for each item, in order; `chunk` of them are in memory at a time."""
+    from tqdm import tqdm
+
+    quick = total < 2000
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(paths), initial=start, desc="decoding images", unit="", leave=False, disable=quick) as progress,
+        tqdm(total=total, initial=done, desc="decoding images", unit="", leave=False, disable=quick) as progress,
     ):
-        for i in range(start, len(paths), chunk):
-            some = paths[i : i + chunk]
-            yield from zip(some, pool.map(lambda path: _pixels(path, config), some), strict=True)
-            progress.update(len(some))
+        for i in range(0, len(items), chunk):
+            yield from pool.map(do, items[i : i + chunk])
+            progress.update(len(items[i : i + chunk]))
 
 
 def _begin(file: BinaryIO, shape: tuple[int, ...]) -> int:
@@ -116,27 +308,3 @@ def _begin(file: BinaryIO, shape: tuple[int, ...]) -> int:
     done = (os.fstat(file.fileno()).st_size - begin) // size
     file.truncate(begin + done * size)
     return done
-
-
-def _pixels(path: Path, config: schema.Folder) -> Pixels:
-    """One image as (C, H, W)."""
-    mode = "L" if config.grayscale else "RGB"
-    try:
-        with Image.open(path) as file:
-            if config.size is not None:
-                file.draft(mode, (config.size, config.size))
-            image = _eight_bits(ImageOps.exif_transpose(file)).convert(mode)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
-        raise InputError(f"{path}: not a readable image ({error}); remove it or replace it") from error
-    if config.size is not None:
-        image = ImageOps.fit(image, (config.size, config.size), Image.Resampling.LANCZOS)
-    return np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey levels scaled to 8 bits: PIL's own conversion would clip them."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() < 2**16):
-        return Image.fromarray((np.asarray(image, np.uint32) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode} have no fixed range; save them with 8 or 16 bits")
-    return image

@@ -3,6 +3,7 @@
 
 Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of range) is an InputError."""
 
+import dataclasses
 import gzip
 import importlib.util
 import warnings
@@ -19,6 +20,7 @@ from vae.config import schema
 from vae.config.errors import InputError
 from vae.data import archives, folders
 from vae.data.binarize import binarized
+from vae.data.scan import is_hidden, splits
 from vae.data.split import Data, Split, hold_out
 from vae.runtime import custom
 from vae.runtime.rng import generator
@@ -89,25 +91,39 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
 
 @read.register
 def folder(config: schema.Folder) -> Data:
-    root = Path(config.root)
+    root = Path(config.root).expanduser()
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
-    parts = [root / "train", root / "test"]
-    if all(part.is_dir() for part in parts):
-        names = sorted({path.name for part in parts for path in part.iterdir() if path.is_dir()})
-        train, test = (read_folder(part, config, names) for part in parts)
-        return _same_shape(Data(train, test), *map(str, parts))
-    names = sorted(path.name for path in root.iterdir() if path.is_dir())
-    return _hold_out(read_folder(root, config, names), config, config.root)
+    parts = splits(root)
+    if not parts:
+        names = _folders(root)
+        split = read_folder(root, config, names)
+        data = _hold_out(split, config, config.root)
+        return dataclasses.replace(data, classes=None if split.labels is None else tuple(names))
+    names = sorted({name for part in parts.values() for name in _folders(part)})
+    read = {name: read_folder(part, config, names) for name, part in parts.items()}
+    test = "test" if "test" in parts else "validation"
+    data = _same_shape(Data(read["train"], read[test]), str(parts["train"]), str(parts[test]))
+    validation = read["validation"] if test == "test" and "validation" in parts else None
+    if validation is not None:
+        _same_shape(Data(read["train"], validation), str(parts["train"]), str(parts["validation"]))
+    classes = None if data.train.labels is None else tuple(names)
+    return dataclasses.replace(data, validation=validation, classes=classes)
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def read_folder(root: Path, config: schema.Folder, names: list[str]) -> Split:
     """All images below `root` in the order of their paths; labelled by the place of their first-level folder among
     `names`, if all are in one."""
-    path, sources = folders.decoded(root, config)
-    inside = [source.relative_to(root).parts[:-1] for source in sources]
+    found = folders.decoded(root, config)
+    inside = [found.sources[place].relative_to(root).parts[:-1] for place in found.kept]
     labels = torch.tensor([names.index(parts[0]) for parts in inside]) if all(inside) else None
-    return Split(_tensor(np.load(path, mmap_mode="r")), labels, mapped=True)
+    whole = len(found.kept) == len(found.sources)
+    rows = None if whole else torch.tensor(found.kept)
+    return Split(_tensor(np.load(found.path, mmap_mode="r")), labels, rows, mapped=True)
 
 
 @read.register
@@ -183,7 +199,8 @@ def static_mnist(config: schema.StaticMNIST) -> Data:
 
 @read.register
 def omniglot(config: schema.Omniglot) -> Data:
-    return Data(*(Split(images, labels) for images, labels in archives.omniglot(Path(config.file))))
+    train, test = (Split(images, labels) for images, labels in archives.omniglot(Path(config.file)))
+    return Data(train, test)
 
 
 @read.register

@@ -82,10 +82,13 @@ class Data:
     train: Split
     test: Split
     grey: Split | None = None  # the training images, of which binary ones are drawn at each step; None: `train`
+    validation: Split | None = None  # a third split, where the data bring one
+    classes: tuple[str, ...] | None = None  # names of the labels
 
     def to(self, device: torch.device) -> "Data":
-        grey = None if self.grey is None else self.grey.to(device)
-        return Data(self.train.to(device), self.test.to(device), grey)
+        parts = {name: getattr(self, name) for name in ("train", "test", "grey", "validation")}
+        moved = {name: part.to(device) for name, part in parts.items() if part is not None}
+        return dataclasses.replace(self, **moved)
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> Data:

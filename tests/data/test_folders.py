@@ -1,0 +1,299 @@
+"""Folders of files of every kind: read as they were meant, said, or refused by name."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import composed
+from PIL import Image
+
+from vae.config.errors import InputError
+from vae.data import readers
+from vae.data.split import Data, Split
+
+RNG = np.random.default_rng(0)
+
+
+def load(root: Path, *overrides: str) -> Data:
+    where = [f"dataset.root={root}", f"dataset.cache={root.parent / 'cache'}"]
+    return readers.load(composed("dataset=folder", *where, *overrides).dataset)
+
+
+def levels(data: Data) -> list[float]:
+    """The first pixel's first channel of all images, 0 to 255, in order of brightness."""
+    both = torch.cat([part.batch(slice(None)) for part in (data.train, data.test)])
+    return sorted((both[:, 0, 0, 0] * 255).round().tolist())
+
+
+def save(path: Path, array: np.ndarray[Any, Any], **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def grey(level: int, size: tuple[int, int] = (8, 8)) -> np.ndarray[Any, Any]:
+    return np.full(size, level, np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Six grey images."""
+    for i in range(6):
+        save(tmp_path / "images" / f"{i}.png", grey(10 * i))
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def black_on_nothing() -> np.ndarray[Any, Any]:
+    """A black square on a transparent ground."""
+    image = np.zeros((8, 8, 4), np.uint8)
+    image[2:6, 2:6, 3] = 255
+    return image
+
+
+@pytest.mark.parametrize("kind", ["rgba", "palette", "grey and alpha"])
+def test_a_black_drawing_on_transparency_never_becomes_a_black_image(kind: str, root: Path, said: Any) -> None:
+    image = Image.fromarray(black_on_nothing())
+    if kind == "palette":
+        opaque = Image.new("P", (8, 8), 0)
+        opaque.putpalette([0, 0, 0, 0, 0, 0])
+        opaque.paste(1, (2, 2, 6, 6))
+        opaque.save(root / "z.png", transparency=0)
+    else:
+        image.convert("RGBA" if kind == "rgba" else "LA").save(root / "z.png")
+    with pytest.raises(InputError, match=r"1 image is transparent in places: .*z\.png; .*dataset\.background"):
+        load(root)
+    for background, level in (("white", 255), ("'#ff8800'", 255), ("black", 0)):
+        data = load(root, f"dataset.background={background}")
+        assert levels(data) == sorted([0, 10, 20, 30, 40, 50, level])
+        whole = torch.cat([part.batch(slice(None)) for part in (data.train, data.test)])
+        assert float(whole[:, :, 3, 3].min()) == 0  # the square itself stays black
+    assert "1 put on black" in said.text
+
+
+def test_an_alpha_channel_without_transparency_is_no_transparency(root: Path) -> None:
+    Image.fromarray(grey(99)).convert("RGBA").save(root / "z.png")
+    assert levels(load(root)) == [0, 10, 20, 30, 40, 50, 99]
+
+
+DEEP: dict[str, tuple[np.ndarray[Any, Any], list[float], str]] = {
+    "16 bits": (np.array([0, 257 * 10, 65535], np.uint16), [0, 10, 255], "from 0 (black) to 65535 (white)"),
+    "12 bits in 16": (np.array([0, 2048, 4095], np.uint16), [0, 128, 255], "to 4095 (white)"),
+    "8 bits in 16": (np.array([0, 7, 255], np.uint16), [0, 7, 255], "to 255 (white)"),
+    "signed, of a CT": (np.array([-1000, 0, 3000], np.int32), [0, 64, 255], "from -1000 (black) to 3000 (white)"),
+    "32 bits with 0..255": (np.array([0, 7, 255], np.int32), [0, 7, 255], "to 255 (white)"),
+    "floats in [0, 1]": (np.array([0, 0.5, 1], np.float32), [0, 128, 255], "to 1 (white)"),
+    "floats with 0..255": (np.array([0, 7, 255], np.float32), [0, 7, 255], "to 255 (white)"),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_files_of_more_than_8_bits(kind: str, tmp_path: Path, said: Any) -> None:
+    values, expected, line = DEEP[kind]
+    for i, value in enumerate([*values, values[1]]):
+        save(tmp_path / "images" / f"{i}.tif", np.full((8, 8), value))
+    assert levels(load(tmp_path / "images", "dataset.grayscale=true")) == sorted([*expected, expected[1]])
+    assert line in said.text
+
+
+def test_a_range_of_one_s_own(tmp_path: Path) -> None:
+    for i, value in enumerate([0, 1000, 1500, 2000, 3000]):
+        save(tmp_path / "images" / f"{i}.tif", np.full((8, 8), value, np.uint16))
+    assert levels(load(tmp_path / "images", "dataset.range=[1000,2000]")) == [0, 0, 128, 255, 255]
+
+
+def test_8_bits_beside_16_keep_their_own_scale(tmp_path: Path) -> None:
+    for i, value in enumerate([0, 30000, 65535]):
+        save(tmp_path / "images" / f"{i}.png", np.full((8, 8), value, np.uint16))
+    save(tmp_path / "images" / "z.png", grey(200))
+    assert levels(load(tmp_path / "images")) == [0, 117, 200, 255]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tif"])
+def test_frames_are_taken_or_named_as_dropped(suffix: str, root: Path, said: Any) -> None:
+    frames = [Image.fromarray(grey(level)) for level in (100, 150, 200)]
+    frames[0].save(root / f"z.{suffix}", save_all=True, append_images=frames[1:])
+    assert levels(load(root))[-1] == 100
+    assert "of 1 file with several frames the first, 2 dropped" in said.text
+    assert levels(load(root, "dataset.frames=all"))[-3:] == [100, 150, 200]
+
+
+def test_hidden_files_are_never_read_and_counted(root: Path, said: Any) -> None:
+    for name in ("._0.png", ".ipynb_checkpoints/a.png", "__MACOSX/b.png", ".hidden.png"):
+        save(root / name, grey(255))
+    (root / "notes.txt").write_text("mine")
+    assert levels(load(root)) == [0, 10, 20, 30, 40, 50]
+    assert "left out: 4 hidden files and folders and 1 file of another kind (1 .txt)" in said.text
+    assert load(root).train.labels is None  # such folders are no classes
+
+
+def test_broken_files_are_named_at_once_and_can_be_left_out(root: Path, said: Any) -> None:
+    (root / "3b.png").write_bytes((root / "3.png").read_bytes()[:-30])
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "text.gif").write_text("no image")
+    with pytest.raises(InputError) as refused:
+        load(root)
+    message = str(refused.value)
+    assert message.startswith(f"{root}: 3 images cannot be read: ")
+    assert all(name in message for name in ("3b.png (", "empty.jpg (", "text.gif (", "dataset.skip_broken=true"))
+    (made,) = (root.parent / "cache").rglob("*.npy")
+    inode = made.stat().st_ino
+    data = load(root, "dataset.skip_broken=true")
+    assert levels(data) == [0, 10, 20, 30, 40, 50]
+    assert made.stat().st_ino == inode  # what was decoded before the refusal serves
+    assert "3 that cannot be read left out" in said.text
+
+
+def test_nothing_but_broken_files(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(7):
+        (tmp_path / "images" / f"{i}.png").write_text("no image")
+    with pytest.raises(InputError, match=r"none of its 7 images can be read: .* and 2 more"):
+        load(tmp_path / "images", "dataset.skip_broken=true")
+
+
+def test_a_broken_image_in_a_split_of_labelled_ones(tmp_path: Path) -> None:
+    for i in range(8):
+        save(tmp_path / "images" / "ab"[i % 2] / f"{i}.png", grey(i))
+    (tmp_path / "images" / "a" / "0.png").write_text("no image")
+    data = load(tmp_path / "images", "dataset.skip_broken=true", "dataset.test_fraction=0.3")
+    for part in (data.train, data.test):
+        assert part.labels is not None
+        assert (part.batch(slice(None))[:, 0, 0, 0] * 255).round().long().remainder(2).tolist() == part.labels.tolist()
+    assert data.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("names", "test", "validation"),
+    [
+        (("train", "test"), "test", None),
+        (("Training", "TESTING"), "TESTING", None),
+        (("train", "val"), "val", None),
+        (("train", "valid", "test"), "test", "valid"),
+        (("TRAIN", "Validation", "Test"), "Test", "Validation"),
+    ],
+)
+def test_splits_by_their_folders(names: tuple[str, ...], test: str, validation: str | None, tmp_path: Path) -> None:
+    for place, name in enumerate(names):
+        for i in range(4):
+            save(tmp_path / "images" / name / "ab"[i % 2] / f"{i}.png", grey(10 * place + i))
+    data = load(tmp_path / "images")
+
+    def first(part: Split | None) -> int:
+        assert part is not None
+        return int(part.batch(slice(0, 1))[0, 0, 0, 0] * 255 + 0.5)
+
+    assert len(data.train) == len(data.test) == 4
+    assert first(data.train) == 0
+    assert first(data.test) == 10 * names.index(test)
+    if validation is None:
+        assert data.validation is None
+    else:
+        assert first(data.validation) == 10 * names.index(validation)
+    assert data.test.labels is not None
+    assert data.test.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_two_folders_that_are_the_same_split(tmp_path: Path) -> None:
+    for name in ("train", "val", "valid"):
+        save(tmp_path / "images" / name / "0.png", grey(0))
+    with pytest.raises(InputError, match="val and valid are both its validation split"):
+        load(tmp_path / "images")
+
+
+def test_a_folder_called_train_alone_is_a_class(tmp_path: Path) -> None:
+    for name in ("train", "plane"):
+        for i in range(4):
+            save(tmp_path / "images" / name / f"{i}.png", grey(i))
+    assert load(tmp_path / "images").classes == ("plane", "train")
+
+
+def test_links(root: Path, tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "far.png", grey(200))
+    (root / "again.png").symlink_to(root / "5.png")
+    (root / "sub").mkdir()
+    (root / "sub" / "up").symlink_to(root, target_is_directory=True)  # a circle
+    (root / "6").symlink_to(root / "sub", target_is_directory=True)
+    assert levels(load(root)).count(50) == 2
+    (root / "out").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(InputError, match=r"out: a link that leads out .* dataset\.follow_links=true"):
+        load(root)
+    assert levels(load(root, "dataset.follow_links=true"))[-1] == 200
+
+
+def test_a_large_scan_is_no_bomb_below_the_limit(root: Path) -> None:
+    save(root / "large.png", grey(222, (1200, 1000)))
+    assert levels(load(root, "dataset.size=8"))[-1] == 222
+    with pytest.raises(InputError, match=r"large\.png \(1000x1200 pixels, above dataset\.max_megapixels=1\)"):
+        load(root, "dataset.size=8", "dataset.max_megapixels=1")
+
+
+@pytest.mark.parametrize(
+    ("fit", "bright"),
+    [("crop", 1.0), ("pad", 0.5), ("stretch", 1.0)],
+)
+def test_other_shapes(fit: str, bright: float, tmp_path: Path, said: Any) -> None:
+    """Wide white images to squares: cropped they are white, padded half black."""
+    for i in range(4):
+        save(tmp_path / "images" / f"{i}.png", grey(255, (8, 16)))
+    data = load(tmp_path / "images", "dataset.size=[8,8]", f"dataset.fit={fit}")
+    assert data.train.shape == (3, 8, 8)
+    assert float(data.train.batch(slice(None)).mean()) == pytest.approx(bright, abs=0.01)
+    assert f"4 scaled to 8x8, 4 of them {fit}" in said.text.replace("cropped", "crop").replace("padded", "pad")
+
+
+def test_a_size_that_is_no_square(root: Path) -> None:
+    assert load(root, "dataset.size=[4,12]").train.shape == (3, 4, 12)
+
+
+def test_files_of_several_sizes_are_counted(root: Path) -> None:
+    save(root / "a.png", grey(1, (9, 7)))
+    save(root / "b.png", grey(1, (9, 7)))
+    with pytest.raises(InputError, match=r"2 sizes: 8x8 \(6, as .*0\.png\), 7x9 \(2, as .*a\.png\); set dataset\.size"):
+        load(root)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("dataset.size=[8,8,8]", r"one number, or \[height,width\]"),
+        ("dataset.size=[8,2]", "4 to 4096"),
+        ("dataset.size=big", "4 to 4096"),
+        ("dataset.range=[5,1]", "black below white"),
+        ("dataset.range=[1]", "black below white"),
+        ("dataset.range=7", "must be auto"),
+        ("dataset.range=none", "must be auto"),
+        ("dataset.background=nocolour", "white, black, or a colour"),
+        ("dataset.fit=zoom", "one of crop, pad, stretch"),
+    ],
+)
+def test_settings_that_mean_nothing(override: str, says: str, root: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        load(root, override)
+
+
+@pytest.mark.parametrize("name", ["with space", "ümläut", "[brackets]", "quote's", "漢字", "a=b", "tilde~"])
+def test_names_of_any_kind(name: str, tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / name / f"{i} {name}.png", grey(i))
+    config = composed("dataset=folder", "dataset.root=x", f"dataset.cache={tmp_path}/cache").dataset
+    config.root = str(tmp_path / name)  # type: ignore[attr-defined]
+    assert levels(readers.load(config)) == [0, 1, 2, 3]
+
+
+def test_what_was_done_is_said_again_when_the_cache_is_used(root: Path, said: Any) -> None:
+    for _ in range(2):
+        said.clear()
+        load(root, "dataset.size=4")
+        assert "dataset=folder: 6 images below" in said.text
+        assert "6 scaled to 4x4" in said.text
+    (told,) = (root.parent / "cache").rglob("*.json")
+    assert len(json.loads(told.read_text())["sources"]) == 6
