@@ -231,7 +231,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "flat images": ([*overrides(), "+dataset.data.kind=flat"], "must be a tensor (N, C, H, W)"),
     "pixels that are no numbers": ([*overrides(), "+dataset.data.kind=divided"], "not finite"),
     "one image": ([*overrides(), "+dataset.data.count=1"], "at least 2"),
-    "two channels": ([*overrides(), "+dataset.data.channels=2"], "1 or 3 can be drawn"),
+    "17 channels": ([*overrides(), "+dataset.data.channels=17"], "1 to 16 are allowed"),
     "an argument without +": ([*overrides(), "model.encoder.extra=0"], "+model.encoder.extra=... adds it"),
 }
 

@@ -86,9 +86,9 @@ def test_dataset_mistakes(program: Program, tmp_path: Path) -> None:
     arrays = {
         "nan.npy": nan,
         "above.npy": np.full((20, 8, 8), 1.5, np.float32),
-        "below.npy": np.full((20, 8, 8), -0.5, np.float32),
+        "below.npy": np.full((20, 8, 8), -1.5, np.float32),
         "ints.npy": np.zeros((20, 8, 8), np.int64),
-        "flat.npy": np.zeros((20, 64), np.uint8),
+        "flat.npy": np.zeros((20, 65), np.uint8),
         "channels.npy": np.zeros((20, 8, 8, 5), np.uint8),
         "none.npy": np.zeros((0, 8, 8), np.uint8),
         "one.npy": good[:1],
@@ -100,26 +100,26 @@ def test_dataset_mistakes(program: Program, tmp_path: Path) -> None:
         np.save(tmp_path / name, array)
     np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "labels.npz", images=good, labels=np.zeros(19, np.int64))
-    np.savez(tmp_path / "float_labels.npz", images=good, labels=np.zeros(20))
-    np.savez(tmp_path / "unnamed.npz", good)
+    np.savez(tmp_path / "float_labels.npz", images=good, labels=np.full(20, 0.5))
+    np.savez(tmp_path / "unnamed.npz", blob=good)
     (tmp_path / "corrupt.npz").write_bytes((tmp_path / "labels.npz").read_bytes()[:300])
     (tmp_path / "text.npy").write_text("not an array")
     cases = {
-        "nan.npy": "[0, 1]",
-        "above.npy": "[0, 1]",
-        "below.npy": "[0, 1]",
-        "ints.npy": "uint8",
-        "flat.npy": "(N, H, W)",
-        "channels.npy": "1 or 3 channels",
+        "nan.npy": "not finite",
+        "above.npy": "dataset.range=[black,white]",
+        "below.npy": "dataset.range=[black,white]",
+        "ints.npy": "images are the same",
+        "flat.npy": "dataset.shape=[height,width]",
+        "channels.npy": "where are the channels",
         "none.npy": "at least 2",
         "one.npy": "at least 2",
         "three.npy": "at least 4",
         "pickled.npy": "pickled.npy",
         "labels.npz": "labels",
         "float_labels.npz": "labels",
-        "unnamed.npz": "`images`",
+        "unnamed.npz": "dataset.key=NAME",
         "corrupt.npz": "not a readable",
-        "text.npy": "not a readable",
+        "text.npy": "is no array",
         "absent.npy": "absent.npy",
     }
     for name, says in cases.items():

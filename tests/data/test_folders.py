@@ -20,7 +20,9 @@ RNG = np.random.default_rng(0)
 
 def load(root: Path, *overrides: str) -> Data:
     where = [f"dataset.root={root}", f"dataset.cache={root.parent / 'cache'}"]
-    return readers.load(composed("dataset=folder", *where, *overrides).dataset)
+    data = readers.load(composed("dataset=folder", *where, *overrides).dataset)
+    logging.getLogger("notes").info("%s", " ".join(f"dataset=folder: {note}" for note in data.notes))
+    return data
 
 
 def levels(data: Data) -> list[float]:

@@ -9,8 +9,9 @@ import torch
 from conftest import composed
 from PIL import Image
 
+from vae.config import schema
 from vae.config.errors import InputError
-from vae.data import pixels, readers
+from vae.data import arrays, pixels, readers
 from vae.data.split import Data, Split, hold_out, training_batches
 
 
@@ -37,10 +38,16 @@ def test_array_layouts(layout: tuple[int, ...], shape: tuple[int, ...], dtype: t
     values = np.random.default_rng(0).integers(0, 255, layout).astype(np.uint8)
     array = values if dtype is np.uint8 else (values / 255).astype(dtype)
     np.save(tmp_path / "a.npy", array)
-    split = readers.read_arrays(tmp_path / "a.npy")
+    split = read_arrays(tmp_path / "a.npy")
     assert split.shape == shape
     channels_first = values.reshape(20, *shape) if layout[-1] not in (1, 3) else values.transpose(0, 3, 1, 2)
     assert split.batch(slice(None)).numpy() == pytest.approx(channels_first / 255, abs=1e-6)
+
+
+def read_arrays(path: Path) -> Split:
+    config = composed("dataset=arrays", f"dataset.train={path}").dataset
+    assert isinstance(config, schema.Arrays)
+    return arrays.read(path, None, config).split
 
 
 def folder(root: Path, *overrides: str) -> Data:
@@ -197,7 +204,7 @@ def test_arrays_stay_on_the_disk(tmp_path: Path) -> None:
     array = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.uint8, shape)
     array[[5, 2**20 - 1], 3, 3] = 255, 51
     array.flush()
-    split = readers.read_arrays(tmp_path / "large.npy")
+    split = read_arrays(tmp_path / "large.npy")
     assert split.mapped
     some = split.take(torch.tensor([2**20 - 1, 7, 5]))
     assert some.batch(torch.tensor([0, 2]))[:, 0, 3, 3].tolist() == pytest.approx([0.2, 1])
@@ -208,7 +215,7 @@ def test_mapped_images_train_as_those_in_memory_do(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (50, 8, 8, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", images)
     np.savez(tmp_path / "a.npz", images=images)
-    splits = [readers.read_arrays(tmp_path / f"a.{kind}") for kind in ("npy", "npz")]
+    splits = [read_arrays(tmp_path / f"a.{kind}") for kind in ("npy", "npz")]
     pairs = [hold_out(split, 0.2, 3) for split in splits]
     assert [pair.train.mapped for pair in pairs] == [True, False]
     assert torch.equal(everything(pairs[0].test), everything(pairs[1].test))

@@ -10,7 +10,7 @@ from vae.cli.session import Job
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
 from vae.config.schema import RunConfig
-from vae.data import readers
+from vae.data import readers, scale
 from vae.measure.subject import Subject
 from vae.models import probe
 from vae.output import record as records
@@ -41,6 +41,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
                 f"dataset={config.dataset.name} has {data.test.shape}"
             )
         model, likelihood = saved.model()
+        scale.check(data, f"dataset={config.dataset.name}")
         what = f"evaluate={directory}, dataset={config.dataset.name} with objective={config.objective.name}"
         probe.check_images(likelihood.to(device), data, what)
         subject = Subject(config, model.to(device), likelihood.to(device), data)

@@ -363,8 +363,21 @@ class Folder(HoldOut):
 @dataclass
 class Arrays(HoldOut):
     kind: str = "arrays"
-    train: str = MISSING  # .npy of images, or .npz with `images` and, if there are any, `labels`
+    train: str = MISSING  # .npy, .npz, .pt, .h5, .csv or .parquet
     test: str | None = None  # the same for the test split; null: a fraction of `train`
+    labels: str | None = None  # .npy of the training labels; null: in the same file, or beside it as NAME_labels.npy
+    test_labels: str | None = None
+    key: str | None = None  # name of the images in the file; null: the usual ones
+    shape: list[int] | None = within(ge=1, default=None)  # [H,W] or [C,H,W] of images that are rows of pixels
+    layout: str = one_of("auto", "channels_first", "channels_last", default="auto")
+    range: Any = dataclasses.field(  # [black, white]; auto: from the type and the values
+        default="auto", metadata={"accepts": is_range, "allowed": "auto, or [black,white], two numbers"}
+    )
+
+    def check(self) -> None:
+        if self.shape is not None and len(self.shape) not in (2, 3):
+            raise ValueError(f"shape={self.shape}: must be [height,width] or [channels,height,width]")
+        check_range(self.range)
 
 
 @dataclass

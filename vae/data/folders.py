@@ -5,7 +5,6 @@ and a folder that has changed is decoded anew."""
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import warnings
 from collections import Counter
@@ -24,8 +23,6 @@ from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
 from vae.data.scan import SUFFIXES, Found, scan
 from vae.runtime import files
 
-log = logging.getLogger(__name__)
-
 CHUNK = 2**25  # bytes of decoded images in memory at a time
 NAMED = 5  # files in a message
 OPENED = ("size", "fit", "grayscale", "background", "range", "frames", "max_megapixels")  # settings that change pixels
@@ -41,12 +38,12 @@ class Decoded:
     path: Path
     sources: list[Path]  # of the N images
     kept: list[int]  # which of them can be used
+    note: str  # what was done to them, and what was left out
 
 
 def decoded(root: Path, config: schema.Folder) -> Decoded:
-    """All images below `root` in the order of their paths. Says in one line what was done to them and what was left
-    out. Raises InputError, which names the files and the setting that helps, for what cannot be read as it was
-    meant."""
+    """All images below `root` in the order of their paths. Raises InputError, which names the files and the setting
+    that helps, for what cannot be read as it was meant."""
     found = scan(root, config.follow_links)
     if not found.images:
         raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(SUFFIXES))}){_left_out(found)}")
@@ -74,8 +71,7 @@ def decoded(root: Path, config: schema.Folder) -> Decoded:
     kept = [place for place in range(len(sources)) if place not in broken]
     notes = [*record["notes"], *([f"{len(broken)} that cannot be read left out"] if broken else [])]
     said = "; ".join([f"{_counted(len(kept), 'image')} below {root}", *notes])
-    log.info("dataset=%s: %s%s", config.name, said, _left_out(found))
-    return Decoded(path, sources, kept)
+    return Decoded(path, sources, kept, f"{said}{_left_out(found)}")
 
 
 def _left_out(found: Found) -> str:

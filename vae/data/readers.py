@@ -6,21 +6,18 @@ Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of r
 import dataclasses
 import gzip
 import importlib.util
-import warnings
 from functools import singledispatch
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import MAGIC_PREFIX
 from torch import Tensor
 
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.data import archives, folders
+from vae.data import archives, arrays, folders
 from vae.data.binarize import binarized
-from vae.data.scan import is_hidden, splits
+from vae.data.scan import is_hidden, split_folders
 from vae.data.split import Data, Split, hold_out
 from vae.runtime import custom
 from vae.runtime.rng import generator
@@ -94,99 +91,66 @@ def folder(config: schema.Folder) -> Data:
     root = Path(config.root).expanduser()
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
-    parts = splits(root)
+    parts = split_folders(root)
     if not parts:
         names = _folders(root)
-        split = read_folder(root, config, names)
+        split, note = read_folder(root, config, names)
         data = _hold_out(split, config, config.root)
-        return dataclasses.replace(data, classes=None if split.labels is None else tuple(names))
+        return dataclasses.replace(data, classes=None if split.labels is None else tuple(names), notes=(note,))
     names = sorted({name for part in parts.values() for name in _folders(part)})
     read = {name: read_folder(part, config, names) for name, part in parts.items()}
+    notes = tuple(note for _, note in read.values())
+    splits = {name: split for name, (split, _) in read.items()}
     test = "test" if "test" in parts else "validation"
-    data = _same_shape(Data(read["train"], read[test]), str(parts["train"]), str(parts[test]))
-    validation = read["validation"] if test == "test" and "validation" in parts else None
+    data = _same_shape(Data(splits["train"], splits[test]), str(parts["train"]), str(parts[test]))
+    validation = splits["validation"] if test == "test" and "validation" in parts else None
     if validation is not None:
-        _same_shape(Data(read["train"], validation), str(parts["train"]), str(parts["validation"]))
+        _same_shape(Data(splits["train"], validation), str(parts["train"]), str(parts["validation"]))
     classes = None if data.train.labels is None else tuple(names)
-    return dataclasses.replace(data, validation=validation, classes=classes)
+    return dataclasses.replace(data, validation=validation, classes=classes, notes=notes)
 
 
 def _folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def read_folder(root: Path, config: schema.Folder, names: list[str]) -> Split:
+def read_folder(root: Path, config: schema.Folder, names: list[str]) -> tuple[Split, str]:
     """All images below `root` in the order of their paths; labelled by the place of their first-level folder among
-    `names`, if all are in one."""
+    `names`, if all are in one. And how they were read."""
     found = folders.decoded(root, config)
     inside = [found.sources[place].relative_to(root).parts[:-1] for place in found.kept]
     labels = torch.tensor([names.index(parts[0]) for parts in inside]) if all(inside) else None
     whole = len(found.kept) == len(found.sources)
     rows = None if whole else torch.tensor(found.kept)
-    return Split(_tensor(np.load(found.path, mmap_mode="r")), labels, rows, mapped=True)
+    return Split(arrays.mapped(np.load(found.path, mmap_mode="r")), labels, rows, mapped=True), found.note
 
 
 @read.register
-def arrays(config: schema.Arrays) -> Data:
-    train = read_arrays(Path(config.train))
+def from_arrays(config: schema.Arrays) -> Data:
+    train = arrays.read(Path(config.train), config.labels, config)
     if config.test is None:
-        return _hold_out(train, config, config.train)
-    return _same_shape(Data(train, read_arrays(Path(config.test))), config.train, config.test)
+        data = _hold_out(train.split, config, config.train)
+        return dataclasses.replace(data, classes=train.classes, notes=(train.note,))
+    test = arrays.read(Path(config.test), config.test_labels, config)
+    data, classes = Data(train.split, test.split), train.classes
+    if train.classes != test.classes:
+        data, classes = _named_alike(data, train.classes, test.classes, config)
+    _same_shape(data, config.train, config.test)
+    return dataclasses.replace(data, classes=classes, notes=(train.note, test.note))
 
 
-def read_arrays(path: Path) -> Split:
-    """One .npz file, or one .npy file, which stays on the disk. Pickled objects in them are refused, never loaded."""
-    labels = None
-    try:
-        with open(path, "rb") as file, np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
-                return Split(_images(np.load(path, mmap_mode="r", allow_pickle=False), path), mapped=True)
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-            if "images" not in loaded.files:
-                raise InputError(f"{path}: has {', '.join(loaded.files) or 'nothing'} in it; name the array `images`")
-            images = _images(loaded["images"], path)
-            labels = loaded["labels"] if "labels" in loaded.files else None
-    except InputError:
-        raise
-    except Exception as error:  # numpy, zipfile and zlib each have their own
-        raise InputError(f"{path}: not a readable .npy or .npz file ({error})") from error
-    if labels is None:
-        return Split(images)
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{path}: labels {labels.dtype} of shape {labels.shape} for {len(images)} images; "
-            f"allowed: whole numbers of shape ({len(images)},)"
-        )
-    return Split(images, torch.from_numpy(labels.astype(np.int64)))
-
-
-def _images(array: np.ndarray[Any, Any], path: Path) -> Tensor:
-    """(N, C, H, W) from any of the allowed layouts, without a copy."""
-    given = f"{path}: images {array.dtype} of shape {array.shape}"
-    if array.ndim == 3:
-        array = array[:, None]
-    first, last = (array.ndim == 4 and array.shape[axis] in (1, 3) for axis in (1, -1))
-    if not (first or last):
-        raise InputError(f"{given}; allowed: (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels")
-    if len(array) < 2 or array.size == 0:
-        raise InputError(f"{given}; at least 2 images are needed")
-    if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
-        low, high = float(array.min()), float(array.max())  # NaN wins both
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{given} with values from {low:g} to {high:g}; floats must lie in [0, 1]")
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    elif array.dtype != np.uint8:
-        raise InputError(f"{given}; allowed: uint8, or floats in [0, 1]")
-    return _tensor(array if first else array.transpose(0, 3, 1, 2))
-
-
-def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    """The same memory as a tensor. torch warns that it cannot know that nobody will write to what is only mapped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(array)
+def _named_alike(
+    data: Data, ours: tuple[str, ...] | None, theirs: tuple[str, ...] | None, config: schema.Arrays
+) -> tuple[Data, tuple[str, ...]]:
+    """Labels of two splits that mean the same, by their names."""
+    if ours is None or theirs is None or data.train.labels is None or data.test.labels is None:
+        raise InputError(f"{config.train} and {config.test}: labels are texts in one, and none or numbers in the other")
+    names = tuple(sorted({*ours, *theirs}))
+    train, test = (
+        torch.tensor([names.index(name) for name in own])[labels]
+        for labels, own in ((data.train.labels, ours), (data.test.labels, theirs))
+    )
+    return Data(dataclasses.replace(data.train, labels=train), dataclasses.replace(data.test, labels=test)), names
 
 
 @read.register
@@ -238,8 +202,8 @@ def _check_images(split: Split, place: str) -> None:
         rows.dtype != torch.int64 or rows.dim() != 1 or not ((rows >= 0) & (rows < len(images))).all()
     ):
         raise InputError(f"{place}: rows must be int64 numbers of its {len(images)} images")
-    if images.shape[1] not in (1, 3):
-        raise InputError(f"{place}: images of {images.shape[1]} channels; 1 or 3 can be drawn")
+    if not 1 <= images.shape[1] <= arrays.MAX_CHANNELS:
+        raise InputError(f"{place}: images of {images.shape[1]} channels; 1 to {arrays.MAX_CHANNELS} are allowed")
     if len(split) < 2 or not images[0].numel():
         raise InputError(f"{place}: {len(split)} images of shape {tuple(images.shape[1:])}; at least 2 are needed")
     if images.is_floating_point() and not images.isfinite().all():

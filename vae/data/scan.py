@@ -66,7 +66,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in HIDDEN
 
 
-def splits(root: Path) -> dict[str, Path]:
+def split_folders(root: Path) -> dict[str, Path]:
     """The folders of `root` that are its splits, under train, test and validation; empty where it has none: training
     images, and others to test on, make a split. Raises InputError where two folders are the same split."""
     named: dict[str, Path] = {}

@@ -23,11 +23,12 @@ READERS = 4  # threads that read batches of mapped images while others are train
 
 @dataclass(frozen=True)
 class Split:
-    images: Tensor  # (M, C, H, W), uint8 in 0..255 or floats
+    images: Tensor  # (M, C, H, W), uint8 in 0..255, floats, or of any type with a `span`
     labels: Tensor | None = None  # (N,), int64
     rows: Tensor | None = None  # (N,), int64: which of the M images these are; None: all
     mapped: bool = False  # the images lie on the disk
     device: torch.device = torch.device("cpu")  # where batches are wanted
+    span: tuple[float, float] | None = None  # the values that are black and white; None: 0 and 255, of floats 0 and 1
 
     def __len__(self) -> int:
         return len(self.images if self.rows is None else self.rows)
@@ -55,8 +56,12 @@ class Split:
         return total / count
 
     def batch(self, index: Tensor | slice) -> Tensor:
-        """Images (B, C, H, W) as float32; uint8 is scaled to [0, 1]."""
+        """Images (B, C, H, W) as float32; whole numbers, and what has a span, are scaled to [0, 1]."""
         images = self.stored(index).to(self.device).contiguous()
+        if self.span is not None:
+            black, white = self.span
+            scaled = (images.double() - black) / (white - black)
+            return scaled.clamp_(0, 1).float()
         return images.to(torch.float32, copy=True) if images.is_floating_point() else images.float().div_(255)
 
     def stored(self, index: Tensor | slice) -> Tensor:
@@ -84,6 +89,7 @@ class Data:
     grey: Split | None = None  # the training images, of which binary ones are drawn at each step; None: `train`
     validation: Split | None = None  # a third split, where the data bring one
     classes: tuple[str, ...] | None = None  # names of the labels
+    notes: tuple[str, ...] = ()  # what is to be said of how they were read, a line each
 
     def to(self, device: torch.device) -> "Data":
         parts = {name: getattr(self, name) for name in ("train", "test", "grey", "validation")}

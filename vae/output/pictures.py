@@ -27,13 +27,26 @@ BACKGROUND = 96  # grey level of the gaps
 def grid(rows: Tensor, gamma: float = 1.0) -> Picture:
     """Float images (R, K, C, H, W) as one picture of R rows and K columns. Values are clipped to [0, 1] and
     shown as x ** (1 / gamma): above 1 faint pixels become visible. Enlarged by a whole number when small."""
-    shown = rows.clamp(0, 1).pow(1 / gamma).mul(255).round().byte().cpu()
-    shown = shown.expand(-1, -1, 3, -1, -1)
+    shown = in_colour(rows.clamp(0, 1)).pow(1 / gamma).mul(255).round().byte().cpu()
     padded = torch.nn.functional.pad(shown, (0, GAP, 0, GAP), value=BACKGROUND)
     count, columns, _, height, width = padded.shape
     tiled = padded.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, 3)[:-GAP, :-GAP]
     zoom = max(1, 48 // max(rows.shape[-2:]))
     return tiled.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """Images (..., C, H, W) in [0, 1] as red, green and blue: grey ones grey, four channels as colours with their
+    opacity, on grey; two next to each other, each grey; of other numbers the first three."""
+    channels = images.shape[-3]
+    if channels == 1:
+        return images.expand(*images.shape[:-3], 3, -1, -1)
+    if channels == 2:
+        return in_colour(torch.cat(images.split(1, -3), -1))
+    if channels == 4:
+        opacity = images[..., 3:, :, :]
+        return images[..., :3, :, :] * opacity + (1 - opacity) * BACKGROUND / 255
+    return images[..., :3, :, :]
 
 
 class Album:

@@ -1,0 +1,273 @@
+"""Arrays of every number type, range, layout and file: read as they were meant, said, or refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import composed
+
+from vae.config import schema
+from vae.config.errors import InputError
+from vae.data import arrays, readers
+from vae.data.arrays import Loaded
+from vae.output.pictures import in_colour
+
+RNG = np.random.default_rng(0)
+UNIT = RNG.random((20, 8, 9))  # what every variant below shows
+UNIT[0, 0, :2] = 0, 1
+
+
+def load(path: Path, *overrides: str) -> Loaded:
+    config = composed("dataset=arrays", "dataset.train=x", *overrides).dataset
+    assert isinstance(config, schema.Arrays)
+    return arrays.read(path, config.labels, config)
+
+
+def shown(found: Loaded) -> np.ndarray[Any, Any]:
+    return found.split.batch(slice(None))[:, 0].numpy()
+
+
+TYPES: dict[str, tuple[np.ndarray[Any, Any], float, str]] = {
+    "uint8": ((UNIT * 255).round().astype(np.uint8), 0.002, ""),
+    "bool": (UNIT > 0.5, 0.51, ""),
+    "uint16": ((UNIT * 65535).round().astype(np.uint16), 1e-4, "0 is black and 65535 white"),
+    "12 bits in uint16": ((UNIT * 4095).round().astype(np.uint16), 2e-4, "0 is black and 4095 white"),
+    "int64 with 0..255": ((UNIT * 255).round().astype(np.int64), 0.002, "0 is black and 255 white"),
+    "big-endian": ((UNIT * 255).round().astype(">i4"), 0.002, "0 is black and 255 white"),
+    "uint8 with 0 and 1": ((UNIT > 0.5).astype(np.uint8), 0.51, "0 is black and 1 white"),
+    "int16, signed": ((UNIT * 2000 - 1000).round().astype(np.int16), 3e-4, "-1000 is black and 1000 white"),
+    "float16": (UNIT.astype(np.float16), 1e-3, ""),
+    "float64": (UNIT, 1e-6, ""),
+    "[-1, 1]": ((UNIT * 2 - 1).astype(np.float32), 1e-6, "-1 is black and 1 white"),
+    "floats with 0..255": ((UNIT * 255).astype(np.float32), 1e-6, "0 is black and 255 white"),
+    "1.0000001": ((UNIT * 1.0000001).astype(np.float32), 1e-5, ""),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_number_types(kind: str, tmp_path: Path) -> None:
+    array, near, line = TYPES[kind]
+    np.save(tmp_path / "a.npy", array)
+    found = load(tmp_path / "a.npy")
+    assert np.abs(shown(found) - UNIT).max() <= near
+    assert shown(found).min() >= 0
+    assert shown(found).max() <= 1
+    assert found.split.mapped
+    assert line in found.note
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.5], [-0.2, 3.0], [-7.0, 900.0], [0.0, 256.5]])
+def test_floats_that_could_mean_anything(values: list[float], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.resize(np.array(values), (4, 8, 8)))
+    with pytest.raises(InputError, match=r"which are black and white\? dataset\.range=\[black,white\]"):
+        load(tmp_path / "a.npy")
+    assert shown(load(tmp_path / "a.npy", "dataset.range=[-7,900]")).max() <= 1
+
+
+def test_a_range_of_one_s_own_says_what_it_cuts_off(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.resize(np.array([0, 50, 100, 200], np.uint8), (4, 8, 8)))
+    found = load(tmp_path / "a.npy", "dataset.range=[50,100]")
+    assert sorted(np.unique(shown(found)).tolist()) == [0, 1]
+    assert "cut off" in found.note
+    assert "cut off" not in load(tmp_path / "a.npy", "dataset.range=[0,200]").note
+
+
+LAYOUTS: dict[str, tuple[tuple[int, ...], list[str], tuple[int, int, int] | None]] = {
+    "grey": ((20, 8, 9), [], (1, 8, 9)),
+    "colour, last": ((20, 8, 9, 3), [], (3, 8, 9)),
+    "colour, first": ((20, 3, 8, 9), [], (3, 8, 9)),
+    "with opacity": ((20, 8, 9, 4), [], (4, 8, 9)),
+    "two channels": ((20, 2, 32, 33), [], (2, 32, 33)),
+    "sixteen": ((20, 32, 33, 16), [], (16, 32, 33)),
+    "ambiguous": ((20, 8, 8, 8), [], None),
+    "ambiguous, said": ((20, 8, 8, 8), ["dataset.layout=channels_last"], (8, 8, 8)),
+    "seventeen": ((20, 17, 33, 34), [], None),
+    "squares as rows": ((20, 64), [], (1, 8, 8)),
+    "rows": ((20, 72), ["dataset.shape=[8,9]"], (1, 8, 9)),
+    "colour rows": ((20, 216), ["dataset.shape=[3,8,9]"], (3, 8, 9)),
+    "rows of another size": ((20, 72), ["dataset.shape=[8,8]"], None),
+    "rows of nothing known": ((20, 72), [], None),
+    "five axes": ((20, 2, 2, 2, 2), [], None),
+    "no axis": ((), [], None),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_layouts(kind: str, tmp_path: Path) -> None:
+    size, overrides, shape = LAYOUTS[kind]
+    np.save(tmp_path / "a.npy", RNG.random(size))
+    if shape is None:
+        with pytest.raises(InputError, match=r"a\.npy: images float64 of shape"):
+            load(tmp_path / "a.npy", *overrides)
+    else:
+        assert load(tmp_path / "a.npy", *overrides).split.shape == shape
+
+
+@pytest.mark.parametrize("shape", ["[8]", "[0,8]", "[1,2,3,4]"])
+def test_shapes_that_are_none(shape: str) -> None:
+    with pytest.raises(InputError, match=r"dataset\.shape"):
+        composed("dataset=arrays", "dataset.train=x", f"dataset.shape={shape}")
+
+
+LABELS: dict[str, tuple[Any, list[int], tuple[str, ...] | None]] = {
+    "numbers": (np.arange(4), [0, 1, 2, 3], None),
+    "floats": (np.array([0.0, 2.0, 1.0, 1.0]), [0, 2, 1, 1], None),
+    "a column": (np.array([[0], [2], [1], [1]]), [0, 2, 1, 1], None),
+    "texts": (np.array(["dog", "cat", "dog", "ant"]), [2, 1, 2, 0], ("ant", "cat", "dog")),
+    "one-hot": (np.eye(4)[[2, 0, 1, 3]], [2, 0, 1, 3], None),
+    "true or false": (np.array([True, False, True, True]), [1, 0, 1, 1], None),
+}
+FOUR = (UNIT[:4] * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("place", ["inside", "beside", "named"])
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels(kind: str, place: str, tmp_path: Path) -> None:
+    given, expected, names = LABELS[kind]
+    overrides = []
+    if place == "inside":
+        np.savez(tmp_path / "a.npz", images=FOUR, labels=given)
+        path = tmp_path / "a.npz"
+    else:
+        path = tmp_path / "a.npy"
+        np.save(path, FOUR)
+        beside = tmp_path / ("a_labels.npy" if place == "beside" else "mine.npy")
+        np.save(beside, given)
+        overrides = [] if place == "beside" else [f"dataset.labels={beside}"]
+    found = load(path, *overrides)
+    assert found.split.labels is not None
+    assert found.split.labels.tolist() == expected
+    assert found.classes == names
+    if place != "inside":
+        assert "labels from" in found.note
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.arange(5),
+        np.array([0.5, 1, 2, 3]),
+        np.zeros((4, 3)),
+        np.full((4, 2), 0.5),
+        np.array([1j] * 4),
+        np.nan * np.ones(4),
+    ],
+)
+def test_labels_that_are_none(labels: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=FOUR, labels=labels)
+    with pytest.raises(InputError, match="labels"):
+        load(tmp_path / "a.npz")
+
+
+def test_texts_mean_the_same_in_both_files(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", images=FOUR, labels=np.array(["dog", "cat", "dog", "cat"]))
+    np.savez(tmp_path / "test.npz", images=FOUR, labels=np.array(["dog", "eel", "dog", "eel"]))
+    config = composed("dataset=arrays", f"dataset.train={tmp_path}/train.npz", f"dataset.test={tmp_path}/test.npz")
+    data = readers.load(config.dataset)
+    assert data.classes == ("cat", "dog", "eel")
+    assert data.train.labels is not None
+    assert data.test.labels is not None
+    assert data.train.labels.tolist() == [1, 0, 1, 0]
+    assert data.test.labels.tolist() == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("key", ["images", "x", "data", "x_train", "arr_0"])
+def test_usual_names_in_an_npz_file(key: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{key: FOUR, "other": np.zeros(3)})
+    assert load(tmp_path / "a.npz").split.shape == (1, 8, 9)
+
+
+def test_a_name_of_one_s_own(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", scans=FOUR, more=np.zeros(3))
+    assert load(tmp_path / "a.npz", "dataset.key=scans").split.shape == (1, 8, 9)
+    with pytest.raises(InputError, match=r"has scans, more in it; dataset\.key=NAME"):
+        load(tmp_path / "a.npz")
+    with pytest.raises(InputError, match="has no cans in it, but scans, more"):
+        load(tmp_path / "a.npz", "dataset.key=cans")
+
+
+@pytest.mark.parametrize("content", ["tensor", "dict", "pair"])
+def test_tensors(content: str, tmp_path: Path) -> None:
+    images, labels = torch.from_numpy(FOUR), torch.arange(4)
+    saved: Any = {"tensor": images, "dict": {"x": images, "y": labels}, "pair": (images, labels)}[content]
+    torch.save(saved, tmp_path / "a.pt")
+    found = load(tmp_path / "a.pt")
+    assert np.abs(shown(found) - FOUR / 255).max() < 1e-6
+    assert (found.split.labels is None) == (content == "tensor")
+
+
+def test_a_pickle_in_a_tensor_file_is_not_loaded(tmp_path: Path) -> None:
+    torch.save({"x": Path("code")}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"a\.pt: not a readable file of arrays"):
+        load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_tables(head: bool, tmp_path: Path) -> None:
+    rows = (UNIT[:4, :8, :8] * 255).round().astype(int).reshape(4, 64)
+    lines = [",".join(map(str, row)) for row in rows]
+    if head:
+        names = ",".join(["label", *(f"pixel{i}" for i in range(64))])
+        lines = [names, *(f"{kind},{line}" for kind, line in zip("cabc", lines, strict=True))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    found = load(tmp_path / "a.csv")
+    assert np.abs(shown(found) * 255 - rows.reshape(4, 8, 8)).max() < 1e-3
+    assert found.classes == (("a", "b", "c") if head else None)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("label,p0\n1,x\n2,3", "column p0 has no numbers"), ("a,b,c,d\n1,2,,4\n1,2,3,4", "empty cells")],
+)
+def test_tables_that_are_none(content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=says):
+        load(tmp_path / "a.csv")
+
+
+def test_hdf5_and_parquet_where_their_readers_are(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["labels"] = FOUR, ["b", "a", "b", "a"]
+    assert np.abs(shown(load(tmp_path / "a.h5")) - FOUR / 255).max() < 1e-6
+    assert load(tmp_path / "a.h5").classes == ("a", "b")
+    frame = pd.DataFrame(FOUR[:, :8, :8].reshape(4, 64), columns=[str(i) for i in range(64)])
+    frame.assign(label=[0, 1, 0, 1]).to_parquet(tmp_path / "a.parquet")
+    found = load(tmp_path / "a.parquet")
+    assert found.split.labels is not None
+    assert found.split.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_reader_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    (tmp_path / "a.h5").write_bytes(b"anything")
+    with pytest.raises(InputError, match=r"pip install '\.\[arrays\]'"):
+        load(tmp_path / "a.h5")
+
+
+def test_what_is_no_array(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(InputError, match=r"a\.txt: is no array; allowed: \.npy, \.npz, "):
+        load(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("channels", range(1, 17))
+def test_any_number_of_channels_can_be_shown(channels: int) -> None:
+    images = torch.rand(2, 3, channels, 4, 5)
+    found = in_colour(images)
+    assert found.shape == (2, 3, 3, 4, 10 if channels == 2 else 5)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    if channels == 1 or channels == 2:
+        assert torch.equal(found[..., 0, :, :], found[..., 2, :, :])
+    elif channels != 4:
+        assert torch.equal(found, images[..., :3, :, :])
+
+
+def test_clear_pixels_are_grey() -> None:
+    image = torch.tensor([1.0, 0.0, 0.0, 0.0]).reshape(4, 1, 1)
+    assert in_colour(image).flatten().tolist() == pytest.approx([96 / 255] * 3)

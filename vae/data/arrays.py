@@ -1,0 +1,306 @@
+"""Arrays of images as people have them: .npy, .npz, .pt, .h5, .csv and .parquet files, in any number type, layout and
+range, with labels beside or inside them. An .npy file stays on the disk; nothing that is pickled is loaded."""
+
+import math
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import MAGIC_PREFIX
+from torch import Tensor
+
+from vae.config import schema
+from vae.config.errors import InputError
+from vae.data.split import Split
+
+Array = np.ndarray[Any, Any]
+
+MAX_CHANNELS = 16
+IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
+LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "target", "y_train", "train_labels", "arr_1")
+TOP = (1, 255, 1023, 4095, 16383, 65535)  # white in whole numbers of so many bits
+BRIGHT = 31  # floats that reach it, and no more than 255, are read as levels from 0 to 255
+NEAR = 1e-4  # of the range: so far beyond it is rounding
+CHUNK = 2**24  # values at a time, where all are looked at
+LOOKED_AT = 1000  # images of 8 bits, evenly over the file
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds."""
+
+    images: Array
+    labels: Array | None = None
+    mapped: bool = False
+
+
+@dataclass(frozen=True)
+class Loaded:
+    split: Split
+    classes: tuple[str, ...] | None  # names of its labels, where they are texts
+    note: str  # how it was read
+
+
+def read(path: Path, labels: str | None, config: schema.Arrays) -> Loaded:
+    """The images of a file. `labels`: the file that they are in, if not
+    in this one. Raises InputError."""
+    path = path.expanduser()
+    content = _content(path, config)
+    images = _laid_out(content.images, path, config)
+    span, said = _span(images, path, config)
+    beside = Path(labels).expanduser() if labels is not None else path.with_name(f"{path.stem}_labels.npy")
+    found = content.labels
+    if labels is not None or (found is None and beside.is_file()):
+        found = _whole(beside, LABEL_KEYS, config.key)
+        said.append(f"labels from {beside}")
+    numbers, names = (None, None) if found is None else _labels(found, len(images), path)
+    note = "; ".join([f"{len(images)} images in {path}", *said])
+    return Loaded(Split(mapped(images), numbers, mapped=content.mapped, span=span), names, note)
+
+
+def _content(path: Path, config: schema.Arrays) -> Content:
+    reader = _READERS.get(path.suffix.lower())
+    try:
+        with open(path, "rb") as file, np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            start = file.read(len(MAGIC_PREFIX))
+            if start == MAGIC_PREFIX:
+                return Content(np.load(path, mmap_mode="r", allow_pickle=False), mapped=True)
+            if reader is None and start[:2] == b"PK":
+                reader = _npz
+            if reader is None:
+                raise InputError(
+                    f"{path}: is no array; allowed: .npy, .npz, {', '.join(sorted(set(_READERS) - {'.npz', '.npy'}))}"
+                )
+            return reader(path, config)
+    except InputError:
+        raise
+    except ImportError as error:
+        raise InputError(f"{path}: {error}; pip install '.[arrays]' brings what reads it") from error
+    except Exception as error:  # numpy, zipfile, zlib, torch, h5py and pandas each have their own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not a readable file of arrays ({reason})") from error
+
+
+def _npz(path: Path, config: schema.Arrays) -> Content:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as loaded:
+        key = _key(list(loaded.files), path, config.key)
+        labels = next((name for name in LABEL_KEYS if name in loaded.files and name != key), None)
+        return Content(loaded[key], None if labels is None else loaded[labels])
+
+
+def _torch(path: Path, config: schema.Arrays) -> Content:
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(loaded, tuple | list) and loaded and all(isinstance(part, Tensor) for part in loaded):
+        loaded = dict(zip(("images", "labels"), loaded, strict=False))
+    if isinstance(loaded, Tensor):
+        return Content(loaded.numpy())
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path}: holds a {type(loaded).__name__}; must be a tensor, or tensors by name")
+    tensors = {str(name): part for name, part in loaded.items() if isinstance(part, Tensor)}
+    key = _key(list(tensors), path, config.key)
+    labels = next((name for name in LABEL_KEYS if name in tensors and name != key), None)
+    return Content(tensors[key].numpy(), None if labels is None else tensors[labels].numpy())
+
+
+def _hdf5(path: Path, config: schema.Arrays) -> Content:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        names = [name for name, part in file.items() if isinstance(part, h5py.Dataset)]
+        key = _key(names, path, config.key)
+        labels = next((name for name in LABEL_KEYS if name in names and name != key), None)
+        found = None if labels is None else file[labels]
+        strings = found is not None and h5py.check_string_dtype(found.dtype) is not None
+        return Content(file[key][()], None if found is None else found.asstr()[()] if strings else found[()])
+
+
+def _table(path: Path, config: schema.Arrays) -> Content:
+    """A row an image, a column a pixel; perhaps a column of labels."""
+    import pandas as pd
+
+    if path.suffix.lower() == ".parquet":
+        frame = pd.read_parquet(path)
+    else:
+        with open(path, encoding="utf-8-sig") as file:
+            head = file.readline().strip().split(",")
+        named = not all(_is_number(name) for name in head)
+        frame = pd.read_csv(path, header=0 if named else None)
+    frame.columns = [str(name) for name in frame.columns]
+    label = next((name for name in (*LABEL_KEYS, "class", "digit") if name in frame.columns), None)
+    pixels = frame.drop(columns=[] if label is None else [label])
+    texts = [name for name, kind in pixels.dtypes.items() if kind.kind == "O" or str(kind) in ("str", "string")]
+    if texts:
+        raise InputError(f"{path}: column {texts[0]} has no numbers; a row is an image, a column a pixel or `label`")
+    if pixels.isna().any(axis=None):
+        raise InputError(f"{path}: has empty cells")
+    return Content(pixels.to_numpy(), None if label is None else frame[label].to_numpy())
+
+
+_READERS = {
+    ".npz": _npz,
+    ".pt": _torch,
+    ".pth": _torch,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".csv": _table,
+    ".parquet": _table,
+}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _key(names: list[str], path: Path, asked: str | None) -> str:
+    """The name of the images among these."""
+    if asked is not None:
+        if asked in names:
+            return asked
+        raise InputError(f"{path}: has no {asked} in it, but {', '.join(names) or 'nothing'}; dataset.key names one")
+    found = next((name for name in IMAGE_KEYS if name in names), None)
+    if found is None:
+        raise InputError(
+            f"{path}: has {', '.join(names) or 'nothing'} in it; dataset.key=NAME says which are the images"
+        )
+    return found
+
+
+def _whole(path: Path, keys: tuple[str, ...], asked: str | None) -> Array:
+    """The one array of an .npy file, or that of a usual name of an .npz file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            name = next((name for name in keys if name in loaded.files), loaded.files[0])
+            found: Array = loaded[name]
+            return found
+    except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not readable labels ({error})") from error
+
+
+def _laid_out(array: Array, path: Path, config: schema.Arrays) -> Array:
+    """(N, C, H, W) from any of the allowed layouts, without a copy."""
+    given = f"{path}: images {array.dtype} of shape {array.shape}"
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
+        raise InputError(f"{given}; allowed: true or false, whole numbers, or floats")
+    if config.shape is not None:
+        if array.ndim < 1 or math.prod(array.shape[1:]) != math.prod(config.shape):
+            raise InputError(f"{given}; dataset.shape={config.shape} has another number of pixels")
+        array = array.reshape(len(array), *([1] if len(config.shape) == 2 else []), *config.shape)
+    elif array.ndim == 2:
+        side = math.isqrt(array.shape[1])
+        if side < 2 or side**2 != array.shape[1]:
+            raise InputError(f"{given}; say what they are: dataset.shape=[height,width] or [channels,height,width]")
+        array = array.reshape(len(array), 1, side, side)
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4:
+        raise InputError(f"{given}; allowed: (N, H, W), (N, H, W, C), (N, C, H, W), or (N, pixels) with dataset.shape")
+    if len(array) < 2 or array.size == 0:
+        raise InputError(f"{given}; at least 2 images are needed")
+    return array if _channels_first(array, given, config.layout) else array.transpose(0, 3, 1, 2)
+
+
+def _channels_first(array: Array, given: str, layout: str) -> bool:
+    first, last = array.shape[1], array.shape[-1]
+    if layout != "auto":
+        found = layout == "channels_first"
+        if (first if found else last) > MAX_CHANNELS:
+            raise InputError(f"{given}; dataset.layout={layout}: at most {MAX_CHANNELS} channels are allowed")
+        return found
+    for usual in ((1, 3), (4,), (2, *range(5, MAX_CHANNELS + 1))):
+        if first in usual or last in usual:
+            if first in usual and last in usual and first not in (1, 3):
+                break
+            return first in usual
+    raise InputError(
+        f"{given}; where are the channels, at most {MAX_CHANNELS} of them? dataset.layout=channels_first (N, C, H, W) "
+        "or channels_last (N, H, W, C)"
+    )
+
+
+def _span(images: Array, path: Path, config: schema.Arrays) -> tuple[tuple[float, float] | None, list[str]]:
+    """The values that are black and white, None where they are those that their type stands for; and what is to be said
+    of them."""
+    if images.dtype == bool:
+        return (0.0, 1.0), []
+    if images.dtype == np.uint8 and images[:: max(1, len(images) // LOOKED_AT)].max() > 1 and config.range == "auto":
+        return None, []  # without a look at all of what may be larger than memory
+    low, high = _extremes(images, path)
+    given = f"{path}: images {images.dtype} with values from {low:g} to {high:g}"
+    if isinstance(config.range, list):
+        black, white = (float(value) for value in config.range)
+        beyond = low < black or high > white
+        said = [f"values from {low:g} to {high:g}, of which {black:g} is black and {white:g} white"]
+        return (black, white), said + (["what lies beyond is cut off"] if beyond else [])
+    if images.dtype == np.uint8 and high > 1:
+        return None, []
+    if images.dtype.kind in "iu":
+        top = next((top for top in TOP if high <= top), None)
+        span = (0.0, float(top)) if low >= 0 and top is not None else (low, high)
+    else:
+        near = NEAR * max(1.0, high - low)
+        choices = [(0.0, 1.0), (-1.0, 1.0), *([(0.0, 255.0)] if high > BRIGHT else [])]
+        span = next(((a, b) for a, b in choices if low >= a - near and high <= b + near), (math.nan, math.nan))
+        if math.isnan(span[0]):
+            raise InputError(f"{given}; which are black and white? dataset.range=[black,white]")
+        if span == (0.0, 1.0) and low >= 0 and high <= 1:
+            return None, []
+    return span, [f"{images.dtype}, of which {span[0]:g} is black and {span[1]:g} white"]
+
+
+def _extremes(images: Array, path: Path) -> tuple[float, float]:
+    low, high = math.inf, -math.inf
+    chunk = max(1, CHUNK // max(1, images[0].size))
+    for start in range(0, len(images), chunk):
+        some = images[start : start + chunk]
+        low, high = min(low, float(some.min())), max(high, float(some.max()))  # NaN wins in numpy's
+        if math.isnan(float(some.min())):
+            raise InputError(f"{path}: images have values that are not finite")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"{path}: images have values that are not finite")
+    return low, high
+
+
+def _labels(array: Array, count: int, path: Path) -> tuple[Tensor, tuple[str, ...] | None]:
+    """Numbers (N,), int64, and their names where they had any: from numbers, texts or one-hot rows."""
+    given = f"{path}: labels {array.dtype} of shape {array.shape} for {count} images"
+    if array.ndim == 2 and array.shape[0] == count and array.shape[1] > 1 and array.dtype.kind in "biuf":
+        if not (((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all()):
+            raise InputError(f"{given}; rows must be one-hot: a single 1, all else 0")
+        return torch.from_numpy(array.argmax(1).astype(np.int64)), None
+    array = array.reshape(count) if array.size == count else array
+    if array.shape != (count,):
+        raise InputError(f"{given}; must be one an image, or one-hot rows")
+    if array.dtype.kind in "USO":
+        texts = [value.decode() if isinstance(value, bytes) else str(value) for value in array.tolist()]
+        names = tuple(sorted(set(texts)))
+        places = {name: place for place, name in enumerate(names)}
+        return torch.tensor([places[text] for text in texts]), names
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
+        raise InputError(f"{given}; must be whole numbers, texts, or one-hot rows")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{given}; must be whole numbers, texts, or one-hot rows")
+    return torch.from_numpy(array.astype(np.int64)), None
+
+
+def mapped(array: Array) -> Tensor:
+    """The same memory as a tensor, where torch has its type. torch warns that it cannot know that nobody will write to
+    what is only mapped."""
+    if array.dtype.kind in "biuf" and not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype in (np.uint32, np.uint64):
+        array = array.astype(np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
