@@ -20,9 +20,10 @@ UNIT[0, 0, :2] = 0, 1
 
 
 def load(path: Path, *overrides: str) -> Loaded:
-    config = composed("dataset=arrays", "dataset.train=x", *overrides).dataset
+    config = composed("dataset=arrays", f"dataset.train={path}", *overrides).dataset
     assert isinstance(config, schema.Arrays)
-    return arrays.read(path, config.labels, config)
+    (found,) = arrays.read(config)
+    return found
 
 
 def shown(found: Loaded) -> np.ndarray[Any, Any]:
@@ -271,3 +272,44 @@ def test_any_number_of_channels_can_be_shown(channels: int) -> None:
 def test_clear_pixels_are_grey() -> None:
     image = torch.tensor([1.0, 0.0, 0.0, 0.0]).reshape(4, 1, 1)
     assert in_colour(image).flatten().tolist() == pytest.approx([96 / 255] * 3)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "span"),
+    [
+        (np.array([-1024, 3071], np.int16), np.array([-1024, 2976], np.int16), (-1024, 3071)),
+        (np.array([0, 4000], np.uint16), np.array([0, 900], np.uint16), (0, 4095)),
+        (np.array([-1, 1], np.float32), np.array([0, 1], np.float32), (-1, 1)),
+    ],
+)
+def test_black_and_white_are_the_same_in_both_splits(
+    train: Any, test: Any, span: tuple[int, int], tmp_path: Path
+) -> None:
+    for name, values in (("train", train), ("test", test)):
+        np.save(tmp_path / f"{name}.npy", np.resize(values, (4, 8, 9)))
+    config = composed("dataset=arrays", f"dataset.train={tmp_path}/train.npy", f"dataset.test={tmp_path}/test.npy")
+    data = readers.load(config.dataset)
+    assert data.train.span == data.test.span == span
+
+
+@pytest.mark.parametrize("array", [np.full((4, 8, 9), -5, np.int16), np.full((4, 8, 9), 70000, np.int32)])
+def test_constant_values_are_no_range(array: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    assert np.isfinite(shown(load(tmp_path / "a.npy"))).all()
+
+
+@pytest.mark.parametrize("size", [(20, 8, 9), (20, 64)])
+def test_a_layout_is_of_channels_that_there_are(size: tuple[int, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", RNG.random(size))
+    assert load(tmp_path / "a.npy", "dataset.layout=channels_last").split.shape[0] == 1
+
+
+def test_a_shape_is_for_rows_alone(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", RNG.random((20, 8, 9, 3)))
+    with pytest.raises(InputError, match="rows of pixels"):
+        load(tmp_path / "a.npy", "dataset.shape=[3,8,9]")
+
+
+def test_quoted_numbers_are_no_head(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('"0","5","9","0"\n"1","2","3","4"')
+    assert len(load(tmp_path / "a.csv").split) == 2

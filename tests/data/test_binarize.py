@@ -11,7 +11,7 @@ from conftest import QUICK, composed, trained
 
 from vae.config.errors import InputError
 from vae.data import readers
-from vae.data.binarize import drawn
+from vae.data.binarize import drawn, training_images
 from vae.training.setup import prepare
 
 GREY = np.random.default_rng(0).integers(0, 256, (400, 6, 5), dtype=np.uint8)
@@ -58,9 +58,21 @@ def test_dynamic_images_are_drawn_anew_and_again_the_same_on_resume(arrays: list
     assert torch.equal(resumed, second)
 
 
+def test_processes_draw_what_one_would(arrays: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = readers.load(composed(*arrays, "dataset.binarize=dynamic").dataset)
+    whole = next(training_images(data, 100, seed=0, start=3))
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr("vae.runtime.parallel.size", lambda: 2)
+        monkeypatch.setattr("vae.runtime.parallel.rank", lambda rank=rank: rank)
+        parts.append(next(training_images(data, 100, seed=0, start=3)))
+    assert torch.equal(torch.cat(parts), whole)
+
+
 def test_draws_against_their_mean() -> None:
     images = torch.full((1, 1, 200, 200), 0.3)
-    assert float(drawn(images, torch.Generator().manual_seed(0)).mean()) == pytest.approx(0.3, abs=0.01)
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+    assert float(drawn(images, noise).mean()) == pytest.approx(0.3, abs=0.01)
 
 
 def test_what_is_no_brightness_is_refused() -> None:

@@ -1,6 +1,5 @@
 """Folders of files of every kind: read as they were meant, said, or refused by name."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -273,6 +272,7 @@ def test_files_of_several_sizes_are_counted(root: Path) -> None:
         ("dataset.range=[1]", "black below white"),
         ("dataset.range=7", "must be auto"),
         ("dataset.range=none", "must be auto"),
+        ("dataset.range=[auto,4095]", "must be auto"),
         ("dataset.background=nocolour", "white, black, or a colour"),
         ("dataset.fit=zoom", "one of crop, pad, stretch"),
     ],
@@ -297,5 +297,45 @@ def test_what_was_done_is_said_again_when_the_cache_is_used(root: Path, said: An
         load(root, "dataset.size=4")
         assert "dataset=folder: 6 images below" in said.text
         assert "6 scaled to 4x4" in said.text
+
+
+def test_splits_have_black_and_white_in_common(tmp_path: Path) -> None:
+    for name, values in (("train", (0, 4000, 2000, 10)), ("test", (0, 900, 400, 10))):
+        for i, value in enumerate(values):
+            save(tmp_path / "images" / name / f"{i}.tif", np.full((8, 8), value, np.uint16))
+    data = load(tmp_path / "images")
+    assert float(data.train.batch(slice(None)).max()) == pytest.approx(4000 / 4095, abs=0.002)
+    assert float(data.test.batch(slice(None)).max()) == pytest.approx(900 / 4095, abs=0.002)
+
+
+def test_one_folder_however_it_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(root)
+    (made,) = (root.parent / "cache").rglob("*.npy")
+    inode = made.stat().st_ino
+    monkeypatch.chdir(root.parent)
+    readers.load(composed("dataset=folder", "dataset.root=images", f"dataset.cache={root.parent}/cache").dataset)
+    assert made.stat().st_ino == inode
+
+
+def test_a_list_of_files_that_is_long(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a folder does not grow with its files' names."""
+    for i in range(30):
+        save(root / f"{'x' * 200}{i}.png", grey(i))
+    monkeypatch.setattr("vae.runtime.files.TEXT_LIMIT", 1000)
+    assert len(load(root).train) + len(load(root).test) == 36
     (told,) = (root.parent / "cache").rglob("*.json")
-    assert len(json.loads(told.read_text())["sources"]) == 6
+    assert told.stat().st_size < 1000
+
+
+def test_pages_of_a_file_are_no_bombs_either(root: Path) -> None:
+    pages = [Image.fromarray(grey(5)), Image.fromarray(grey(9, (1500, 1000)))]
+    pages[0].save(root / "z.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match=r"z\.tif \(1000x1500 pixels, above"):
+        load(root, "dataset.size=8", "dataset.frames=all", "dataset.max_megapixels=1")
+
+
+def test_a_suffix_that_lies_is_found(root: Path) -> None:
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(root / "z.png")
+    (root / "z.png").rename(root / "z.jpg")
+    with pytest.raises(InputError, match=r"z\.jpg \(has more than 8 bits"):
+        load(root)

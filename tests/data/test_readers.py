@@ -47,7 +47,7 @@ def test_array_layouts(layout: tuple[int, ...], shape: tuple[int, ...], dtype: t
 def read_arrays(path: Path) -> Split:
     config = composed("dataset=arrays", f"dataset.train={path}").dataset
     assert isinstance(config, schema.Arrays)
-    return arrays.read(path, None, config).split
+    return arrays.read(config)[0].split
 
 
 def folder(root: Path, *overrides: str) -> Data:

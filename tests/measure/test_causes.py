@@ -106,7 +106,10 @@ def test_an_objective_that_kills_the_code_of_any_decoder() -> None:
     cause, said = decoders({"verdict": "collapsed", "kld": 0.0, "pays": Paired(0.0, 0.1)}, {"verdict": "collapsed"})
     assert cause == "objective"
     assert "the objective keeps it small" in said
-    assert decoders({"verdict": "unfinished"})[0] is None
+    cause, said = decoders({"verdict": "unfinished"})
+    assert cause is None
+    assert "Raise explain.steps." in said
+    assert "the network itself" not in said
 
 
 def test_what_the_residuals_predict_is_said() -> None:

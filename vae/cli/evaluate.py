@@ -21,6 +21,7 @@ from vae.runtime import directory as names
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.terminal import show
 from vae.training import checkpoint, schedule
+from vae.training.stopping import with_validation
 
 CHANGEABLE = ("evaluation", "dataset", "train.threads", "train.device")
 
@@ -34,7 +35,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         device = choose_device(config.train.device)
-        data = readers.load(config.dataset).to(device)
+        data = with_validation(readers.load(config.dataset), config.train).to(device)
         if data.test.shape != saved.shape:
             raise InputError(
                 f"evaluate={directory}: trained on images of shape {saved.shape}, "
@@ -46,10 +47,13 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         probe.check_images(likelihood.to(device), data, what)
         subject = Subject(config, model.to(device), likelihood.to(device), data)
         before = records.read(directory)
+        best_step = saved.step if before.get("best_step") is not None else None
         final = schedule.build(config.anneal).final
         trajectory, rows = recorder.remembered(saved.recorder, config)
         done = subject.evaluate(thorough=True)
-        record = conclude(subject, directory, done, saved.step, saved.kl_weight, final, trajectory, rows).record
+        record = conclude(
+            subject, directory, done, saved.step, saved.kl_weight, final, trajectory, rows, best_step=best_step
+        ).record
         record = dataclasses.replace(record, course=Course.of(before))
         record.save(directory, names.EVALUATION)
         show(f"measured again: {os.path.relpath(directory / names.EVALUATION)}")

@@ -1,6 +1,7 @@
 """`python run.py explain=DIR`: tell the cause of a collapse by tests. Twins of the run are trained; what they show is
 written to explanation.json, and into the run's result.json."""
 
+import functools
 import logging
 import math
 import os
@@ -26,6 +27,7 @@ from vae.measure.advice import Advice, advise
 from vae.measure.causes import Comparison, KindStart, OtherDecoder, cause_of, sentences, would_use_a_map
 from vae.measure.diagnostics import Paired, paired
 from vae.measure.inference import Losses
+from vae.measure.spectrum import Spectrum
 from vae.measure.story import explain as explanation
 from vae.measure.verdict import DEAD, VERDICTS
 from vae.models.likelihood import Likelihood
@@ -40,6 +42,7 @@ from vae.runtime.terminal import Progress, show
 from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
 from vae.training.encoder import train_encoder
+from vae.training.stopping import with_validation
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         saved, record = checkpoint.read(directory, allow), _finished(directory)
         config = saved.config
         configure_process(config.train.threads)
-        data = readers.load(config.dataset).to(choose_device(config.train.device))
+        data = with_validation(readers.load(config.dataset), config.train).to(choose_device(config.train.device))
         with untrusted.restoring("data"):
             Fingerprint(data, f"dataset={config.dataset.name}").load_state_dict(saved.parts["data"])
         steps = call.explain.steps or config.train.steps
@@ -240,9 +243,13 @@ class _Bench:
         constant = self._constant(likelihood, images)
         return None if constant is None else paired(constant - bare.nll)
 
+    @functools.cached_property
+    def _mean_and_total(self) -> Spectrum:
+        return spectrum.measure(self.data.train, 1)
+
     def _constant(self, likelihood: Likelihood, images: Split) -> Tensor | None:
         batch_size = self.twins.config.evaluation.batch_size
-        return evaluation.constant_nll(likelihood, spectrum.measure(self.data.train, 1), images, batch_size)
+        return evaluation.constant_nll(likelihood, self._mean_and_total, images, batch_size)
 
     def _encoder_gains(self, model: VAE, likelihood: Likelihood, own: Losses, images: Split) -> Paired:
         """What is gained by training the encoder on while the decoder stays."""
@@ -254,7 +261,7 @@ class _Bench:
                 progress.update(step, {})
 
         try:
-            trained = train_encoder(config, model, likelihood, self.data.train, self.weight, steps, tell)
+            trained = train_encoder(config, model, likelihood, self.data, self.weight, steps, tell)
         finally:
             progress.close()
         return paired(own.at(self.weight) - self._losses(trained, likelihood, images).at(self.weight))

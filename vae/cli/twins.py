@@ -123,6 +123,9 @@ class Twins:
             except (InputError, OSError, ValueError):
                 continue  # whatever is wrong with it, it is no twin
             verdict = record.get("verdict")
+            if other.train.steps != self.steps:
+                continue
+            other = dataclasses.replace(other, train=dataclasses.replace(other.train, steps=self.config.train.steps))
             if place != own and verdict in VERDICTS and verdict != "unfinished" and matches(other, record):
                 found.append((verdict != "alive", place, other))
         if not found:

@@ -27,7 +27,7 @@ THRESHOLDS = {
     "overfit": 0.2,
     "prior_misfit": 10.0,
 }  # that verdicts have had since, or that mean something else since
-RESIDUE_NATS = 1.0  # the threshold that came with autoregressive decoders, in format 7
+RESIDUE_NATS = 1.0  # the threshold that came with autoregressive decoders
 
 
 def migrated(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -214,6 +214,19 @@ def _check_together(config: schema.RunConfig) -> None:
         raise InputError(
             f"model.output=linear with objective={objective.name}: its outputs are logits; leave model.output out"
         )
+    if isinstance(objective, schema.Categorical | schema.DiscretisedLogistic) and model.output is not None:
+        raise InputError(
+            f"model.output={model.output} with objective={objective.name}: its outputs are no pixels; leave "
+            "model.output out"
+        )
+    train = config.train
+    if (train.lr_schedule == "steps") != bool(train.milestones):
+        raise InputError(
+            f"train.lr_schedule={train.lr_schedule} with train.milestones={train.milestones}: steps needs milestones, "
+            "and nothing else has them"
+        )
+    if train.centered and train.optimizer != "rmsprop":
+        raise InputError(f"train.centered=true with train.optimizer={train.optimizer}: only rmsprop can be centred")
     if isinstance(objective, schema.CustomObjective) and model.output is not None:
         raise InputError(
             f"model.output={model.output} with objective={objective.name}: your likelihood says itself what the "

@@ -288,7 +288,8 @@ def is_range(value: Any) -> bool:
 
 
 def check_range(value: Any) -> None:
-    if isinstance(value, int | float) or (isinstance(value, list) and (len(value) != 2 or not value[0] < value[1])):
+    numbers = isinstance(value, list) and not any(isinstance(item, str) for item in value)
+    if value != "auto" and not (numbers and len(value) == 2 and value[0] < value[1]):
         raise ValueError(f"range={value}: must be auto, or [black,white] with black below white")
 
 
@@ -424,6 +425,9 @@ class Train:
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
     log_every: int = within(ge=1)  # steps between two rows of train/ scalars
     eval_every: int = within(ge=1)  # steps between two passes over the test split
+    patience: int | None = within(ge=1, default=None)  # evaluations without a higher ELBO of the validation images
+    # after which training stops, and the best model is kept; null: all steps
+    validation_fraction: float = within(gt=0, lt=1, default=0.1)  # of the training images, where data bring none
     checkpoint_every: int = within(ge=0)  # steps between two checkpoints besides those at evaluations; 0: only those
     device: str = MISSING  # auto, cpu, cuda, cuda:1
     precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32

@@ -53,10 +53,10 @@ numpy.savez(sys.argv[2], **{name: content[name] for name in sys.argv[3:] if name
 
 def _loadmat(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """The arrays of these names that a .mat file has. In a process of its own: of a damaged file scipy's reader may end
-    its process."""
+    its process. -P: nothing is imported from the directory of the call."""
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "content.npz"
-        command = [sys.executable, "-c", LOADMAT, str(path), str(out), *names]
+        command = [sys.executable, "-P", "-c", LOADMAT, str(path), str(out), *names]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines()

@@ -45,21 +45,50 @@ class Loaded:
     note: str  # how it was read
 
 
-def read(path: Path, labels: str | None, config: schema.Arrays) -> Loaded:
-    """The images of a file. `labels`: the file that they are in, if not
-    in this one. Raises InputError."""
-    path = path.expanduser()
+def read(config: schema.Arrays) -> list[Loaded]:
+    """The images of the training file, and of the test file where there is one: what is black and what white is the
+    same in both where they have the same type. Raises InputError."""
+    given = [(config.train, config.labels)]
+    if config.test is not None:
+        given.append((config.test, config.test_labels))
+    found = [_opened(Path(path).expanduser(), labels, config) for path, labels in given]
+    loaded = []
+    for one in found:
+        alike = [other for other in found if other.images.dtype == one.images.dtype]
+        low, high = min(other.low for other in alike), max(other.high for other in alike)
+        span, said = _span(one, low, high, config)
+        numbers, names = (None, None) if one.labels is None else _labels(one.labels, len(one.images), one.path)
+        note = "; ".join([f"{len(one.images)} images in {one.path}", *said, *one.said])
+        loaded.append(Loaded(Split(mapped(one.images), numbers, mapped=one.is_mapped, span=span), names, note))
+    return loaded
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file's images (N, C, H, W), the smallest and the largest of their values, and their labels as they are."""
+
+    path: Path
+    images: Array
+    low: float
+    high: float
+    labels: Array | None
+    is_mapped: bool
+    said: list[str]
+
+
+def _opened(path: Path, labels: str | None, config: schema.Arrays) -> _Opened:
     content = _content(path, config)
-    images = _laid_out(content.images, path, config)
-    span, said = _span(images, path, config)
+    images, found, said = _laid_out(content.images, path, config), content.labels, []
     beside = Path(labels).expanduser() if labels is not None else path.with_name(f"{path.stem}_labels.npy")
-    found = content.labels
     if labels is not None or (found is None and beside.is_file()):
-        found = _whole(beside, LABEL_KEYS, config.key)
+        found = _whole(beside, LABEL_KEYS)
         said.append(f"labels from {beside}")
-    numbers, names = (None, None) if found is None else _labels(found, len(images), path)
-    note = "; ".join([f"{len(images)} images in {path}", *said])
-    return Loaded(Split(mapped(images), numbers, mapped=content.mapped, span=span), names, note)
+    low, high = 0.0, 255.0
+    # Of 8 bits a look at some tells, and there may be more than memory holds.
+    some = images[:: max(1, len(images) // LOOKED_AT)]
+    if images.dtype != np.uint8 or config.range != "auto" or some.max() <= 1:
+        low, high = _extremes(images, path)
+    return _Opened(path, images, low, high, found, content.mapped, said)
 
 
 def _content(path: Path, config: schema.Arrays) -> Content:
@@ -127,7 +156,7 @@ def _table(path: Path, config: schema.Arrays) -> Content:
         frame = pd.read_parquet(path)
     else:
         with open(path, encoding="utf-8-sig") as file:
-            head = file.readline().strip().split(",")
+            head = [name.strip(" \"'") for name in file.readline().strip().split(",")]
         named = not all(_is_number(name) for name in head)
         frame = pd.read_csv(path, header=0 if named else None)
     frame.columns = [str(name) for name in frame.columns]
@@ -174,7 +203,7 @@ def _key(names: list[str], path: Path, asked: str | None) -> str:
     return found
 
 
-def _whole(path: Path, keys: tuple[str, ...], asked: str | None) -> Array:
+def _whole(path: Path, keys: tuple[str, ...]) -> Array:
     """The one array of an .npy file, or that of a usual name of an .npz file."""
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -191,10 +220,13 @@ def _whole(path: Path, keys: tuple[str, ...], asked: str | None) -> Array:
 def _laid_out(array: Array, path: Path, config: schema.Arrays) -> Array:
     """(N, C, H, W) from any of the allowed layouts, without a copy."""
     given = f"{path}: images {array.dtype} of shape {array.shape}"
+    known = config.shape is not None or array.ndim in (2, 3)  # where the channels are
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
         raise InputError(f"{given}; allowed: true or false, whole numbers, or floats")
     if config.shape is not None:
-        if array.ndim < 1 or math.prod(array.shape[1:]) != math.prod(config.shape):
+        if array.ndim != 2 and array.shape[1:] != tuple(config.shape):
+            raise InputError(f"{given}; dataset.shape is for images that are rows of pixels, (N, pixels)")
+        if math.prod(array.shape[1:]) != math.prod(config.shape):
             raise InputError(f"{given}; dataset.shape={config.shape} has another number of pixels")
         array = array.reshape(len(array), *([1] if len(config.shape) == 2 else []), *config.shape)
     elif array.ndim == 2:
@@ -208,7 +240,7 @@ def _laid_out(array: Array, path: Path, config: schema.Arrays) -> Array:
         raise InputError(f"{given}; allowed: (N, H, W), (N, H, W, C), (N, C, H, W), or (N, pixels) with dataset.shape")
     if len(array) < 2 or array.size == 0:
         raise InputError(f"{given}; at least 2 images are needed")
-    return array if _channels_first(array, given, config.layout) else array.transpose(0, 3, 1, 2)
+    return array if known or _channels_first(array, given, config.layout) else array.transpose(0, 3, 1, 2)
 
 
 def _channels_first(array: Array, given: str, layout: str) -> bool:
@@ -229,15 +261,14 @@ def _channels_first(array: Array, given: str, layout: str) -> bool:
     )
 
 
-def _span(images: Array, path: Path, config: schema.Arrays) -> tuple[tuple[float, float] | None, list[str]]:
+def _span(
+    found: _Opened, low: float, high: float, config: schema.Arrays
+) -> tuple[tuple[float, float] | None, list[str]]:
     """The values that are black and white, None where they are those that their type stands for; and what is to be said
-    of them."""
+    of them. `low` and `high`: of all files of this type."""
+    images = found.images
     if images.dtype == bool:
         return (0.0, 1.0), []
-    if images.dtype == np.uint8 and images[:: max(1, len(images) // LOOKED_AT)].max() > 1 and config.range == "auto":
-        return None, []  # without a look at all of what may be larger than memory
-    low, high = _extremes(images, path)
-    given = f"{path}: images {images.dtype} with values from {low:g} to {high:g}"
     if isinstance(config.range, list):
         black, white = (float(value) for value in config.range)
         beyond = low < black or high > white
@@ -247,13 +278,16 @@ def _span(images: Array, path: Path, config: schema.Arrays) -> tuple[tuple[float
         return None, []
     if images.dtype.kind in "iu":
         top = next((top for top in TOP if high <= top), None)
-        span = (0.0, float(top)) if low >= 0 and top is not None else (low, high)
+        span = (0.0, float(top)) if low >= 0 and top is not None else (low, high if high > low else low + 1)
     else:
         near = NEAR * max(1.0, high - low)
         choices = [(0.0, 1.0), (-1.0, 1.0), *([(0.0, 255.0)] if high > BRIGHT else [])]
         span = next(((a, b) for a, b in choices if low >= a - near and high <= b + near), (math.nan, math.nan))
         if math.isnan(span[0]):
-            raise InputError(f"{given}; which are black and white? dataset.range=[black,white]")
+            raise InputError(
+                f"{found.path}: images {images.dtype} with values from {low:g} to {high:g}; which are black and white? "
+                "dataset.range=[black,white]"
+            )
         if span == (0.0, 1.0) and low >= 0 and high <= 1:
             return None, []
     return span, [f"{images.dtype}, of which {span[0]:g} is black and {span[1]:g} white"]

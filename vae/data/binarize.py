@@ -4,13 +4,15 @@
 binary once. What is made once is the same for every seed of a run, as a published file would be."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from vae.config.errors import InputError
 from vae.config.schema import Dataset
-from vae.data.split import CHUNK_VALUES, Data, Split
+from vae.data.split import CHUNK_VALUES, Data, Split, training_batches
+from vae.runtime import parallel
 from vae.runtime.rng import generator
 
 
@@ -30,10 +32,24 @@ def binarized(data: Data, config: Dataset) -> Data:
     return dataclasses.replace(data, train=train, test=test, validation=validation, grey=grey)
 
 
-def drawn(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Binary images of grey ones, floats in [0, 1]: 1 with the probability that a pixel's brightness is."""
-    noise = torch.rand(images.shape, generator=rng, device=rng.device).to(images.device)
-    return (noise < images).to(images.dtype)
+def drawn(images: Tensor, noise: Tensor) -> Tensor:
+    """Binary images of grey ones, floats in [0, 1]: 1 with the probability that a pixel's brightness is. `noise`:
+    uniform on [0, 1), of the images' shape."""
+    return (noise.to(images.device) < images).to(images.dtype)
+
+
+def training_images(data: Data, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+    """Float batches (batch_size, C, H, W) of the training images without end, from batch number `start` on, as
+    `training_batches` gives them; where they are made binary dynamically, drawn anew. Of each batch a process gets its
+    own rows, of images and of noise."""
+    batches = training_batches(data.grey or data.train, batch_size, seed, start)
+    if data.grey is None:
+        yield from batches
+        return
+    for step, grey in enumerate(batches, start=start + 1):
+        rng = generator(seed, "binarize", step, grey.device)
+        noise = torch.rand(batch_size, *grey.shape[1:], generator=rng, device=grey.device)
+        yield drawn(grey, parallel.own_rows(noise))
 
 
 def _split(split: Split, how: str, name: str, source: str) -> Split:
@@ -47,6 +63,6 @@ def _split(split: Split, how: str, name: str, source: str) -> Split:
                 f"dataset.binarize={how} with dataset={source}: has pixels outside [0, 1], which are no brightness; "
                 "leave dataset.binarize out"
             )
-        lit = grey >= 0.5 if how == "threshold" else drawn(grey, rng)
+        lit = grey >= 0.5 if how == "threshold" else drawn(grey, torch.rand(grey.shape, generator=rng))
         images[start : start + chunk] = lit * 255
     return Split(images, split.labels, device=split.device)

@@ -41,8 +41,9 @@ class Decoded:
     note: str  # what was done to them, and what was left out
 
 
-def decoded(root: Path, config: schema.Folder) -> Decoded:
-    """All images below `root` in the order of their paths. Raises InputError, which names the files and the setting
+def decoded(root: Path, config: schema.Folder, roots: Sequence[Path]) -> Decoded:
+    """All images below `root` in the order of their paths. `roots`: of all splits, it among them, whose files of more
+    than 8 bits have black and white in common. Raises InputError, which names the files and the setting
     that helps, for what cannot be read as it was meant."""
     found = scan(root, config.follow_links)
     if not found.images:
@@ -50,7 +51,10 @@ def decoded(root: Path, config: schema.Folder) -> Decoded:
     settings = [getattr(config, name) for name in OPENED]
     source = [str(root.resolve()), *settings]
     directory = Path(config.cache) / f"{root.resolve().name}-{_digest(source)}"
-    path = directory / f"{_digest([source, found.images])}.npy"
+    listed = [(os.path.relpath(path, root), *rest) for path, *rest in found.images]  # however the root was written
+    deep = [item for other in roots if other != root for item in _perhaps_deep(other, config)]
+    path = directory / f"{_digest([source, listed, [(str(path), *rest) for path, *rest in deep]])}.npy"
+    paths = [Path(name) for name, _, _ in found.images]
     told = path.with_suffix(".json")
     if not (path.exists() and told.exists()):
         directory.mkdir(parents=True, exist_ok=True)
@@ -58,10 +62,11 @@ def decoded(root: Path, config: schema.Folder) -> Decoded:
             if not (path.exists() and told.exists()):
                 with warnings.catch_warnings():  # here: it holds for all threads
                     warnings.simplefilter("ignore")  # what is damaged in part and can be read is no error
-                    _Decoder(root, config, path).decode([Path(name) for name, _, _ in found.images])
-    record = json.loads(files.read_text(told))
+                    _Decoder(root, config, path).decode(paths, [Path(name) for name, _, _ in deep])
+    record = json.loads(told.read_text())  # our own, as long as there are broken files
     broken = {int(place): reason for place, reason in record["broken"].items()}
-    sources = [Path(name) for name in record["sources"]]
+    frames = {int(place): count for place, count in record["frames"].items()}
+    sources = [path for place, path in enumerate(paths) for _ in range(frames.get(place, 1))]
     if broken and not config.skip_broken:
         names = _named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
         raise InputError(
@@ -72,6 +77,14 @@ def decoded(root: Path, config: schema.Folder) -> Decoded:
     notes = [*record["notes"], *([f"{len(broken)} that cannot be read left out"] if broken else [])]
     said = "; ".join([f"{_counted(len(kept), 'image')} below {root}", *notes])
     return Decoded(path, sources, kept, f"{said}{_left_out(found)}")
+
+
+def _perhaps_deep(root: Path, config: schema.Folder) -> list[tuple[str, int, int]]:
+    """Files that may have more than 8 bits, where their range has to be found."""
+    if config.range != "auto":
+        return []
+    found = scan(root, config.follow_links).images
+    return [item for item in found if os.path.splitext(item[0])[1].lower() not in pixels.PLAIN]
 
 
 def _left_out(found: Found) -> str:
@@ -90,7 +103,8 @@ class _Decoder:
         self.partial = target.with_suffix(".partial")
         self.marks = target.with_suffix(".marks")  # what was noticed of the images that the partial file has
 
-    def decode(self, paths: list[Path]) -> None:
+    def decode(self, paths: list[Path], others: list[Path]) -> None:
+        """`others`: files of other splits that may have more than 8 bits."""
         for stale in set(self.target.parent.iterdir()) - {self.partial, self.marks}:
             stale.unlink()
         headers = _in_parallel(paths, self._header, "looking at images")
@@ -99,13 +113,15 @@ class _Decoder:
             for path, header in zip(paths, headers, strict=True)
             for frame in range(header.frames if self.config.frames == "all" else 1)
         ]
-        span = self._span(paths, headers)
+        further = _in_parallel(others, self._header, "looking at images")
+        span = self._span([*paths, *others], [*headers, *further])
         first = self._first(items, span)
         marks = self._write(items, first.pixels, span)
         self._refuse_transparency(items, marks)
         notes = self._notes(headers, span, marks)
         broken = {mark["place"]: mark["broken"] for mark in marks if "broken" in mark}
-        record = {"sources": [str(path) for path, _ in items], "broken": broken, "notes": notes}
+        several = {place: header.frames for place, header in enumerate(headers) if header.frames > 1}
+        record = {"frames": several if self.config.frames == "all" else {}, "broken": broken, "notes": notes}
         files.replace(self.target.with_suffix(".json"), json.dumps(record).encode())
         os.replace(self.partial, self.target)
         self.marks.unlink(missing_ok=True)
@@ -173,7 +189,7 @@ class _Decoder:
                 mark = _mark(place, found)
                 if mark is not None:
                     marks[place] = mark
-                    noticed.write(json.dumps(mark) + "\n")
+                    noticed.write("\n" + json.dumps(mark))  # first: the line before it may have been cut
                     noticed.flush()
                 if isinstance(found, Converted) and found.pixels.shape != first.shape:
                     self._refuse_sizes(items, span)

@@ -59,7 +59,7 @@ def value_range(path: Path, frame: int, settings: schema.Folder) -> tuple[float,
     """The smallest and the largest value of a deep file. Raises Unreadable."""
     try:
         with _opened(path, settings) as file:
-            file.seek(frame)
+            _seek(file, frame, settings)
             values = np.asarray(file, np.float64)
     except Exception as error:
         raise Unreadable(_reason(error)) from error
@@ -87,13 +87,15 @@ def read(path: Path, frame: int, settings: schema.Folder, span: tuple[float, flo
     size = wanted(settings)
     try:
         with _opened(path, settings) as file:
-            if frame:
-                file.seek(frame)
-            given = file.size if file.getexif().get(ORIENTATION, 1) < 5 else file.size[::-1]
+            _seek(file, frame, settings)
+            is_turned = file.getexif().get(ORIENTATION, 1) >= 5
+            given = file.size[::-1] if is_turned else file.size
             if size is not None:
-                file.draft(mode, (size[1], size[0]))
+                file.draft(mode, size if is_turned else size[::-1])
             image = ImageOps.exif_transpose(file)
             if image.mode in DEEP:
+                if span is None:  # its suffix says that it is none
+                    raise ValueError(f"has more than 8 bits, which {path.suffix} files do not have; rename it")
                 image = _eight_bits(image, span)
             composed = _is_transparent(image)
             if composed:
@@ -127,14 +129,27 @@ def _reason(error: Exception) -> str:
 
 def _opened(path: Path, settings: schema.Folder) -> Image.Image:
     file = Image.open(path)
-    if file.width * file.height > settings.max_megapixels * 1e6:
+    try:
+        _check_size(file, settings)
+    except ValueError:
         file.close()
-        raise ValueError(f"{file.width}x{file.height} pixels, above dataset.max_megapixels={settings.max_megapixels}")
+        raise
     return file
 
 
-def _eight_bits(image: Image.Image, span: tuple[float, float] | None) -> Image.Image:
-    low, high = span or (0.0, RANGES[-1])
+def _seek(file: Image.Image, frame: int, settings: schema.Folder) -> None:
+    if frame:
+        file.seek(frame)
+        _check_size(file, settings)
+
+
+def _check_size(file: Image.Image, settings: schema.Folder) -> None:
+    if file.width * file.height > settings.max_megapixels * 1e6:
+        raise ValueError(f"{file.width}x{file.height} pixels, above dataset.max_megapixels={settings.max_megapixels}")
+
+
+def _eight_bits(image: Image.Image, span: tuple[float, float]) -> Image.Image:
+    low, high = span
     values = (np.asarray(image, np.float64) - low) / (high - low)
     return Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
 

@@ -94,11 +94,11 @@ def folder(config: schema.Folder) -> Data:
     parts = split_folders(root)
     if not parts:
         names = _folders(root)
-        split, note = read_folder(root, config, names)
+        split, note = read_folder(root, config, names, [root])
         data = _hold_out(split, config, config.root)
         return dataclasses.replace(data, classes=None if split.labels is None else tuple(names), notes=(note,))
     names = sorted({name for part in parts.values() for name in _folders(part)})
-    read = {name: read_folder(part, config, names) for name, part in parts.items()}
+    read = {name: read_folder(part, config, names, list(parts.values())) for name, part in parts.items()}
     notes = tuple(note for _, note in read.values())
     splits = {name: split for name, (split, _) in read.items()}
     test = "test" if "test" in parts else "validation"
@@ -114,12 +114,13 @@ def _folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def read_folder(root: Path, config: schema.Folder, names: list[str]) -> tuple[Split, str]:
-    """All images below `root` in the order of their paths; labelled by the place of their first-level folder among
-    `names`, if all are in one. And how they were read."""
-    found = folders.decoded(root, config)
+def read_folder(root: Path, config: schema.Folder, names: list[str], roots: list[Path]) -> tuple[Split, str]:
+    """All images below `root`, one of the splits at `roots`, in the order of their paths; labelled by the place of
+    their first-level folder among `names`, if all are in one. And how they were read."""
+    found = folders.decoded(root, config, roots)
     inside = [found.sources[place].relative_to(root).parts[:-1] for place in found.kept]
-    labels = torch.tensor([names.index(parts[0]) for parts in inside]) if all(inside) else None
+    places = {name: place for place, name in enumerate(names)}
+    labels = torch.tensor([places[parts[0]] for parts in inside]) if all(inside) else None
     whole = len(found.kept) == len(found.sources)
     rows = None if whole else torch.tensor(found.kept)
     return Split(arrays.mapped(np.load(found.path, mmap_mode="r")), labels, rows, mapped=True), found.note
@@ -127,11 +128,11 @@ def read_folder(root: Path, config: schema.Folder, names: list[str]) -> tuple[Sp
 
 @read.register
 def from_arrays(config: schema.Arrays) -> Data:
-    train = arrays.read(Path(config.train), config.labels, config)
+    train, *rest = arrays.read(config)
     if config.test is None:
         data = _hold_out(train.split, config, config.train)
         return dataclasses.replace(data, classes=train.classes, notes=(train.note,))
-    test = arrays.read(Path(config.test), config.test_labels, config)
+    (test,) = rest
     data, classes = Data(train.split, test.split), train.classes
     if train.classes != test.classes:
         data, classes = _named_alike(data, train.classes, test.classes, config)

@@ -26,9 +26,11 @@ def eigenvalues(
 ) -> Tensor | None:
     """The `count` largest (or fewer), descending, float64. The directions are found in one half of the images and
     measured in the other, both ways round: so they lean to too little, where those of a sample covariance would be
-    above 1 for any decoder. None where the likelihood has no curvature, or there are too few images."""
+    above 1 for any decoder. None where the likelihood has no curvature, or there are fewer than four images."""
+    if len(split) < 4:
+        return None
     rng = generator(seed, "residuals")
-    total = min(len(split), max(2, MAX_VALUES // split.images[0].numel()))
+    total = min(len(split), max(4, MAX_VALUES // split.images[0].numel()))
     order = torch.randperm(len(split), generator=rng)[:total]
     model.eval(), likelihood.eval()
     residuals, curvature = [], torch.zeros(split.images[0].numel(), dtype=torch.float64)

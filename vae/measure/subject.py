@@ -10,7 +10,7 @@ import torch
 from vae.config import schema
 from vae.config.errors import RunFailed
 from vae.data.split import Data
-from vae.measure import evaluation, linear, prediction, spectrum, verdict
+from vae.measure import evaluation, inference, linear, prediction, spectrum, verdict
 from vae.measure.catalogue import LinearMeasures, Prediction, SplitMeasures
 from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.spectrum import LinearOptimum, Spectrum
@@ -80,6 +80,17 @@ class Subject:
         with self._memory_advice():
             return evaluation.evaluate(self.model, self.likelihood, self.data.test, settings, seed, thorough)
 
+    def validation_elbo(self) -> float:
+        """Of the validation images, with the same noise at each call; all processes of a run take part."""
+        split = self.data.validation
+        assert split is not None
+        batch_size, seed = self.config.evaluation.batch_size, self.config.seed
+        was_training = self.model.training, self.likelihood.training
+        with self._memory_advice():
+            found = inference.losses(self.model, self.likelihood, split, batch_size, seed)
+        self.model.train(was_training[0]), self.likelihood.train(was_training[1])
+        return -float(found.at(1.0).mean())
+
     def examine(self, done: Evaluation, weight: float) -> Examination:
         """The costly measures of a model that was evaluated at this KL weight."""
         settings, seed = self.config.evaluation, self.config.seed
@@ -102,9 +113,16 @@ class Subject:
         return verdict.is_used(found, weight, self.config.evaluation.thresholds, self.model.is_autoregressive)
 
     def judge(
-        self, found: SplitMeasures, gain: float | None, steps: int, weight: float, trajectory: Trajectory
+        self,
+        found: SplitMeasures,
+        gain: float | None,
+        steps: int,
+        weight: float,
+        trajectory: Trajectory,
+        stopped: bool = False,
     ) -> Verdict:
-        """Of a run after so many steps, at this KL weight; `gain` as in FinalMeasures."""
+        """Of a run after so many steps, at this KL weight; `gain` as in FinalMeasures. `stopped`: early, since images
+        that it was not trained on gained no more."""
         evidence = Evidence(
             measured=found,
             latent_dim=self.model.latent_dim,
@@ -115,6 +133,7 @@ class Subject:
             steps=steps,
             trajectory=trajectory,
             autoregressive=self.model.is_autoregressive,
+            stopped=stopped,
         )
         return verdict.judge(evidence, self.config.evaluation.thresholds)
 

@@ -28,6 +28,7 @@ class Evidence:
     steps: int
     trajectory: Trajectory
     autoregressive: bool = False  # the decoder predicts pixels from pixels
+    stopped: bool = False  # early: what it still learns of training images others do not gain by
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     if e.posterior == "none":
         return Verdict("collapsed", "the decoder gets no code, as model.posterior=none asks")
     unfinished = e.trajectory.unfinished(e.steps, limits)
-    if unfinished is not None:
+    if unfinished is not None and not (e.stopped and e.steps >= limits.unfinished_steps):
         return Verdict("unfinished", unfinished)
     needed = needed_nats(e.weight, limits, e.autoregressive)
     collapsed_kld = max(limits.collapsed_kld, limits.residue_nats if e.autoregressive else 0.0)

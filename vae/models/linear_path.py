@@ -54,6 +54,13 @@ def silence(encoder: nn.Module, decoder: nn.Module) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def own_networks(encoder: nn.Module, decoder: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """A pair of networks without the paths beside them."""
+    if isinstance(encoder, EncoderWithPath) and isinstance(decoder, DecoderWithPath):
+        return encoder.network, decoder.network
+    return encoder, decoder
+
+
 def linear_parts(encoder: nn.Module, decoder: nn.Module) -> tuple[nn.Linear, nn.Parameter, nn.Linear]:
     """The layer from pixels to mu, the raw log sigma of each dimension, the layer from codes to raw outputs: of a pair
     with paths, or of the linear VAE."""

@@ -11,6 +11,7 @@ from vae.config.errors import InputError
 from vae.data import scale
 from vae.data.split import Data
 from vae.models.likelihood import Likelihood
+from vae.models.linear_path import own_networks
 from vae.models.vae import VAE
 from vae.runtime.custom import one_line_for
 
@@ -26,8 +27,10 @@ def check_networks(model: VAE, images: Tensor) -> None:
 def _check_networks(model: VAE, images: Tensor) -> None:
     wanted = (len(images), model.latent_dim)
     codes = torch.zeros(wanted, device=images.device)
+    encoder, decoder = own_networks(model.encoder, model.decoder)
+    raw_shape = (len(images), model.outputs * images.shape[1], *images.shape[2:])
     with one_line_for("model.encoder", f"fails on images of shape {tuple(images.shape)}"):
-        given = model.encoder(images)
+        given = encoder(images)
     if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
         raise InputError(
             f"model.encoder: gave {_kind(given)}; must give two tensors, mu and raw log sigma, of {wanted}"
@@ -39,20 +42,19 @@ def _check_networks(model: VAE, images: Tensor) -> None:
                 f"{wanted}, one row an image and model.latent_dim columns"
             )
     with one_line_for("model.decoder", f"fails on codes of shape {wanted}"):
-        output = model.decoder(codes)
-    if not isinstance(output, Tensor) or output.shape != images.shape:
-        raise InputError(
-            f"model.decoder: gave {_kind(output)} for codes of {wanted}; must be of the images' shape "
-            f"{tuple(images.shape)}"
-        )
+        output = decoder(codes)
+    if not isinstance(output, Tensor) or output.shape != raw_shape:
+        what = "the images' shape" if model.outputs == 1 else f"{model.outputs} numbers for each channel of a pixel, in"
+        raise InputError(f"model.decoder: gave {_kind(output)} for codes of {wanted}; must be of {what} {raw_shape}")
     if not all(bool(part.isfinite().all()) for part in (*given, output)):
         raise InputError("model.encoder, model.decoder: gave numbers that are not finite for the first images")
-    for part, network, example in (("encoder", model.encoder, images), ("decoder", model.decoder, codes)):
+    for part, network, example in (("encoder", encoder, images), ("decoder", decoder, codes)):
         with one_line_for(f"model.{part}", f"fails in training mode on shape {tuple(example.shape)}"):
             network.train()(example)
         network.eval()
-    for name, network in (("model.encoder", model.encoder), ("model.decoder", model.decoder)):
-        _, raw = model(images, torch.ones(wanted, device=images.device))
+    for name, network in (("model.encoder", encoder), ("model.decoder", decoder)):
+        mu, log_sigma = encoder(images)
+        raw = decoder(mu + log_sigma)
         _check_gradient(raw.square().sum(), name, network)
 
 
@@ -72,7 +74,8 @@ def check_likelihood(likelihood: Likelihood, images: Tensor) -> None:
 
 
 def _check_likelihood(likelihood: Likelihood, images: Tensor) -> None:
-    raw = torch.full_like(images, 0.1, requires_grad=True)
+    batch, channels, *sides = images.shape
+    raw = torch.full((batch, likelihood.outputs * channels, *sides), 0.1, device=images.device, requires_grad=True)
     with one_line_for("objective.likelihood", f"fails on images of shape {tuple(images.shape)}"):
         nll, found = likelihood.nll(images, raw), likelihood(images, raw)
         loss, error = found.loss, found.squared_error

@@ -32,7 +32,7 @@ class VAE(nn.Module):
         self.shape = shape
         self.is_dirac = config.posterior == "dirac"
         self.has_code = config.posterior != "none"
-        self.link, self.quantile = likelihood.link, likelihood.quantile
+        self.link, self.quantile, self.outputs = likelihood.link, likelihood.quantile, likelihood.outputs
         rng = generator(seed, "initialisation")
         self.encoder, self.decoder = networks.build(config, shape, likelihood.outputs, rng)
         if config.start == "spectral" and not isinstance(config, schema.LinearModel):
@@ -85,6 +85,6 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """Mean images (count, C, H, W) of codes drawn from the prior."""
+        """Images (count, C, H, W) of codes drawn from the prior: their means, or of an autoregressive decoder draws."""
         device = next(self.parameters()).device
         return self.decode(torch.randn(count, self.latent_dim, generator=generator(seed, "sample")).to(device))

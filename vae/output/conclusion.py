@@ -30,10 +30,12 @@ def conclude(
     trajectory: Trajectory,
     rows: Rows,
     failure: str | None = None,
+    best_step: int | None = None,
 ) -> Conclusion:
     """What is said of the run in `directory` after `step` steps, at KL weight `weight`. `done`: its last thorough
-    evaluation, None where it had none; `trajectory` and `rows`: what was noticed and logged on the way. A run that
-    failed has the measures of its last evaluation, and why it failed."""
+    evaluation, None where it had none; `trajectory` and `rows`: what was noticed and logged on the way; `best_step`:
+    whose model it is, where early stopping was asked for. A run that failed has the measures of its last evaluation,
+    and why it failed."""
     config, model = subject.config, subject.model
     highest = max(trajectory.max_kl_weight, weight)
     trajectory = dataclasses.replace(trajectory, max_kl_weight=highest)
@@ -45,6 +47,7 @@ def conclude(
         dataset=config.dataset.name,
         seed=config.seed,
         steps=step,
+        best_step=best_step,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=config.model.latent_dim,
         one_step=model.is_autoregressive,
@@ -59,7 +62,9 @@ def conclude(
         return Conclusion(record, None)
     trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
     examination = subject.examine(done, highest)
-    verdict = subject.judge(done.measures, examination.measures.gain, step, weight, trajectory)
+    verdict = subject.judge(
+        done.measures, examination.measures.gain, step, weight, trajectory, stopped=best_step is not None
+    )
     record = dataclasses.replace(
         record,
         trajectory=trajectory,

@@ -26,6 +26,9 @@ class Identity:
     dataset: str = key("name of the dataset's option")
     seed: int = key("what every random number of the run derives from")
     steps: int = key("training steps made", "steps")
+    best_step: int | None = key(
+        "the step whose model this is, with the highest ELBO of validation images; null: the last step's", "steps"
+    )
     parameters: int = key("numbers that are trained")
     latent_dim: int = key("dimensions d of the code")
     one_step: bool = key(

@@ -127,8 +127,6 @@ class Recorder:
             said = "Prediction: none, since the decoder gets no code."
         collapses = predicted.predicted_active_units == 0 and self.model.has_code
         log.log(logging.WARNING if collapses else logging.INFO, "%s", said)
-        if config.model.start == "spectral" and predicted.predicted_active_units:
-            log.info("Start: the best linear VAE (model.start=spectral), with those dimensions alive.")
         if config.pictures.gif_every:
             self._add_frame(0, weight)
 
@@ -169,7 +167,14 @@ class Recorder:
     def _add_frame(self, step: int, weight: float) -> None:
         self.film.add(self.album, self.model, step, weight, last=step == self.config.train.steps)
 
-    def finish(self, step: int, weight: float, done: Evaluation | None, failure: str | None = None) -> RunRecord:
+    def finish(
+        self,
+        step: int,
+        weight: float,
+        done: Evaluation | None,
+        failure: str | None = None,
+        best_step: int | None = None,
+    ) -> RunRecord:
         """The costly measures, the last pictures, and result.json. `done`: the last evaluation whose numbers were
         finite."""
         config = self.config
@@ -191,6 +196,7 @@ class Recorder:
             self.watch.found,
             self.history.rows(),
             failure,
+            best_step,
         )
         for part in (record.final, record.linear):
             if part is not None:

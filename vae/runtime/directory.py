@@ -4,6 +4,7 @@ from pathlib import Path
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS_CHECKPOINT = "checkpoint.previous.pt"
+BEST_CHECKPOINT = "checkpoint.best.pt"  # of early stopping, until it becomes checkpoint.pt
 RESULT = "result.json"  # the final record; a run that has it is whole
 EVALUATION = "evaluation.json"  # the same, measured again by evaluate=
 EXPLANATION = "explanation.json"  # what explain= has found

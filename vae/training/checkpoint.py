@@ -30,7 +30,7 @@ from vae.runtime.terminal import printable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 6
+FORMAT = 7
 READABLE = range(4, FORMAT + 1)
 MAX_SIDE = 2**16  # pixels
 
@@ -54,6 +54,7 @@ class Parts:
     likelihood: Stateful
     optimizer: Stateful
     schedule: Stateful
+    stopping: Stateful
     recent: Stateful
     clock: Stateful
 
@@ -81,8 +82,9 @@ class Checkpoint:
     parts: dict[str, Any]  # states, by the names of Parts
     recorder: dict[str, Any]  # a RecorderState
 
-    def save(self, directory: Path) -> None:
-        """The checkpoint before it stays until this one is whole on the disk, and after."""
+    def save(self, directory: Path, is_best: bool = False) -> None:
+        """The checkpoint before it stays until this one is whole on the disk, and after. `is_best`: it is kept beside
+        as well, for early stopping."""
         content = {
             "format": FORMAT,
             "config": dataclasses.asdict(self.config),
@@ -94,6 +96,8 @@ class Checkpoint:
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
+        if is_best:  # first: a run that is resumed from before it makes it again
+            files.replace(directory / names.BEST_CHECKPOINT, buffer.getvalue())
         files.replace(directory / names.CHECKPOINT, buffer.getvalue(), keep=directory / names.PREVIOUS_CHECKPOINT)
 
     def model(self) -> tuple[VAE, Likelihood]:
@@ -111,6 +115,11 @@ def load_run(directory: str | Path, allow: Sequence[str] = ()) -> VAE:
     above it. Raises `vae.InputError` where there is no checkpoint, where it cannot be read, and where it wants a module
     that is not allowed."""
     return read(Path(directory), allow, groups=("model", "objective")).model()[0]
+
+
+def best(directory: Path, allow: Sequence[str]) -> Checkpoint:
+    """The checkpoint with the highest ELBO of validation images. Raises InputError where it cannot be read."""
+    return _read(directory / names.BEST_CHECKPOINT, allow, groups=())
 
 
 def read(directory: Path, allow: Sequence[str] = (), groups: Sequence[str] = tuple(GROUPS)) -> Checkpoint:
@@ -172,7 +181,7 @@ def _checked(content: dict[str, Any], allow: Sequence[str], groups: Sequence[str
             raise ValueError(f"shape: {side} is out of range")
     untrusted.number(content["step"], "step", minimum=1, whole=True)
     untrusted.number(content["kl_weight"], "kl_weight", minimum=0)
-    for name in ("data", "schedule"):
+    for name in ("data", "schedule", "stopping"):
         untrusted.plain(content[name], name)
     RecorderState.of(content["recorder"])
     found = Checkpoint(
@@ -280,7 +289,12 @@ def _from_format_5(content: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-_NEWER = {4: _from_format_4, 5: _from_format_5}
+def _from_format_6(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 6, which knew no early stopping."""
+    return {**content, "stopping": {"best": None, "best_step": 0, "waited": 0}}
+
+
+_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6}
 
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from vae.config.schema import RunConfig
-from vae.data.split import Split, training_batches
+from vae.data.binarize import training_images
+from vae.data.split import Data
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.runtime.rng import generator
@@ -20,7 +21,7 @@ def train_encoder(
     config: RunConfig,
     model: VAE,
     likelihood: Likelihood,
-    split: Split,
+    data: Data,
     weight: float,
     steps: int,
     progress: Callable[[int], None],
@@ -33,7 +34,7 @@ def train_encoder(
     model.encoder.requires_grad_(True)
     optimizer = optimizers.build(config.train, [*model.encoder.parameters()])
     rng = generator(config.seed, "encoder")
-    batches = training_batches(split, config.train.batch_size, config.seed)
+    batches = training_images(data, config.train.batch_size, config.seed)
     for step, images in zip(range(1, steps + 1), batches, strict=False):
         noise = torch.randn(len(images), model.latent_dim, generator=rng).to(images.device)
         with autocast(config, images.device):

@@ -27,7 +27,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
     when the loss stops being a number, and Interrupted on a signal, both after saving what there is."""
     setup = prepare(config, saved)
     settings, subject, schedule, recent, clock = config.train, setup.subject, setup.schedule, setup.recent, setup.clock
-    model, likelihood, optimizer = subject.model, subject.likelihood, setup.optimizer
+    model, likelihood, optimizer, stopping = subject.model, subject.likelihood, setup.optimizer, setup.stopping
     step = start = saved.step if saved else 0
     weight = saved.kl_weight if saved else schedule.weight(1)
     recorder = None
@@ -70,19 +70,25 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                     if found and not math.isfinite(found.measures.mse):
                         raise not_finite(step, "reconstruction", settings)
                     evaluation = found or evaluation
+                    looks = due.evaluation and stopping.patience is not None
+                    is_best = looks and stopping.observe(step, subject.validation_elbo())
                     if due.checkpoint and recorder:
                         state = setup.parts.states(), recorder.state_dict()
-                        Checkpoint(config, model.shape, step, weight, *state).save(directory)
+                        Checkpoint(config, model.shape, step, weight, *state).save(directory, is_best)
             except NotFinite as failure:
                 with clock.paused():
                     if recorder:
                         recorder.finish(step, weight, evaluation, str(failure))
                 raise
+            if stopping.is_over:
+                break
             if due.stop and step < settings.steps:
                 raise Interrupted(f"stopped after step {step} and saved; resume={directory}", due.stop)
-        if evaluation is None:  # interrupted between its last step and its end
+        if stopping.patience is not None:
+            weight = setup.keep_best(directory, step, weight)
+        if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end
             evaluation = subject.evaluate(thorough=True)
-        return recorder.finish(step, weight, evaluation) if recorder else None
+        return recorder.finish(step, weight, evaluation, best_step=stopping.best_step or None) if recorder else None
 
 
 class Due(NamedTuple):

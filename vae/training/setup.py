@@ -1,33 +1,41 @@
 """Everything that a run trains with, made of its configuration: data, model, likelihood, optimiser, schedule."""
 
+import dataclasses
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vae.config.errors import InputError
+from vae.config.load import targets
 from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
-from vae.data.binarize import drawn
+from vae.data.binarize import training_images
 from vae.data.fingerprint import Fingerprint
-from vae.data.split import training_batches
 from vae.measure.subject import Subject
 from vae.models import likelihood as likelihoods
 from vae.models import probe
 from vae.models.vae import VAE
+from vae.runtime import directory as names
 from vae.runtime import parallel
 from vae.runtime.clock import Clock
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
+from vae.training import checkpoint, start
 from vae.training import optimizer as optimizers
 from vae.training import schedule as schedules
-from vae.training import start
 from vae.training.checkpoint import Checkpoint, Parts, rehearse
 from vae.training.optimizer import Optimizer
 from vae.training.recent import Recent
 from vae.training.schedule import Schedule
+from vae.training.stopping import Stopping, with_validation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Setup:
     network: nn.Module  # the model, or its replica of several processes
     optimizer: Optimizer
     schedule: Schedule
+    stopping: Stopping
     recent: Recent
     clock: Clock
     parts: Parts
@@ -46,14 +55,8 @@ class Setup:
         """The steps that follow step `after`, each with this process's images (B, C, H, W)."""
         config = self.subject.config
         steps = range(after + 1, config.train.steps + 1)
-        data = self.subject.data
-        images = training_batches(data.grey or data.train, config.train.batch_size, config.seed, after)
-        if data.grey is None:
-            yield from zip(steps, images, strict=False)
-            return
-        for step, grey in zip(steps, images, strict=False):
-            rng = generator(config.seed, "binarize", step, grey.device)
-            yield step, drawn(grey, rng)
+        images = training_images(self.subject.data, config.train.batch_size, config.seed, after)
+        return zip(steps, images, strict=False)
 
     def noise(self, step: int) -> Tensor:
         """(B, d) from N(0, I): a function of the seed and the step alone; this process's rows of it."""
@@ -61,6 +64,23 @@ class Setup:
         rng = generator(config.seed, "noise", step, self.device)
         shape = config.train.batch_size, config.model.latent_dim
         return parallel.own_rows(torch.randn(shape, generator=rng, device=self.device))
+
+    def keep_best(self, directory: Path, step: int, weight: float) -> float:
+        """Give the model the weights of its best evaluation, before or at `step`, and make the checkpoint of that the
+        run's; the KL weight at that step. All processes of a run take part."""
+        config, found = self.subject.config, None
+        if parallel.is_leader() and (directory / names.BEST_CHECKPOINT).exists():
+            own = [str(target).rpartition(".")[0] for _, target in targets(dataclasses.asdict(config))]
+            saved = checkpoint.best(directory, own)
+            found = saved.parts["model"], saved.parts["likelihood"], saved.kl_weight
+            os.replace(directory / names.BEST_CHECKPOINT, directory / names.CHECKPOINT)
+        found = parallel.broadcast(found)
+        if found is None or self.stopping.best_step == step:
+            return weight
+        self.subject.model.load_state_dict(found[0])
+        self.subject.likelihood.load_state_dict(found[1])
+        log.info("%s  the best model is that of step %d", config.run_name, self.stopping.best_step)
+        return float(found[2])
 
     def autocast(self) -> AbstractContextManager[None]:
         """For this run's configuration and device."""
@@ -79,7 +99,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     configure_process(settings.threads)
     device = choose_device(settings.device)
     with parallel.leader_first():
-        data = readers.load(config.dataset).to(device)
+        data = with_validation(readers.load(config.dataset), settings).to(device)
     variance = scale.check(data, f"dataset={config.dataset.name}")
     fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
     if saved is not None:  # here, since other data may have images of another shape
@@ -108,9 +128,10 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     subject = Subject(config, model, likelihood, data)
     if config.model.start == "spectral" and saved is None:
         start.spectral(subject, schedule.final)
+    stopping = Stopping(settings.patience)
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
     clock = Clock()
-    parts = Parts(fingerprint, model, likelihood, optimizer, schedule, recent, clock)
+    parts = Parts(fingerprint, model, likelihood, optimizer, schedule, stopping, recent, clock)
     own = (CustomModel, CustomObjective, CustomKL)
     if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal)):
         rehearse(config, data.train.shape, parts)
@@ -121,6 +142,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
         ),
         optimizer=optimizer,
         schedule=schedule,
+        stopping=stopping,
         recent=recent,
         clock=clock,
         parts=parts,

@@ -31,7 +31,8 @@ SHRUNK = (1.0, 0.7, 0.4, 0.2)  # of W, where the closed form holds for small cod
 
 @torch.no_grad()
 def spectral(subject: Subject, weight: float) -> None:
-    """Sets the weights of `subject`'s model. Raises InputError where there is no closed form for its likelihood."""
+    """Sets the weights of `subject`'s model, and says how many dimensions start alive. Raises InputError where there is
+    no closed form for its likelihood."""
     model, likelihood = subject.model, subject.likelihood
     mean = subject.spectrum.mean
     raw, curvature, optimum = likelihood.raw_near(mean), likelihood.curvature(mean), subject.optimum(weight)
@@ -69,7 +70,9 @@ def spectral(subject: Subject, weight: float) -> None:
             "code, at the mean image.",
             weight,
         )
-    elif curvature is not None:
+        return
+    log.info("Start: a linear VAE with %d dimensions alive (model.start=spectral).", kept)
+    if curvature is not None:
         _shrink(subject, decoder.weight, weight)
 
 

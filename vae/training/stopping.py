@@ -1,0 +1,59 @@
+"""Early stopping: train until the ELBO of the validation images has not risen for a while, and keep the best model.
+
+The validation images are the data's own, or a fraction of the training images that is then not trained on."""
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from vae.config import schema
+from vae.data.split import Data
+from vae.runtime import untrusted
+from vae.runtime.rng import generator
+
+
+class Stopping:
+    """Counts the evaluations since the best one. `patience` None: never stops."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.best: float | None = None  # ELBO, nats
+        self.best_step, self.waited = 0, 0
+
+    def observe(self, step: int, elbo: float) -> bool:
+        """Whether this evaluation is the best so far."""
+        if self.best is None or elbo > self.best:
+            self.best, self.best_step, self.waited = elbo, step, 0
+        else:
+            self.waited += 1
+        return self.waited == 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError where `state` is none of its own."""
+        untrusted.names(state, self.state_dict(), "stopping")
+        for name in ("best_step", "waited"):
+            untrusted.number(state[name], f"stopping.{name}", minimum=0, whole=True)
+        if state["best"] is not None:
+            untrusted.number(state["best"], "stopping.best")
+        self.best, self.best_step, self.waited = state["best"], state["best_step"], state["waited"]
+
+
+def with_validation(data: Data, settings: schema.Train) -> Data:
+    """`data` with a validation split where early stopping needs one: the same images for every seed of a run."""
+    if settings.patience is None or data.validation is not None:
+        return data
+    total = len(data.train)
+    held = min(max(round(settings.validation_fraction * total), 2), total - 2)
+    order = torch.randperm(total, generator=generator(0, "validation"))
+    left, chosen = order[held:].sort().values, order[:held].sort().values
+
+    grey = None if data.grey is None else data.grey.take(left)
+    return dataclasses.replace(data, train=data.train.take(left), validation=data.train.take(chosen), grey=grey)
