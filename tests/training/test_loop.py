@@ -215,3 +215,16 @@ def test_training_brings_the_loss_down(digits: list[str], tmp_path: Path) -> Non
     long = run(tmp_path / "long", *digits, "model=mlp_vae", "train.lr=1e-3", "train.steps=300", "train.eval_every=300")
     assert long["mse"] < 0.5 * short["mse"]
     assert long["elbo"] > short["elbo"]
+
+
+@pytest.mark.parametrize("channels", [2, 4, 16])
+def test_images_of_any_number_of_channels_train_and_are_drawn(channels: int, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (24, 12, 10, channels), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.array(["ant", "bee"])[np.arange(24) % 2])
+    data = ["dataset=arrays", f"dataset.train={tmp_path}/images.npz", "dataset.layout=channels_last"]
+    record = run(tmp_path / "run", *data, "model=conv_vae", "model.channels=[4,8]", "model.hidden=8")
+    assert math.isfinite(record["mse"])
+    assert record["classes"] == ["ant", "bee"]
+    assert vae.load_run(tmp_path / "run").sample(2).shape == (2, channels, 12, 10)
+    names = next((tmp_path / "run").rglob("metadata.tsv")).read_text().split()
+    assert set(names) == {"ant", "bee"}

@@ -50,6 +50,7 @@ def conclude(
         best_step=best_step,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=config.model.latent_dim,
+        classes=None if subject.data.classes is None else list(subject.data.classes),
         one_step=model.is_autoregressive,
         kl_weight=weight,
         final_kl_weight=final_weight,

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MAX_NAMED = 10  # classes that are told apart by colour and name
+
+
 def spectrum_plot(spectrum: Spectrum, optimum: LinearOptimum | None, latent_dim: int) -> Picture:
     """The largest eigenvalues; filled: what a linear VAE keeps; the line: t."""
     figure = _figure(7, 4)
@@ -47,9 +50,11 @@ def kl_heatmap(steps: Sequence[int], weights: Sequence[float], kl: np.ndarray[An
     return _drawn(figure)
 
 
-def aggregate_plot(z: Tensor, dims: Sequence[int], labels: Tensor | None) -> Picture:
+def aggregate_plot(
+    z: Tensor, dims: Sequence[int], labels: Tensor | None, classes: Sequence[str] | None = None
+) -> Picture:
     """Draws from the aggregate posterior q(z) in two dimensions, over the circles that hold 50, 90 and 99 % of the
-    prior. `z` (N, d)."""
+    prior. `z` (N, d); `classes`: the labels' names."""
     figure = _figure(5.5, 5)
     axes = figure.add_subplot()
     angle = np.linspace(0, 2 * np.pi, 200)
@@ -59,6 +64,11 @@ def aggregate_plot(z: Tensor, dims: Sequence[int], labels: Tensor | None) -> Pic
     x, y = (z[:, dim].cpu().numpy() for dim in dims)
     if labels is None:
         axes.scatter(x, y, s=6, alpha=0.7)
+    elif classes is not None and len(classes) <= MAX_NAMED:
+        for label, name in enumerate(classes):
+            of_it = (labels == label).numpy()
+            axes.scatter(x[of_it], y[of_it], s=6, alpha=0.7, label=name[:20].replace("$", r"\$"))
+        axes.legend(fontsize=7, markerscale=2, loc="upper right")
     else:
         figure.colorbar(axes.scatter(x, y, s=6, c=labels.numpy(), cmap="tab10", alpha=0.7), label="label")
     reach = max(3.5, float(np.abs(np.concatenate([x, y])).max()) * 1.05)

@@ -31,6 +31,7 @@ class Identity:
     )
     parameters: int = key("numbers that are trained")
     latent_dim: int = key("dimensions d of the code")
+    classes: list[str] | None = key("names of the labels, in their order; null: they have none")
     one_step: bool = key(
         "whether squared errors are of one-step predictions: of each pixel from those before it, as an autoregressive "
         "decoder makes them"

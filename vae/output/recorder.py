@@ -230,9 +230,12 @@ class Recorder:
         labels = self.data.test.labels
         if self.model.latent_dim > 1:
             dims = done.mu_variance.argsort(descending=True)[:2].tolist()
-            self.tensorboard.picture("aggregate_posterior", plots.aggregate_plot(done.z, dims, labels), step)
+            self.tensorboard.picture(
+                "aggregate_posterior", plots.aggregate_plot(done.z, dims, labels, self.data.classes), step
+            )
         some = slice(0, PROJECTED_IMAGES)
-        self.tensorboard.projector(done.posterior.mu[some], self.data.test.batch(some), labels, step)
+        images = self.data.test.batch(some)
+        self.tensorboard.projector(done.posterior.mu[some], images, labels, self.data.classes, step)
 
     def _tell(self, event: str | None, step: int) -> None:
         if event is not None and self.model.has_code:  # nothing happens to a code that there is not

@@ -4,7 +4,7 @@ the run's own directory."""
 import io
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from vae.config.load import flat
 from vae.measure.catalogue import CATALOGUE
 from vae.output.events import EventFile
-from vae.output.pictures import Picture, png
+from vae.output.pictures import Picture, in_colour, png
+from vae.runtime.terminal import printable
 
 LAYOUT = {
     "Reconstruction and KL": {
@@ -72,12 +73,18 @@ class TensorBoardWriter:
         if len(finite):
             self.writer.add_histogram(tag, finite.cpu().numpy(), step)
 
-    def projector(self, codes: Tensor, images: Tensor, labels: Tensor | None, step: int) -> None:
-        """Codes (N, d) for the Projector tab, with the images (N, C, H, W) as thumbnails and their labels."""
+    def projector(
+        self, codes: Tensor, images: Tensor, labels: Tensor | None, classes: Sequence[str] | None, step: int
+    ) -> None:
+        """Codes (N, d) for the Projector tab, with the images (N, C, H, W) as thumbnails and their labels, by their
+        names where these are known."""
         metadata = None if labels is None else labels[: len(codes)].tolist()
+        if metadata is not None and classes is not None:
+            metadata = [printable(classes[label]) for label in metadata]
+        images = in_colour(images.clamp(0, 1))
         height, width = images.shape[2:]
         side = max(height, width)
-        thumbnails = torch.nn.functional.pad(images.clamp(0, 1), (0, side - width, 0, side - height))
+        thumbnails = torch.nn.functional.pad(images, (0, side - width, 0, side - height))
         if side > 32:  # all thumbnails share one picture
             thumbnails = torch.nn.functional.adaptive_avg_pool2d(thumbnails, 32)
         shutil.rmtree(self.directory / f"{step:05d}", ignore_errors=True)  # of an end that was interrupted
