@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from vae.cli import failures, launch
+from vae.cli.session import USES
 from vae.cli.summary import summary
 from vae.config.load import load
 from vae.runtime.terminal import show
@@ -20,6 +21,7 @@ def main(composed: DictConfig) -> float | None:
     job = launch.begin_job()
     with failures.noted(job):
         config = load(composed)
+        verb = next(iter(config.verbs()), None)
         # torch is imported below, where something is computed: --help and --cfg answer without it.
         if config.evaluate:
             from vae.cli.evaluate import evaluate
@@ -29,6 +31,11 @@ def main(composed: DictConfig) -> float | None:
             from vae.cli.explain import explain
 
             explain(job, config)
+            return None
+        elif verb in USES:
+            from vae.cli.use import use
+
+            use(verb, job, config, composed)
             return None
         elif config.resume:
             from vae.cli.resume import is_sweep, resume_run, resume_sweep

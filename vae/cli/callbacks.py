@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae.cli.grid import count_jobs
-from vae.cli.session import CURRENT
+from vae.cli.session import CURRENT, DIRECTORIES
 from vae.config.errors import InputError, one_line
 from vae.config.load import load
 from vae.runtime import directory as names
@@ -37,13 +37,13 @@ class Guard(Callback):
             _check_names(config.hydra.runtime)
             values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
             checked = load(OmegaConf.create(values))
-            existing = {"evaluate": checked.evaluate, "resume": checked.resume, "explain": checked.explain.run}
+            existing = checked.verbs()
             for verb, directory in existing.items():
-                if directory is not None and not Path(directory).is_dir():
+                if not Path(directory).is_dir():
                     raise InputError(f"{verb}={directory}: no such directory")
-            if sum(value is not None for value in existing.values()) > 1:
-                raise InputError("evaluate=, resume= and explain= are one at a time")
-            if not any(existing.values()):
+            if len(existing) > 1:
+                raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")
+            if not existing:
                 new = Path(str(config.hydra.run.dir))
                 check_directory(new)
                 session = CURRENT.get()
@@ -56,8 +56,8 @@ class Guard(Callback):
             if world().size > 1:
                 raise InputError("torchrun is for one run; a sweep takes hydra/launcher=joblib instead")
             for item in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
-                if item.key_or_group in ("evaluate", "resume", "explain.run"):
-                    raise InputError(f"{item.key_or_group.partition('.')[0]}= takes one directory; leave -m out")
+                if item.key_or_group in DIRECTORIES:
+                    raise InputError(f"{DIRECTORIES[item.key_or_group]}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
 
 

@@ -16,17 +16,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae.cli import failures
-from vae.cli.session import CURRENT, Job, Session
+from vae.cli.session import CURRENT, DIRECTORIES, SHORT, Job, Session
 from vae.config.errors import InputError
 from vae.runtime import directory as names
 from vae.runtime import terminal
 from vae.runtime.torchrun import world
 
 VERBS = (
-    "evaluate",
-    "resume",
-    "explain.run",
+    *DIRECTORIES,
     "explain.steps",
+    *(key for key in SHORT.values() if key.startswith("use.")),
     "allow",
 )  # what this call is to do, no part of a run's configuration
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -36,7 +35,7 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
-    sys.argv[1:] = [re.sub("^explain=", "explain.run=", argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in sys.argv[1:]]
     session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1")
     token = CURRENT.set(session)
     try:
@@ -67,7 +66,7 @@ def begin_job() -> Job:
     directory = Path(hydra.runtime.output_dir)
     overrides = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
     keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
-    if not any(item.key_or_group in ("evaluate", "explain.run") for item in overrides):
+    if not any(item.key_or_group in set(DIRECTORIES) - {"resume"} for item in overrides):
         (directory / names.ERROR).unlink(missing_ok=True)  # of an earlier attempt
     return Job(directory, keys, hydra.mode == RunMode.RUN)
 

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+USES = ("encode", "reconstruct", "sample", "interpolate")
+DIRECTORIES = {"evaluate": "evaluate", "resume": "resume", "explain.run": "explain"} | {
+    f"use.{verb}": verb for verb in USES
+}  # keys that name a run that exists, and how they are written
+SHORT = {"explain": "explain.run"} | {
+    name: f"use.{name}" for name in (*USES, "n", "sampler", "format", "between")
+}  # keys of the command line
+
 
 class Report(Protocol):
     directory: Path | None

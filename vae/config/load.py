@@ -240,12 +240,15 @@ def _check_together(config: schema.RunConfig) -> None:
     allow = [config.allow] if isinstance(config.allow, str) else config.allow or []
     if not isinstance(allow, list) or not all(isinstance(name, str) and name.strip(".") for name in allow):
         raise InputError(f"allow={config.allow}: must be the name of a module, or a list of names")
-    for verb, directory in (("evaluate", config.evaluate), ("resume", config.resume), ("explain", config.explain.run)):
-        if directory is not None and not directory.strip():
+    for verb, directory in config.verbs().items():
+        if not directory.strip():
             raise InputError(f"{verb}=: names no directory; name that of a run")
-    if allow and not (config.resume or config.evaluate or config.explain.run):
+    if allow and not config.verbs():
         raise InputError(
-            f"allow={config.allow}: goes with resume=, evaluate= or explain=; a new run imports what it names"
+            f"allow={config.allow}: goes with resume=, evaluate=, explain= and their like; a new run imports what it "
+            "names"
         )
+    if len(config.use.between) != 2:
+        raise InputError(f"between={config.use.between}: must be two places of test images, as in [0,1]")
     if config.explain.steps is not None and not config.explain.run:
         raise InputError(f"explain.steps={config.explain.steps}: goes with explain=DIR")

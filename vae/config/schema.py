@@ -481,6 +481,21 @@ class Explain:
 
 
 @dataclass
+class Use:
+    """What a finished run is used for: each of the first four names a run's directory, on the command line without
+    `use.`."""
+
+    encode: str | None = None  # the codes of the images of `dataset`, into a table
+    reconstruct: str | None = None  # the images of `dataset` beside their reconstructions
+    sample: str | None = None  # new images
+    interpolate: str | None = None  # between two images of `dataset`
+    n: int = within(ge=1, le=1_000_000, default=100)  # images to make
+    sampler: str = one_of("prior", "gaussian", "mixture", default="prior")  # where codes are drawn from
+    format: str = one_of("csv", "npz", "parquet", default="csv")  # of the table of codes
+    between: list[int] = within(ge=0, default_factory=lambda: [0, 1])  # places of two test images
+
+
+@dataclass
 class RunConfig:
     run_name: str = name()
     seed: int = within(ge=0, lt=2**63)
@@ -495,6 +510,21 @@ class RunConfig:
     evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
     resume: str | None = None  # directory of a run, or of a sweep, to resume
     explain: Explain = dataclasses.field(default_factory=Explain)
+    use: Use = dataclasses.field(default_factory=Use)
     allow: Any = None  # modules that a resumed or re-evaluated run's own parts may be imported from: a name, or a list
     experiment: Any = None  # groups that set the others and hold nothing themselves
     sweep: Any = None
+
+    def verbs(self) -> dict[str, str]:
+        """What this call is to do with a run that exists, and the run's directory; empty where it trains a new one."""
+        use = self.use
+        asked = {
+            "evaluate": self.evaluate,
+            "resume": self.resume,
+            "explain": self.explain.run,
+            "encode": use.encode,
+            "reconstruct": use.reconstruct,
+            "sample": use.sample,
+            "interpolate": use.interpolate,
+        }
+        return {verb: directory for verb, directory in asked.items() if directory is not None}

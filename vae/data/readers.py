@@ -123,7 +123,9 @@ def read_folder(root: Path, config: schema.Folder, names: list[str], roots: list
     labels = torch.tensor([places[parts[0]] for parts in inside]) if all(inside) else None
     whole = len(found.kept) == len(found.sources)
     rows = None if whole else torch.tensor(found.kept)
-    return Split(arrays.mapped(np.load(found.path, mmap_mode="r")), labels, rows, mapped=True), found.note
+    images = arrays.mapped(np.load(found.path, mmap_mode="r"))
+    sources = tuple(str(found.sources[place]) for place in found.kept)
+    return Split(images, labels, rows, mapped=True, sources=sources), found.note
 
 
 @read.register

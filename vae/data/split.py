@@ -28,6 +28,7 @@ class Split:
     rows: Tensor | None = None  # (N,), int64: which of the M images these are; None: all
     mapped: bool = False  # the images lie on the disk
     device: torch.device = torch.device("cpu")  # where batches are wanted
+    sources: tuple[str, ...] | None = None  # (N,): the files that they come from, where each has one
     span: tuple[float, float] | None = None  # the values that are black and white; None: 0 and 255, of floats 0 and 1
 
     def __len__(self) -> int:
@@ -74,9 +75,11 @@ class Split:
     def take(self, index: Tensor) -> "Split":
         """The images at `index`; mapped ones stay where they are."""
         labels = None if self.labels is None else self.labels[index]
+        sources = None if self.sources is None else tuple(self.sources[place] for place in index.tolist())
+        taken = dataclasses.replace(self, labels=labels, sources=sources)
         if self.mapped:
-            return dataclasses.replace(self, labels=labels, rows=index if self.rows is None else self.rows[index])
-        return dataclasses.replace(self, images=self.images[index.to(self.images.device)], labels=labels)
+            return dataclasses.replace(taken, rows=index if self.rows is None else self.rows[index])
+        return dataclasses.replace(taken, images=self.images[index.to(self.images.device)])
 
     def to(self, device: torch.device) -> "Split":
         return dataclasses.replace(self, images=self.images if self.mapped else self.images.to(device), device=device)

@@ -7,6 +7,9 @@ PREVIOUS_CHECKPOINT = "checkpoint.previous.pt"
 BEST_CHECKPOINT = "checkpoint.best.pt"  # of early stopping, until it becomes checkpoint.pt
 RESULT = "result.json"  # the final record; a run that has it is whole
 EVALUATION = "evaluation.json"  # the same, measured again by evaluate=
+SAMPLES = "samples"  # what sample= has made: a folder, and a grid beside it
+RECONSTRUCTIONS = "reconstructions"
+INTERPOLATION = "interpolation"
 EXPLANATION = "explanation.json"  # what explain= has found
 TWINS = "explain"  # directory of the runs that explain= has trained, in that of the run that they explain
 HISTORY = "history.npz"

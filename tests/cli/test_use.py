@@ -1,0 +1,176 @@
+"""`encode=`, `reconstruct=`, `sample=` and `interpolate=` on small runs, from another directory than the run's."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import QUICK
+from PIL import Image
+
+import vae
+from vae.data import readers
+
+Program = Callable[..., tuple[int, str, str]]
+
+
+def opened(path: Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+SMALL = ["model=mlp_vae", "model.encoder_widths=[16]", "model.decoder_widths=[16]", "model.latent_dim=3"]
+
+
+@pytest.fixture
+def run(program: Program, tmp_path: Path) -> Path:
+    """A run on a folder of two kinds of images."""
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / "images" / ("ant", "bee")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 10, 3), dtype=np.uint8)).save(path)
+    status, _, err = program(*QUICK, *SMALL, "dataset=folder", f"dataset.root={tmp_path}/images", "hydra.run.dir=mine")
+    assert status == 0, err
+    return tmp_path / "mine"
+
+
+def test_encode(run: Path, program: Program) -> None:
+    status, out, err = program("encode=mine")
+    assert status == 0, err
+    assert out.endswith("encode: mine/codes.csv\n")
+    table = pd.read_csv(run / "codes.csv")
+    assert list(table.columns) == [
+        "file",
+        "split",
+        "label",
+        *(f"{kind}_{j}" for kind in ("mu", "sigma") for j in range(3)),
+    ]
+    assert len(table) == 24
+    assert set(table["split"]) == {"train", "test"}
+    assert all(Path(row.file).parent.name == row.label for row in table.itertuples())
+    model = vae.load_run(run)
+    for row in table.itertuples():
+        image = torch.from_numpy(opened(Path(row.file))).permute(2, 0, 1)[None] / 255
+        posterior = model.encode(image)
+        assert posterior.mu[0].tolist() == pytest.approx([row.mu_0, row.mu_1, row.mu_2], abs=1e-4)
+        assert posterior.log_sigma.exp()[0].tolist() == pytest.approx([row.sigma_0, row.sigma_1, row.sigma_2], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_encode_into_other_tables(kind: str, run: Path, program: Program) -> None:
+    assert program("encode=mine", f"format={kind}")[0] == 0
+    assert program("encode=mine")[0] == 0
+    csv = pd.read_csv(run / "codes.csv")
+    if kind == "npz":
+        with np.load(run / "codes.npz") as content:
+            assert content["mu"][:, 1].tolist() == pytest.approx(csv["mu_1"].tolist(), abs=1e-4)
+            assert content["label"].tolist() == csv["label"].tolist()
+    else:
+        table = pd.read_parquet(run / "codes.parquet")
+        assert table["mu_1"].tolist() == pytest.approx(csv["mu_1"].tolist(), abs=1e-4)
+
+
+def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 255, (6, 8, 10, 3), dtype=np.uint8)
+    np.save(tmp_path / "other.npy", images)
+    status, _, err = program("encode=mine", "dataset=arrays", "dataset.train=other.npy")
+    assert status == 0, err
+    assert len(pd.read_csv(run / "codes.csv")) == 6
+    np.save(tmp_path / "wrong.npy", images[:, :6])
+    status, out, err = program("encode=mine", "dataset=arrays", "dataset.train=wrong.npy")
+    assert (status, out) == (1, "")
+    assert "trained on images of shape (3, 8, 10)" in err
+
+
+@pytest.mark.parametrize("sampler", ["prior", "gaussian"])
+def test_sample(sampler: str, run: Path, program: Program) -> None:
+    status, out, err = program("sample=mine", "n=130", f"sampler={sampler}")
+    assert status == 0, err
+    assert out.endswith("sample: mine/samples.png\n")
+    files = sorted((run / "samples").glob("*.png"))
+    assert len(files) == 130
+    assert opened(files[0]).shape == (8, 10, 3)
+    before = [path.read_bytes() for path in files]
+    assert program("sample=mine", "n=130", f"sampler={sampler}")[0] == 0
+    assert [path.read_bytes() for path in files] == before
+    assert program("sample=mine", "n=5", "seed=4")[0] == 0
+    after = sorted((run / "samples").glob("*.png"))
+    assert len(after) == 5  # none is left of the call before
+    assert after[0].read_bytes() != before[0]
+
+
+def test_too_few_codes_for_a_mixture(run: Path, program: Program) -> None:
+    status, out, err = program("sample=mine", "sampler=mixture")
+    assert (status, out) == (1, "")
+    assert "too few to fit 10 components to" in err
+
+
+def test_reconstruct(run: Path, program: Program) -> None:
+    assert program("reconstruct=mine", "n=2")[0] == 0
+    files = sorted((run / "reconstructions").glob("*.png"))
+    assert len(files) == 2
+    model = vae.load_run(run)
+    config = vae.training.checkpoint.read(run).config
+    test = readers.load(config.dataset).test
+    means = model.decode(model.encode(test.batch(slice(0, 2))).mu)
+    for path, mean in zip(files, means, strict=True):
+        assert np.abs(opened(path) / 255 - mean.clamp(0, 1).permute(1, 2, 0).numpy()).max() < 0.003
+    assert opened(run / "reconstructions.png").shape[0] > 8
+
+
+def test_interpolate(run: Path, program: Program) -> None:
+    assert program("interpolate=mine", "between=[0,1]")[0] == 0
+    assert (run / "interpolation.png").exists()
+    status, _, err = program("interpolate=mine", "between=[0,99]")
+    assert status == 1
+    assert "there are 2 test images" in err
+
+
+def test_images_drawn_pixel_by_pixel(digits: list[str], program: Program, tmp_path: Path) -> None:
+    small = ["model=pixelcnn_vae", "model.channels=4", "model.kernels=[3]", "model.encoder_widths=[8]"]
+    binary = ["objective=bernoulli", "dataset.binarize=static"]
+    assert program(*QUICK, *digits, *small, *binary, "hydra.run.dir=mine")[0] == 0
+    for verb in ("sample", "reconstruct", "interpolate", "encode"):
+        status, _, err = program(f"{verb}=mine", "evaluation.batch_size=7")
+        assert status == 0, err
+    files = sorted((tmp_path / "mine" / "samples").glob("*.png"))
+    assert len({path.read_bytes() for path in files}) > 90  # each its own chance, over batches too
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sample=nowhere"], "sample=nowhere: no such directory"),
+        (["sample=mine", "encode=mine"], "are one at a time"),
+        (["sample=mine", "n=0"], "at least 1"),
+        (["sample=mine", "sampler=posterior"], "one of prior, gaussian, mixture"),
+        (["sample=mine", "format=xls"], "one of csv, npz, parquet"),
+        (["interpolate=mine", "between=[1]"], "two places"),
+        (["sample=mine", "model.latent_dim=4"], "cannot be changed"),
+        (["-m", "sample=mine,mine"], "takes one directory"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], says: str, run: Path, program: Program) -> None:
+    status, out, err = program(*arguments)
+    assert (status, out) == (1, "")
+    assert says in err
+    assert err.count("\n") == 1, err
+    assert not (run / "samples").exists()
+
+
+def test_a_fitted_gaussian_has_the_codes_moments() -> None:
+    from vae.measure import samplers
+
+    rng = torch.Generator().manual_seed(0)
+    codes = torch.randn(5000, 2, generator=rng) @ torch.tensor([[2.0, 1.0], [0.0, 0.5]]) + torch.tensor([3.0, -1.0])
+    drawn = samplers.fitted("gaussian", codes, 0)(20_000, rng)
+    assert drawn.mean(0).tolist() == pytest.approx(codes.mean(0).tolist(), abs=0.05)
+    assert torch.allclose(drawn.T.cov(), codes.T.cov(), atol=0.15)
+    two = torch.cat([codes, codes + 20])
+    mixed = samplers.fitted("mixture", two, 0)(2000, rng)
+    assert float((mixed[:, 0] > 13).float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert not ((mixed[:, 0] > 10) & (mixed[:, 0] < 13)).float().mean() > 0.02

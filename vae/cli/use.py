@@ -1,0 +1,230 @@
+"""What a finished run is for: `encode=`, `reconstruct=`, `sample=` and `interpolate=`, each with a run's directory,
+into which it writes. Images come from the run's own dataset, or from what dataset=... says, read as for a training."""
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
+
+from vae.cli import failures
+from vae.cli.session import Job
+from vae.config.errors import InputError
+from vae.config.load import allowed_modules, revise
+from vae.config.schema import RunConfig
+from vae.data import readers, scale
+from vae.data.split import Data, Split
+from vae.measure import samplers
+from vae.models.vae import VAE
+from vae.output.pictures import Picture, encoded, grid, in_colour
+from vae.runtime import directory as names
+from vae.runtime import files
+from vae.runtime.machine import choose_device, configure_process
+from vae.runtime.rng import generator
+from vae.runtime.terminal import Progress, show
+from vae.training import checkpoint
+
+CHANGEABLE = ("dataset", "seed", "train.device", "train.threads", "evaluation.batch_size", "pictures")
+MAX_SHOWN = 100  # images in a grid
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """A finished run, and the images to use it on."""
+
+    directory: Path
+    config: RunConfig
+    model: VAE
+    call: RunConfig
+
+    def data(self) -> Data:
+        data = readers.load(self.config.dataset).to(next(self.model.parameters()).device)
+        if data.test.shape != self.model.shape:
+            raise InputError(
+                f"{self.directory}: trained on images of shape {self.model.shape}, "
+                f"dataset={self.config.dataset.name} has {data.test.shape}; dataset.size brings a folder's to it"
+            )
+        scale.check(data, f"dataset={self.config.dataset.name}")
+        return data
+
+    def batches(self, total: int, what: str) -> Iterator[slice]:
+        """Rows of a batch each, with progress."""
+        progress = Progress(what, total)
+        try:
+            for start in range(0, total, self.config.evaluation.batch_size):
+                rows = slice(start, min(total, start + self.config.evaluation.batch_size))
+                yield rows
+                progress.update(rows.stop, {})
+        finally:
+            progress.close()
+
+    def picture(self, rows: Tensor) -> Picture:
+        """Images (R, K, C, H, W) as a grid."""
+        return grid(rows.cpu(), self.config.pictures.gamma)
+
+
+def use(verb: str, job: Job, call: RunConfig, composed: DictConfig) -> None:
+    """Raises InputError where the run cannot be read, or the images are not for its network."""
+    directory = job.directory
+    with failures.machine_errors(directory):
+        saved = checkpoint.read(directory, allowed_modules(call))
+        config = revise(saved.config, composed, job.keys, CHANGEABLE)
+        configure_process(config.train.threads)
+        model, _ = saved.model()
+        bench = _Bench(directory, config, model.to(choose_device(config.train.device)), call)
+        with torch.no_grad():
+            path = _USES[verb](bench)
+    show(f"{verb}: {os.path.relpath(path)}")
+
+
+def _encode(bench: _Bench) -> Path:
+    """A row an image: its file, where it has one, its split, its label, mu and sigma."""
+    data, model = bench.data(), bench.model
+    table: dict[str, list[object]] = {"file": [], "split": [], "label": []}
+    codes = []
+    for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        if split is None:
+            continue
+        table["file"] += list(split.sources or [""] * len(split))
+        table["split"] += [name] * len(split)
+        table["label"] += _labels(split, data.classes)
+        for rows in bench.batches(len(split), f"encoding {name}"):
+            posterior = model.encode(split.batch(rows))
+            codes.append(torch.cat([posterior.mu, posterior.log_sigma.exp()], 1).cpu())
+    return _save_table(bench, table, torch.cat(codes))
+
+
+def _labels(split: Split, classes: tuple[str, ...] | None) -> list[object]:
+    if split.labels is None:
+        return [""] * len(split)
+    labels = split.labels.tolist()
+    return list(labels) if classes is None else [classes[label] for label in labels]
+
+
+def _save_table(bench: _Bench, table: dict[str, list[object]], codes: Tensor) -> Path:
+    """`codes`: mu and sigma of each image, (N, 2 d)."""
+    import pandas as pd  # half a second
+
+    kind, d, numbers = bench.call.use.format, bench.model.latent_dim, codes.numpy()
+    path = bench.directory / f"codes.{kind}"
+    buffer = io.BytesIO()
+    if kind == "npz":
+        content = {name: np.array([str(value) for value in values]) for name, values in table.items()}
+        content |= {"mu": numbers[:, :d], "sigma": numbers[:, d:]}
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # np.savez has an argument `file` of its own
+            for name, array in content.items():
+                with archive.open(f"{name}.npy", "w") as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+    else:
+        columns = [*(f"mu_{j}" for j in range(d)), *(f"sigma_{j}" for j in range(d))]
+        frame = pd.concat([pd.DataFrame(table), pd.DataFrame(numbers, columns=columns)], axis=1)
+        if kind == "csv":
+            frame.to_csv(buffer, index=False, float_format="%.6g")
+        else:
+            try:
+                frame.astype({"label": str}).to_parquet(buffer, index=False)
+            except ImportError as error:
+                raise InputError(f"format=parquet: {error}; pip install '.[arrays]' brings what writes it") from error
+    files.replace(path, buffer.getvalue())
+    return path
+
+
+def _reconstruct(bench: _Bench) -> Path:
+    """The first `n` test images, each with its reconstruction below it, and each reconstruction as a file."""
+    data, model = bench.data(), bench.model
+    count = min(bench.call.use.n, len(data.test))
+    folder = _empty(bench.directory / names.RECONSTRUCTIONS)
+    shown = []
+    for rows in bench.batches(count, "reconstructing"):
+        images = data.test.batch(rows)
+        means = model.decode(model.encode(images).mu)
+        for place, image in enumerate(means, start=rows.start):
+            source = Path(data.test.sources[place]).stem if data.test.sources else ""
+            _save_image(folder / f"{place:05d}{'_' if source else ''}{source}.png", image)
+        shown += list(zip(images, means, strict=True))
+    pairs = shown[: MAX_SHOWN // 2]
+    columns = min(bench.config.pictures.columns, len(pairs))
+    pairs = pairs[: len(pairs) // columns * columns]
+    rows = torch.stack([torch.stack(pair) for pair in pairs]).unflatten(0, (-1, columns)).transpose(1, 2).flatten(0, 1)
+    return _save_picture(bench.directory / f"{names.RECONSTRUCTIONS}.png", bench.picture(rows))
+
+
+def _sample(bench: _Bench) -> Path:
+    """`n` images as files, and the first hundred of them as a grid."""
+    model, call = bench.model, bench.call.use
+    rng = generator(bench.config.seed, "sample")
+    sampler = samplers.prior(model.latent_dim)
+    if call.sampler != "prior":
+        posterior_draws = _training_codes(bench)
+        sampler = samplers.fitted(call.sampler, posterior_draws, bench.config.seed)
+    folder = _empty(bench.directory / names.SAMPLES)
+    codes = sampler(call.n, rng).to(next(model.parameters()).device)
+    shown = []
+    for rows in bench.batches(call.n, "sampling"):
+        images = model.decode(codes[rows], start=rows.start)
+        for place, image in enumerate(images, start=rows.start):
+            _save_image(folder / f"{place:05d}.png", image)
+        shown += list(images[: max(0, MAX_SHOWN - rows.start)])
+    columns = min(bench.config.pictures.columns, len(shown))
+    rows = torch.stack(shown[: len(shown) // columns * columns]).unflatten(0, (-1, columns))
+    return _save_picture(bench.directory / f"{names.SAMPLES}.png", bench.picture(rows))
+
+
+def _training_codes(bench: _Bench) -> Tensor:
+    """A draw of z for each training image, (N, d)."""
+    split, rng, codes = bench.data().train, generator(bench.config.seed, "sampler codes"), []
+    for rows in bench.batches(len(split), "encoding"):
+        posterior = bench.model.encode(split.batch(rows))
+        codes.append(posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(posterior.mu.device)).cpu())
+    return torch.cat(codes)
+
+
+def _interpolate(bench: _Bench) -> Path:
+    """A row of images on the line between the mu of two test images, with these at its ends."""
+    data, model = bench.data(), bench.model
+    first, second = bench.call.use.between
+    if max(first, second) >= len(data.test):
+        raise InputError(f"between=[{first},{second}]: there are {len(data.test)} test images, from 0 on")
+    ends = data.test.batch(torch.tensor([first, second]))
+    mu = model.encode(ends).mu
+    columns = bench.config.pictures.columns
+    steps = torch.linspace(0, 1, columns, device=mu.device)[:, None]
+    between = model.decode(mu[:1] + steps * (mu[1:] - mu[:1]), same_chance=True)
+    row = torch.cat([ends[:1], between, ends[1:]])
+    return _save_picture(bench.directory / f"{names.INTERPOLATION}.png", bench.picture(row[None]))
+
+
+_USES: dict[str, Callable[[_Bench], Path]] = {
+    "encode": _encode,
+    "reconstruct": _reconstruct,
+    "sample": _sample,
+    "interpolate": _interpolate,
+}
+
+
+def _empty(folder: Path) -> Path:
+    """The folder without the images of an earlier call."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.png"):
+        path.unlink()
+    return folder
+
+
+def _save_image(path: Path, image: Tensor) -> None:
+    """(C, H, W), as it is where a PNG can be: grey, colours, colours with opacity."""
+    channels = image.shape[0]
+    shown = image if channels in (1, 3, 4) else in_colour(image)
+    array = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(array[:, :, 0] if channels == 1 else array).save(path)
+
+
+def _save_picture(path: Path, picture: Picture) -> Path:
+    files.replace(path, encoded(Image.fromarray(picture), "PNG"))
+    return path
