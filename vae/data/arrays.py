@@ -42,7 +42,7 @@ class Content:
 class Loaded:
     split: Split
     classes: tuple[str, ...] | None  # names of its labels, where they are texts
-    note: str  # how it was read
+    note: str  # how it was read; empty: as it stands
 
 
 def read(config: schema.Arrays) -> list[Loaded]:
@@ -58,7 +58,8 @@ def read(config: schema.Arrays) -> list[Loaded]:
         low, high = min(other.low for other in alike), max(other.high for other in alike)
         span, said = _span(one, low, high, config)
         numbers, names = (None, None) if one.labels is None else _labels(one.labels, len(one.images), one.path)
-        note = "; ".join([f"{len(one.images)} images in {one.path}", *said, *one.said])
+        said = [*said, *one.said]
+        note = "; ".join([f"{len(one.images)} images in {one.path}", *said]) if said else ""
         loaded.append(Loaded(Split(mapped(one.images), numbers, mapped=one.is_mapped, span=span), names, note))
     return loaded
 

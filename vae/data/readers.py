@@ -133,13 +133,13 @@ def from_arrays(config: schema.Arrays) -> Data:
     train, *rest = arrays.read(config)
     if config.test is None:
         data = _hold_out(train.split, config, config.train)
-        return dataclasses.replace(data, classes=train.classes, notes=(train.note,))
+        return dataclasses.replace(data, classes=train.classes, notes=tuple(filter(None, [train.note])))
     (test,) = rest
     data, classes = Data(train.split, test.split), train.classes
     if train.classes != test.classes:
         data, classes = _named_alike(data, train.classes, test.classes, config)
     _same_shape(data, config.train, config.test)
-    return dataclasses.replace(data, classes=classes, notes=(train.note, test.note))
+    return dataclasses.replace(data, classes=classes, notes=tuple(filter(None, [train.note, test.note])))
 
 
 def _named_alike(
