@@ -131,7 +131,7 @@ def halved(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [(changed, "other content"), (halved, "images was 72, is 36"), (Path.unlink, "not a readable .npy")],
+    [(changed, "other content"), (halved, "images was 72, is 36"), (Path.unlink, "not a readable file of arrays")],
 )
 def test_data_that_change_while_a_run_is_interrupted(
     change: Callable[[Path], None], says: str, digits: list[str], program: Program, tmp_path: Path
@@ -247,7 +247,7 @@ def test_an_extension_is_not_forgotten(
         raise RunFailed("the end")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vae.training.setup.training_batches", exhausted)
+        patch.setattr("vae.data.binarize.training_batches", exhausted)
         assert program("resume=mine", "train.steps=12")[0] == 1
     status, out, err = program("resume=mine")
     assert status == 0, err

@@ -95,7 +95,7 @@ WRONG: dict[str, Any] = {
     "a tensor that holds less than it says": torch.zeros(1).expand(10**9),
 }
 EVENTS = [field.name for field in dataclasses.fields(Trajectory) if field.default is None]
-OPTIONAL = ("smoothed", "lowest", "lowest_at", "latched_at", "weight", *EVENTS)  # a number or None
+OPTIONAL = ("best", "smoothed", "lowest", "lowest_at", "latched_at", "weight", *EVENTS)  # a number or None
 
 
 def places(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -240,7 +240,7 @@ def test_values_nested_without_end(content: dict[str, Any], tmp_path: Path) -> N
         ("model", None, "model: is NoneType"),
         ("model", {}, "is missing"),
         ("config", {"model": 3}, "model.kind=3: must be one of"),
-        ("format", 3, "checkpoint format 3; this version reads formats 4 to 6"),
+        ("format", 3, "checkpoint format 3; this version reads formats 4 to 7"),
         ("format", torch.zeros(4, 4), "checkpoint format Tensor"),
         ("recorder", {"written": {"../../x": 1}}, "recorder"),
         ("extra", 1, "extra does not belong there"),

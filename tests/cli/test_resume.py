@@ -51,7 +51,7 @@ def interrupted(directory: Path, at: int, monkeypatch: pytest.MonkeyPatch, *over
     (directory / ".hydra").mkdir()
     config = composed(*overrides)
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr("vae.training.setup.training_batches", cut)
+        patch.setattr("vae.data.binarize.training_batches", cut)
         if at >= config.train.steps:
             patch.setattr("vae.output.recorder.Recorder.finish", power_cut)
         train(config, directory)
@@ -225,7 +225,7 @@ def test_a_failed_run_of_a_sweep_that_ends_well_has_not_failed(
         raise RunFailed("the end")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vae.training.setup.training_batches", exhausted)
+        patch.setattr("vae.data.binarize.training_batches", exhausted)
         assert program("-m", *QUICK, *digits, "model=mlp_vae", "hydra.sweep.dir=sweep")[0] == 1
     (noted,) = (tmp_path / "sweep").glob(f"*/{names.ERROR}")
     assert noted.read_text() == "the end\n"
