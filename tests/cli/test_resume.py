@@ -33,7 +33,7 @@ class PowerCut(BaseException):
     """Stands for the end of the process: nothing in the program catches it."""
 
 
-def power_cut(*args: Any) -> None:
+def power_cut(*args: Any, **options: Any) -> None:
     raise PowerCut
 
 
