@@ -92,8 +92,8 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
         gain = record["gain"]
         alone = "" if gain is None else f", and its loss lies {number(gain)} nats below that of a constant image"
         return (
-            f"The decoder predicts pixels from pixels{alone}: it may need no code. explain= tells whether that is so, or "
-            "it cannot use one, or the optimiser got stuck."
+            f"The decoder predicts pixels from pixels{alone}: it may need no code. explain= tells whether that is so, "
+            "or it cannot use one, or the optimiser got stuck."
         )
     if verdict in DEAD and kld is None:
         return "There is no prediction for this objective: only a test can tell the cause."
