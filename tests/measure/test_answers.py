@@ -119,7 +119,9 @@ def test_case_3_a_kl_that_is_as_predicted_is_not_stuck(ask: Ask) -> None:
     [
         ["model=mlp_vae", "model.posterior=dirac", "anneal=no_kl"],
         ["model=linear_vae", "anneal=no_kl"],
-        ["model=mlp_vae", "anneal=delayed", "anneal.threshold=1e-6", "anneal.patience=null"],
+        pytest.param(
+            ["model=mlp_vae", "anneal=delayed", "anneal.threshold=1e-6", "anneal.patience=null"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_case_4_without_a_kl_term_it_is_an_autoencoder(
@@ -164,7 +166,8 @@ def crops(directory: Path, count: int, side: int = 16) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["a weight that jumps", "bright images", pytest.param("photographs", marks=pytest.mark.slow)]
+    "kind",
+    ["a weight that jumps", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("bright images", "photographs"))],
 )
 def test_case_7_a_live_code_is_never_said_to_be_out(kind: str, ask: Ask, tmp_path: Path) -> None:
     data = crops(tmp_path, 1500) if kind == "photographs" else bright_blobs(tmp_path)

@@ -43,7 +43,7 @@ def entropy(p: float) -> float:
     return -p * math.log(p) - (1 - p) * math.log(1 - p)
 
 
-@pytest.mark.parametrize("z_as", ["bias", "map"])
+@pytest.mark.parametrize("z_as", ["bias", pytest.param("map", marks=pytest.mark.slow)])
 def test_of_a_markov_chain_it_reaches_the_entropy_and_needs_no_code(z_as: str, tmp_path: Path) -> None:
     images = chain(COUNT, 24, 0.85)
     found = on(tmp_path, images, "model.kernels=[3]", f"model.z_as={z_as}", "train.steps=800")
@@ -82,7 +82,7 @@ def test_without_pixels_to_see_the_same_chain_needs_its_code(tmp_path: Path) -> 
     assert found["kld"] > 1
 
 
-@pytest.mark.parametrize("z_as", ["bias", "map"])
+@pytest.mark.parametrize("z_as", ["bias", pytest.param("map", marks=pytest.mark.slow)])
 def test_a_bit_that_few_pixels_do_not_tell_is_kept(z_as: str, tmp_path: Path) -> None:
     """Each of 64 pixels is the image's bit, or with probability .2 its opposite. A Gaussian code pays somewhat more
     than the log 2 nats of a bit, and says a little of how sure it is."""

@@ -92,6 +92,7 @@ def test_only_differences_are_listed(sweep: Path) -> None:
     assert not {"train.lr", "run_name", "model.latent_dim"} & keys
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_figures(sweep: Path, tmp_path: Path) -> None:
     found = runs.find([sweep])
     for name in ("a", "b"):
