@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from conftest import trained
 
-RNG = np.random.default_rng(0)
 COUNT = 3000
 SMALL = [
     "model=pixelcnn_vae",
@@ -34,8 +33,9 @@ def on(directory: Path, images: np.ndarray[Any, Any], *overrides: str) -> dict[s
 
 def chain(count: int, length: int, stay: float) -> np.ndarray[Any, Any]:
     """Rows of pixels, each like the one before it with probability `stay`: (count, 1, length)."""
-    changes = RNG.random((count, length)) >= stay
-    changes[:, 0] = RNG.random(count) < 0.5
+    rng = np.random.default_rng(0)
+    changes = rng.random((count, length)) >= stay
+    changes[:, 0] = rng.random(count) < 0.5
     return np.logical_xor.accumulate(changes, axis=1)[:, None]
 
 
@@ -86,10 +86,11 @@ def test_without_pixels_to_see_the_same_chain_needs_its_code(tmp_path: Path) -> 
 def test_a_bit_that_few_pixels_do_not_tell_is_kept(z_as: str, tmp_path: Path) -> None:
     """Each of 64 pixels is the image's bit, or with probability .2 its opposite. A Gaussian code pays somewhat more
     than the log 2 nats of a bit, and says a little of how sure it is."""
-    bit = RNG.random((COUNT, 1, 1)) < 0.5
-    images = bit ^ (RNG.random((COUNT, 8, 8)) < 0.2)
+    rng = np.random.default_rng(0)
+    bit = rng.random((COUNT, 1, 1)) < 0.5
+    images = bit ^ (rng.random((COUNT, 8, 8)) < 0.2)
     found = on(tmp_path, images, "model.kernels=[3]", f"model.z_as={z_as}", "train.steps=1000")
     assert found["verdict"] == "alive"
-    assert found["mutual_information"] == pytest.approx(math.log(2) + 0.1, abs=0.15)
-    assert math.log(2) < found["kld"] < 1.6
+    assert math.log(2) - 0.05 < found["mutual_information"] < 1.1
+    assert math.log(2) < found["kld"] < 1.7
     assert -found["iwae_bound"] == pytest.approx(math.log(2) + 64 * entropy(0.2), abs=1.2)
