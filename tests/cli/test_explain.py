@@ -47,6 +47,7 @@ def test_twins_tell_the_cause(digits: list[str], program: Program, tmp_path: Pat
 def test_a_decoder_that_sees_pixels_has_twins_of_its_own(digits: list[str], program: Program, tmp_path: Path) -> None:
     small = [
         "pictures.gif_every=0",
+        "train.eval_every=60",
         "model.channels=4",
         "model.kernels=[3,3]",
         "model.encoder_widths=[16]",
