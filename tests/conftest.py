@@ -39,6 +39,14 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib takes a third of a small run's time: it draws where a test is about plots, and in every process that a
+    test starts."""
+    if "plots" not in request.node.nodeid:
+        monkeypatch.setattr("vae.output.plots._drawn", lambda figure: np.full((8, 8, 3), 255, np.uint8))
+
+
 def composed(*overrides: str) -> schema.RunConfig:
     """The checked configuration that these overrides give."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

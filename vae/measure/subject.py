@@ -18,6 +18,7 @@ from vae.measure.verdict import Evidence, Verdict
 from vae.measure.watch import Trajectory
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
+from vae.runtime import parallel
 from vae.runtime.machine import is_out_of_memory
 
 MORE_EIGENVALUES = 32  # than latent dimensions, for the picture
@@ -89,7 +90,7 @@ class Subject:
         with self._memory_advice():
             found = inference.losses(self.model, self.likelihood, split, batch_size, seed)
         self.model.train(was_training[0]), self.likelihood.train(was_training[1])
-        return -float(found.at(1.0).mean())
+        return float(parallel.broadcast(-float(found.at(1.0).mean())))  # one number decides for all processes
 
     def examine(self, done: Evaluation, weight: float) -> Examination:
         """The costly measures of a model that was evaluated at this KL weight."""

@@ -1,0 +1,36 @@
+"""What matplotlib draws for TensorBoard: pictures that are not blank, of a small run and of what is given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK, trained
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vae.data.split import Split
+from vae.measure import spectrum
+from vae.output import plots
+
+
+def test_a_run_leaves_its_plots(digits: list[str], tmp_path: Path) -> None:
+    trained(tmp_path, *QUICK, *digits, "model=mlp_vae")
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 1}).Reload()
+    for tag in ("spectrum", "kl_per_dimension", "aggregate_posterior"):
+        assert events.Images(tag)[-1].height > 100
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_codes_are_told_apart(named: bool) -> None:
+    labels = torch.arange(60) % 3
+    z = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) + labels[:, None]
+    drawn = plots.aggregate_plot(z, [0, 1], labels, ("ant", "$bee", "c" * 99) if named else None)
+    assert drawn.dtype == np.uint8
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
+    assert (drawn != plots.aggregate_plot(z, [0, 1], None)).any()
+
+
+def test_the_spectrum_is_drawn() -> None:
+    found = spectrum.measure(Split(torch.rand(50, 1, 4, 4)), 16)
+    drawn = plots.spectrum_plot(found, None, 4)
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10
