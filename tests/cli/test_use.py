@@ -106,7 +106,7 @@ def test_sample(sampler: str, run: Path, program: Program) -> None:
 def test_too_few_codes_for_a_mixture(run: Path, program: Program) -> None:
     status, out, err = program("sample=mine", "sampler=mixture")
     assert (status, out) == (1, "")
-    assert "too few to fit 10 components to" in err
+    assert "too few to fit 10 components of 3 dimensions to (from 40 on)" in err
 
 
 def test_reconstruct(run: Path, program: Program) -> None:

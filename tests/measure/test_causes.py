@@ -87,13 +87,24 @@ def test_a_decoder_that_needs_a_code_and_cannot_use_it() -> None:
 
 @pytest.mark.parametrize(
     "as_map",
-    [{"verdict": "collapsed"}, {"pays": Paired(0.4, 0.01)}, {"pays": Paired(2.0, 0.9)}, {"verdict": "unfinished"}],
+    [
+        {"verdict": "collapsed", "pays": Paired(0.0, 0.1)},
+        {"pays": Paired(0.4, 0.01)},
+        {"pays": Paired(2.0, 0.9)},
+    ],
 )
 def test_a_decoder_that_needs_no_code_even_as_a_map(as_map: dict[str, Any]) -> None:
     cause, said = decoders(as_map=as_map)
     assert cause == "decoder"
     assert "the decoder needs none" in said
     assert "cannot read" not in said
+
+
+@pytest.mark.parametrize("as_map", [{"verdict": "collapsed", "pays": Paired(22.1, 0.2)}, {"verdict": "unfinished"}])
+def test_twins_that_have_not_learnt_alike_say_nothing_of_the_way_in(as_map: dict[str, Any]) -> None:
+    said = decoders(as_map=as_map)[1]
+    assert "raise explain.steps" in said
+    assert "needs none" not in said
 
 
 def test_a_decoder_whose_code_is_a_map_already() -> None:

@@ -1,6 +1,7 @@
 """Early stopping: on images that it was not trained on, with the best model kept, and resumed to the same bits."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,15 @@ def test_resumed_to_the_same_bits(noise: list[str], tmp_path: Path, monkeypatch:
     a, b = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"] for name in ("whole", "cut"))
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert json.loads((tmp_path / "cut" / "result.json").read_text())["best_step"] == whole["best_step"]
+
+
+def test_a_run_that_has_ended_with_its_best_model_keeps_it(
+    noise: list[str], program: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert program(*noise, *SETTINGS, "hydra.run.dir=mine")[0] == 0
+    before = {path.name: path.read_bytes() for path in Path("mine").iterdir() if path.is_file()}
+    for extra in ([], ["train.steps=5000"]):
+        status, out, err = program("resume=mine", *extra)
+        assert (status, out) == (1, "")
+        assert "has ended with the best of its evaluations" in err
+    assert {path.name: path.read_bytes() for path in Path("mine").iterdir() if path.is_file()} == before

@@ -137,6 +137,11 @@ def _revised_since(saved: RunConfig, own: Path, allow: Sequence[str]) -> RunConf
 
 def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool, directory: Path) -> None:
     steps = config.train.steps
+    if finished and before.train.patience is not None:
+        raise InputError(
+            f"resume={directory}: has ended with the best of its evaluations, that of step {step} "
+            f"(train.patience={before.train.patience}); a new run with more patience, or none, goes further"
+        )
     if finished and steps <= step:
         raise InputError(f"resume={directory}: has finished its {step} steps; train.steps=N with a larger N extends it")
     if steps < step:

@@ -49,7 +49,8 @@ class _Bench:
         if data.test.shape != self.model.shape:
             raise InputError(
                 f"{self.directory}: trained on images of shape {self.model.shape}, "
-                f"dataset={self.config.dataset.name} has {data.test.shape}; dataset.size brings a folder's to it"
+                f"dataset={self.config.dataset.name} has {data.test.shape}; of a folder dataset.size and dataset.grayscale change "
+                "it"
             )
         scale.check(data, f"dataset={self.config.dataset.name}")
         return data

@@ -113,7 +113,11 @@ def would_use_a_map(found: Comparison, limits: Thresholds) -> bool:
     as_map = found.as_map
     if as_map is None or as_map.verdict in (*DEAD, "unfinished"):
         return False
-    pays = as_map.pays
+    return _pays(as_map, limits)
+
+
+def _pays(other: OtherDecoder, limits: Thresholds) -> bool:
+    pays = other.pays
     return pays is not None and pays.mean > max(3 * pays.error, limits.little_kld)
 
 
@@ -176,11 +180,13 @@ def _decoders(found: Comparison, limits: Thresholds) -> str:
             f"As a map ({as_map.place}), which can say where, the code is {as_map.verdict}, with a KL of "
             f"{number(as_map.kld)} nats{_worth(as_map, 'that of the same decoder without a code')}: "
         )
-        said.append(
-            f"{told}this decoder would use a code, and cannot read one from a bias."
-            if would_use_a_map(found, limits)
-            else f"{told}it is not the way in that shuts the code out; the decoder needs none."
-        )
+        if would_use_a_map(found, limits):
+            meant = "this decoder would use a code, and cannot read one from a bias."
+        elif as_map.verdict == "unfinished" or _pays(as_map, limits):
+            meant = "more than such a code can buy, so these twins have not learnt alike; raise explain.steps."
+        else:
+            meant = "it is not the way in that shuts the code out; the decoder needs none."
+        said.append(told + meant)
     elif lives:
         said.append("The code enters as a map, which could say where: the decoder needs none.")
     if found.residual_eigenvalue is not None and found.residual_kld is not None:

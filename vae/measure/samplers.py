@@ -30,7 +30,11 @@ def fitted(kind: str, codes: Tensor, seed: int) -> Sampler:
     where there are too few of them."""
     components = 1 if kind == "gaussian" else COMPONENTS
     if len(codes) < components * (codes.shape[1] + 1):
-        raise InputError(f"sampler={kind}: {len(codes)} training images are too few to fit {components} components to")
+        raise InputError(
+            f"sampler={kind}: {len(codes)} training images are too few to fit {components} components of "
+            f"{codes.shape[1]} dimensions to (from {components * (codes.shape[1] + 1)} on); sampler=gaussian needs a "
+            "tenth of that, prior none"
+        )
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
