@@ -49,8 +49,8 @@ class _Bench:
         if data.test.shape != self.model.shape:
             raise InputError(
                 f"{self.directory}: trained on images of shape {self.model.shape}, "
-                f"dataset={self.config.dataset.name} has {data.test.shape}; of a folder dataset.size and dataset.grayscale change "
-                "it"
+                f"dataset={self.config.dataset.name} has {data.test.shape}; dataset.size and dataset.grayscale change "
+                "those of a folder"
             )
         scale.check(data, f"dataset={self.config.dataset.name}")
         return data
