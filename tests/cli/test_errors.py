@@ -38,6 +38,7 @@ CONFIG_MISTAKES = {
     "milestones without steps": (["train.milestones=[5]"], "steps needs milestones"),
     "centred adam": (["train.centered=true"], "only rmsprop"),
     "levels through a sigmoid": (["objective=categorical", "model.output=sigmoid"], "leave model.output out"),
+    "a key of another option": (["dataset.root=images"], "the dataset that is chosen has no such key"),
     "no depth": (["model.channels=[]"], "must be 1 to 12 numbers"),
     "too deep": (["model.channels=[8,8,8,8,8,8]"], "at most 5, or null"),
     "unknown output": (["model.output=tanh"], "linear, sigmoid"),

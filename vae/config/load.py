@@ -152,6 +152,9 @@ def unknown_key(key: str) -> str:
     part = next((spec for spec in OWN if key.startswith(spec + ".")), None)
     if part is not None:
         return f"{key}: {part} has no such argument yet; +{key}=... adds it"
+    if key in known_keys(schema.RunConfig):
+        group = key.partition(".")[0]
+        return f"{key}: the {group} that is chosen has no such key; choose one that has, as in {group}=NAME {key}=..."
     near = difflib.get_close_matches(key, known_keys(schema.RunConfig), n=1, cutoff=0.75)
     hint = f"did you mean {near[0]}?" if near else "all keys: python run.py --cfg job"
     return f"{key}: no such key; {hint}"
