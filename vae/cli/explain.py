@@ -5,6 +5,7 @@ import functools
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}
         records.write(directory / names.EXPLANATION, found)
         if cause is not None:
-            records.write(directory / names.RESULT, _with_cause(record, config, directory, cause, compared))
+            records.write(directory / names.RESULT, _with_cause(record, config, directory, cause, compared, said))
     return f"{os.path.relpath(directory)}: {' '.join(said).strip()}"
 
 
@@ -274,11 +275,16 @@ class _Bench:
 
 
 def _with_cause(
-    record: dict[str, Any], config: RunConfig, directory: Path, cause: str, compared: Comparison
+    record: dict[str, Any],
+    config: RunConfig,
+    directory: Path,
+    cause: str,
+    compared: Comparison,
+    sentences_on_it: Sequence[str],
 ) -> dict[str, Any]:
     """The run's record with the cause that was tested."""
     verdict, reason, kind = record["verdict"], record["reason"], compared.kind_start
-    tested = " ".join(sentences(compared, cause, config.evaluation.thresholds))
+    tested = " ".join(sentences_on_it)
     found = record | {"cause": cause, "cause_rests_on": "tested"}
     try:
         advice = advise(config, record, verdict, cause)

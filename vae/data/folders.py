@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from vae.config import schema
 from vae.config.errors import InputError
 from vae.data import pixels
 from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
-from vae.data.scan import SUFFIXES, Found, scan
+from vae.data.scan import SUFFIXES, Found
 from vae.runtime import files
 
 CHUNK = 2**25  # bytes of decoded images in memory at a time
@@ -41,18 +41,18 @@ class Decoded:
     note: str  # what was done to them, and what was left out
 
 
-def decoded(root: Path, config: schema.Folder, roots: Sequence[Path]) -> Decoded:
-    """All images below `root` in the order of their paths. `roots`: of all splits, it among them, whose files of more
-    than 8 bits have black and white in common. Raises InputError, which names the files and the setting
-    that helps, for what cannot be read as it was meant."""
-    found = scan(root, config.follow_links)
+def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> Decoded:
+    """All images below `root` in the order of their paths. `scans`: what was found below the roots of all splits, it
+    among them, whose files of more than 8 bits have black and white in common. Raises InputError, which names the files
+    and the setting that helps, for what cannot be read as it was meant."""
+    found = scans[root]
     if not found.images:
         raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(SUFFIXES))}){_left_out(found)}")
     settings = [getattr(config, name) for name in OPENED]
     source = [str(root.resolve()), *settings]
     directory = Path(config.cache) / f"{root.resolve().name}-{_digest(source)}"
     listed = [(os.path.relpath(path, root), *rest) for path, *rest in found.images]  # however the root was written
-    deep = [item for other in roots if other != root for item in _perhaps_deep(other, config)]
+    deep = [item for other in scans if other != root for item in _perhaps_deep(scans[other], config)]
     path = directory / f"{_digest([source, listed, [(str(path), *rest) for path, *rest in deep]])}.npy"
     paths = [Path(name) for name, _, _ in found.images]
     told = path.with_suffix(".json")
@@ -79,12 +79,11 @@ def decoded(root: Path, config: schema.Folder, roots: Sequence[Path]) -> Decoded
     return Decoded(path, sources, kept, f"{said}{_left_out(found)}")
 
 
-def _perhaps_deep(root: Path, config: schema.Folder) -> list[tuple[str, int, int]]:
+def _perhaps_deep(found: Found, config: schema.Folder) -> list[tuple[str, int, int]]:
     """Files that may have more than 8 bits, where their range has to be found."""
     if config.range != "auto":
         return []
-    found = scan(root, config.follow_links).images
-    return [item for item in found if os.path.splitext(item[0])[1].lower() not in pixels.PLAIN]
+    return [item for item in found.images if os.path.splitext(item[0])[1].lower() not in pixels.PLAIN]
 
 
 def _left_out(found: Found) -> str:
@@ -108,11 +107,7 @@ class _Decoder:
         for stale in set(self.target.parent.iterdir()) - {self.partial, self.marks}:
             stale.unlink()
         headers = _in_parallel(paths, self._header, "looking at images")
-        items = [
-            (path, frame)
-            for path, header in zip(paths, headers, strict=True)
-            for frame in range(header.frames if self.config.frames == "all" else 1)
-        ]
+        items = self._items(paths, headers)
         further = _in_parallel(others, self._header, "looking at images")
         span = self._span([*paths, *others], [*headers, *further])
         first = self._first(items, span)
@@ -132,15 +127,23 @@ class _Decoder:
         except Unreadable:
             return Header(1, deep=False)  # it will be found broken
 
-    def _span(self, paths: list[Path], headers: list[Header]) -> tuple[float, float] | None:
-        """What is black and what is white in files of more than 8 bits; None where there are none."""
-        deep = [
+    def _items(self, paths: list[Path], headers: list[Header]) -> list[tuple[Path, int]]:
+        """Each image: its file, and which of its frames."""
+        return [
             (path, frame)
             for path, header in zip(paths, headers, strict=True)
-            if header.deep
             for frame in range(header.frames if self.config.frames == "all" else 1)
         ]
-        if not deep:
+
+    def _discard(self) -> None:
+        """What is decoded: the folder or the settings have to change now, and then it is of no use."""
+        self.partial.unlink()
+        self.marks.unlink(missing_ok=True)
+
+    def _span(self, paths: list[Path], headers: list[Header]) -> tuple[float, float] | None:
+        """What is black and what is white in files of more than 8 bits; None where there are none."""
+        chosen = [(path, header) for path, header in zip(paths, headers, strict=True) if header.deep]
+        if not chosen:
             return None
         if isinstance(self.config.range, list):
             low, high = self.config.range
@@ -152,6 +155,7 @@ class _Decoder:
             except Unreadable:
                 return None
 
+        deep = self._items([path for path, _ in chosen], [header for _, header in chosen])
         ranges = [found for found in _in_parallel(deep, value_range, "looking at values") if found is not None]
         return pixels.common_range(ranges) if ranges else None
 
@@ -206,8 +210,7 @@ class _Decoder:
                 return None
 
         shapes = _in_parallel(items, size, "looking at sizes")
-        self.partial.unlink()
-        self.marks.unlink(missing_ok=True)
+        self._discard()
         counts = Counter(shape for shape in shapes if shape is not None)
         examples = {shape: items[shapes.index(shape)][0] for shape in counts}
         sizes = [f"{shape[2]}x{shape[1]} ({n}, as {examples[shape]})" for shape, n in counts.most_common()]
@@ -218,8 +221,7 @@ class _Decoder:
     def _refuse_transparency(self, items: list[tuple[Path, int]], marks: list[dict[str, Any]]) -> None:
         clear = [str(items[mark["place"]][0]) for mark in marks if "transparent" in mark]
         if clear:
-            self.partial.unlink()
-            self.marks.unlink(missing_ok=True)
+            self._discard()
             raise InputError(
                 f"{self.root}: {_counted(len(clear), 'image is', 'images are')} transparent in places: "
                 f"{_named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"

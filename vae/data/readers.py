@@ -6,6 +6,7 @@ Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of r
 import dataclasses
 import gzip
 import importlib.util
+from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from vae.config import schema
 from vae.config.errors import InputError
 from vae.data import archives, arrays, folders
 from vae.data.binarize import binarized
-from vae.data.scan import is_hidden, split_folders
+from vae.data.scan import Found, is_hidden, scan, split_folders
 from vae.data.split import Data, Split, hold_out
 from vae.runtime import custom
 from vae.runtime.rng import generator
@@ -94,11 +95,12 @@ def folder(config: schema.Folder) -> Data:
     parts = split_folders(root)
     if not parts:
         names = _folders(root)
-        split, note = read_folder(root, config, names, [root])
+        split, note = read_folder(root, config, names, {root: scan(root, config.follow_links)})
         data = _hold_out(split, config, config.root)
         return dataclasses.replace(data, classes=None if split.labels is None else tuple(names), notes=(note,))
     names = sorted({name for part in parts.values() for name in _folders(part)})
-    read = {name: read_folder(part, config, names, list(parts.values())) for name, part in parts.items()}
+    scans = {part: scan(part, config.follow_links) for part in parts.values()}
+    read = {name: read_folder(part, config, names, scans) for name, part in parts.items()}
     notes = tuple(note for _, note in read.values())
     splits = {name: split for name, (split, _) in read.items()}
     test = "test" if "test" in parts else "validation"
@@ -114,10 +116,10 @@ def _folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def read_folder(root: Path, config: schema.Folder, names: list[str], roots: list[Path]) -> tuple[Split, str]:
-    """All images below `root`, one of the splits at `roots`, in the order of their paths; labelled by the place of
-    their first-level folder among `names`, if all are in one. And how they were read."""
-    found = folders.decoded(root, config, roots)
+def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapping[Path, Found]) -> tuple[Split, str]:
+    """All images below `root`, one of the splits that were scanned, in the order of their paths; labelled by the place
+    of their first-level folder among `names`, if all are in one. And how they were read."""
+    found = folders.decoded(root, config, scans)
     inside = [found.sources[place].relative_to(root).parts[:-1] for place in found.kept]
     places = {name: place for place, name in enumerate(names)}
     labels = torch.tensor([places[parts[0]] for parts in inside]) if all(inside) else None

@@ -45,9 +45,8 @@ class DecoderWithPath(nn.Module):
 def silence(encoder: nn.Module, decoder: nn.Module) -> None:
     """The last layers of a pair of our own networks at 0."""
     assert isinstance(encoder, GaussianHeads)
-    last = [module for module in decoder.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)][
-        -1
-    ]
+    layers = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+    *_, last = (module for module in decoder.modules() if isinstance(module, layers))
     for layer in (encoder.mu, encoder.log_sigma, last):
         nn.init.zeros_(layer.weight)
         assert layer.bias is not None

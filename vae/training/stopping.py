@@ -54,6 +54,5 @@ def with_validation(data: Data, settings: schema.Train) -> Data:
     held = min(max(round(settings.validation_fraction * total), 2), total - 2)
     order = torch.randperm(total, generator=generator(0, "validation"))
     left, chosen = order[held:].sort().values, order[:held].sort().values
-
     grey = None if data.grey is None else data.grey.take(left)
     return dataclasses.replace(data, train=data.train.take(left), validation=data.train.take(chosen), grey=grey)
