@@ -20,6 +20,7 @@ from twins import assert_twins, timeless
 
 from vae.config.errors import InputError, RunFailed
 from vae.data import split
+from vae.output import record as records
 from vae.runtime import directory as names
 from vae.runtime import files
 from vae.training import checkpoint
@@ -289,3 +290,37 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a readable checkpoint"):
         checkpoint.read(tmp_path)
     assert not (tmp_path / "harmed").exists()
+
+
+def test_what_lies_ahead_may_be_changed(digits: list[str], program: Program, tmp_path: Path) -> None:
+    """Another learning rate and another schedule, from the next step on; noted, and kept at the next call."""
+    run = tmp_path / "run"
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+    assert records.read(run)["changes"] is None
+    status, _, err = program("resume=run", "train.steps=8", "train.lr=0.5", "anneal=linear", "anneal.steps=16")
+    assert status == 0, err
+    assert "from step 4 on" in err
+    record = records.read(run)
+    (said,) = record["changes"]
+    for part in ("train.lr 0.001 -> 0.5", "anneal.name constant -> linear", "anneal.steps unset -> 16"):
+        assert part in said
+    assert record["kl_weight"] == pytest.approx(8 / 16)
+    assert program("resume=run", "train.steps=10")[0] == 0
+    record = records.read(run)
+    assert record["kl_weight"] == pytest.approx(10 / 16)
+    assert record["changes"] == [said]
+    assert checkpoint.read(run).config.train.lr == 0.5
+    status, _, err = program("resume=run", "train.steps=12", "train.batch_size=4")
+    assert status == 1
+    assert "train.batch_size: cannot be changed for a run that exists" in err
+
+
+def test_a_value_of_the_runs_own_schedule_may_be_changed(digits: list[str], program: Program, tmp_path: Path) -> None:
+    """It keeps what its schedule has seen."""
+    own = ["anneal=delayed", "anneal.threshold=100", "anneal.rate=0.01", "anneal.observe_every=1"]
+    assert program(*QUICK, *digits, "model=mlp_vae", *own, "hydra.run.dir=run")[0] == 0
+    before = records.read(tmp_path / "run")["kl_weight"]
+    status, _, err = program("resume=run", "train.steps=6", "anneal.weight=0.02")
+    assert status == 0, err
+    assert before > 0.02
+    assert records.read(tmp_path / "run")["kl_weight"] == 0.02

@@ -174,3 +174,36 @@ def test_a_fitted_gaussian_has_the_codes_moments() -> None:
     mixed = samplers.fitted("mixture", two, 0)(2000, rng)
     assert float((mixed[:, 0] > 13).float().mean()) == pytest.approx(0.5, abs=0.05)
     assert not ((mixed[:, 0] > 10) & (mixed[:, 0] < 13)).float().mean() > 0.02
+
+
+def test_a_run_brings_its_own_option_along(run: Path, program: Program, tmp_path: Path, monkeypatch: Any) -> None:
+    """One value of the run's dataset is given, from another directory; all others are the run's."""
+    images = tmp_path / "moved; it's here" / "images"
+    images.parent.mkdir()
+    (tmp_path / "images").rename(images)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    quoted = str(images).replace("'", "\\'")
+    status, _, err = program("encode=../mine", f"dataset.root='{quoted}'")
+    assert status == 0, err
+    assert len(pd.read_csv(run / "codes.csv")) == 24
+    status, _, err = program("resume=../mine", f"dataset.root='{quoted}'", "train.steps=45")
+    assert status == 0, err
+    assert vae.training.checkpoint.read(run).config.dataset.root == str(images)
+    status, _, err = program("evaluate=../mine")
+    assert status == 0, err
+    status, _, err = program("encode=../mine", "dataset.size=9")
+    assert status == 1
+    assert "trained on images of shape (3, 8, 10), dataset=folder has (3, 9, 9)" in err
+
+
+def test_relative_paths_are_found_from_elsewhere(program: Program, tmp_path: Path, monkeypatch: Any) -> None:
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8))
+    assert program(*QUICK, *SMALL, "dataset=arrays", "dataset.train=mine.npy", "hydra.run.dir=run")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for verb in ("evaluate", "encode"):
+        status, _, err = program(f"{verb}=../run")
+        assert status == 0, err
+    assert program("resume=../run", "train.steps=45")[0] == 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae.cli import failures
+from vae.cli.arguments import expanded
 from vae.cli.session import CURRENT, DIRECTORIES, SHORT, Job, Session
 from vae.config.errors import InputError
 from vae.runtime import directory as names
@@ -35,8 +35,8 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
-    sys.argv[1:] = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in sys.argv[1:]]
-    session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1")
+    sys.argv[1:], added = expanded(sys.argv[1:])
+    session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=added)
     token = CURRENT.set(session)
     try:
         with _hydra_raises():
@@ -65,6 +65,8 @@ def begin_job() -> Job:
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     overrides = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    added = session.added if session is not None else []
+    overrides = [item for item in overrides if item.input_line not in added]
     keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
     if not any(item.key_or_group in set(DIRECTORIES) - {"resume"} for item in overrides):
         (directory / names.ERROR).unlink(missing_ok=True)  # of an earlier attempt

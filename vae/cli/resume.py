@@ -16,18 +16,37 @@ from vae.cli.grid import grid
 from vae.cli.launch import user_environment
 from vae.cli.session import Job
 from vae.cli.train import alone_in, train_together
+from vae.config import schema
 from vae.config.errors import InputError, one_line
-from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat, load_saved, revise
+from vae.config.load import (
+    GROUPS,
+    PLACES,
+    REFERENCE,
+    allowed_modules,
+    check_allowed,
+    flat,
+    load_saved,
+    located,
+    revise,
+)
 from vae.config.schema import RunConfig
+from vae.output import record as records
 from vae.output.record import RunRecord
 from vae.runtime import commands, files
 from vae.runtime import directory as names
 from vae.runtime.terminal import show
 from vae.training import checkpoint
+from vae.training import schedule as schedules
 
 log = logging.getLogger(__name__)
 
-CHANGEABLE = ("train.steps", "evaluation.batch_size", "evaluation.probe_images", "evaluation.iw_samples")
+SAME_RUN = ("train.steps", "evaluation.batch_size", "evaluation.probe_images", "evaluation.iw_samples", *PLACES)
+AHEAD = (  # what changes the steps that lie ahead
+    "anneal",
+    *(f"train.{name}" for name in ("lr", "lr_schedule", "warmup_steps", "milestones", "decay", "max_grad_norm")),
+    *(f"train.{name}" for name in ("device", "threads", "precision", "log_every", "eval_every", "checkpoint_every")),
+)
+CHANGEABLE = (*SAME_RUN, *AHEAD)
 
 
 def is_sweep(directory: Path) -> bool:
@@ -36,8 +55,8 @@ def is_sweep(directory: Path) -> bool:
 
 def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
     """Continue the run in the job's directory from its last checkpoint, or from its start where it has none yet, with
-    its own configuration. Of the keys given on the command line only those of CHANGEABLE may differ: train.steps,
-    upwards, and what an evaluation takes of memory."""
+    its own configuration. Of the keys given on the command line only those of CHANGEABLE may differ. With those of
+    SAME_RUN it stays the same run, to the bit; those of AHEAD hold from here on, and are noted."""
     directory, allow = job.directory, allowed_modules(call)
     own = directory / names.CONFIG
     with alone_in(directory):
@@ -48,7 +67,15 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             saved, before = None, _begun(own, allow)
         config = revise(before, composed, job.keys, CHANGEABLE)
         finished = (directory / names.RESULT).exists()
-        _check_steps(config, before, saved.step if saved else 0, finished, directory)
+        step = saved.step if saved else 0
+        _check_steps(config, before, step, finished, directory)
+        changes = _changes(before, config)
+        if changes:
+            log.info("%s  from step %d on: %s; without this change it would be another run", directory, step, changes)
+            _note_change(directory, f"from step {step} on: {changes}")
+        if saved is not None and _is_another(config.anneal, saved.config.anneal):
+            states = {**saved.parts, "schedule": schedules.build(config.anneal).state_dict()}
+            saved = dataclasses.replace(saved, parts=states)
         files.remove_unfinished(directory)
         files.remove_unfinished(own.parent)
         if job.keys:
@@ -63,8 +90,34 @@ def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> 
     own = commands.overrides(directory)
     if own is not None:
         values = flat(dataclasses.asdict(config))
-        revised = commands.changed(own, [f"{key}={values[key]}" for key in keys if key in values])
+        options = {key: f"{key}={HydraConfig.get().runtime.choices[key]}" for key in keys if key in GROUPS}
+        given = {key: f"{key}={commands.written(values[key])}" for key in keys if key in values}
+        revised = commands.changed(own, [*options.values(), *given.values()])
         files.replace(directory / names.OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(revised)).encode())
+
+
+def _changes(before: RunConfig, after: RunConfig) -> str:
+    """What a run's steps ahead have otherwise, in words; empty where they are the same."""
+    old, new = (
+        {key: value for key, value in flat(dataclasses.asdict(config)).items() if _is_below(key, AHEAD)}
+        for config in (before, after)
+    )
+    keys = [key for key in new | old if old.get(key) != new.get(key) and key != "anneal.kind"]
+    return ", ".join(f"{key} {old.get(key, 'unset')} -> {new.get(key, 'unset')}" for key in keys)
+
+
+def _is_another(anneal: schema.Anneal, before: schema.Anneal) -> bool:
+    """A schedule that cannot resume from what the one before it has seen."""
+    return anneal.kind != before.kind or (isinstance(anneal, schema.CustomKL) and anneal != before)
+
+
+def _is_below(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(name + ".") for name in names)
+
+
+def _note_change(directory: Path, said: str) -> None:
+    noted = records.changes(directory)
+    files.replace(directory / names.CHANGES, "".join(f"{line}\n" for line in [*noted, said]).encode())
 
 
 def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
@@ -109,7 +162,7 @@ def _begun(own: Path, allow: Sequence[str]) -> RunConfig:
 
 def _read(own: Path, allow: Sequence[str]) -> RunConfig:
     try:
-        return load_saved(files.read_yaml(own), allow)
+        return located(load_saved(files.read_yaml(own), allow), commands.started_in(own.parent.parent))
     except (OSError, ValueError) as error:
         raise InputError(f"{own}: cannot be read: {error}") from error
     except InputError as error:
@@ -124,8 +177,9 @@ def _revised_since(saved: RunConfig, own: Path, allow: Sequence[str]) -> RunConf
     except InputError as error:
         log.warning("%s; continuing with the configuration in the checkpoint", error)
         return saved
-    merged = revise(saved, OmegaConf.create(now), CHANGEABLE, CHANGEABLE)
     after = flat(now)
+    changed = [key for key in CHANGEABLE if key in after or key in now]
+    merged = revise(saved, OmegaConf.create(now), changed, CHANGEABLE)
     for key, value in flat(dataclasses.asdict(merged)).items():
         if after.get(key) != value:
             raise InputError(

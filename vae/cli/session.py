@@ -1,6 +1,7 @@
 """What one call of the program has begun, so that its end can be put in order. Hydra makes the callbacks itself, so
 they find the session in a context variable; processes that a launcher has started have none."""
 
+import dataclasses
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Session:
     composed: bool = False  # Hydra has a configuration: what fails now is no mistake in it
     new_directory: Path | None = None  # of a single run, until it has begun
     sweep: Report | None = None
+    added: list[str] = dataclasses.field(default_factory=list)  # arguments that nobody has typed
 
 
 @dataclass(frozen=True)

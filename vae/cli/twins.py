@@ -15,7 +15,7 @@ from vae.cli.resume import is_sweep
 from vae.cli.train import alone_in, train_together
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.config.load import load_saved
+from vae.config.load import load_saved, located
 from vae.config.schema import RunConfig
 from vae.measure.advice import as_overrides, gentle_start
 from vae.measure.causes import REACHED
@@ -119,7 +119,7 @@ class Twins:
             place = path.parent.parent
             try:
                 record = records.read(place)
-                other = load_saved(files.read_yaml(path), self.allow)
+                other = located(load_saved(files.read_yaml(path), self.allow), commands.started_in(place))
             except (InputError, OSError, ValueError):
                 continue  # whatever is wrong with it, it is no twin
             verdict = record.get("verdict")

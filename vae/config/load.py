@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +22,14 @@ GROUPS = {
 }
 
 
+PLACES = tuple(  # keys that say where data lie
+    dict.fromkeys(
+        f"dataset.{field.name}"
+        for part in schema.kinds(schema.Dataset).values()
+        for field in dataclasses.fields(part)
+        if field.metadata.get("is_place")
+    )
+)
 OWN = ("model.encoder", "model.decoder", "objective.likelihood", "anneal.schedule", "dataset.data")  # with _target_
 
 
@@ -107,14 +116,31 @@ def _refuse_interpolations(texts: Iterable[str]) -> None:
 def revise(
     before: schema.RunConfig, composed: DictConfig, keys: Sequence[str], allowed: Sequence[str]
 ) -> schema.RunConfig:
-    """A run's configuration with the `keys` of this call (groups or values) put in from `composed`. Raises InputError
-    for a key that is none of `allowed` and below none of them."""
+    """A run's configuration with the `keys` of this call (groups or values) put in from `composed`; the places among
+    them are those of this call's directory. Raises InputError for a key that is none of `allowed` and below none of
+    them."""
     config = OmegaConf.create(dataclasses.asdict(before))
     for key in keys:
         if not any(key == name or key.startswith(name + ".") for name in allowed):
             raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
-        OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False)
+        value = OmegaConf.select(composed, key)
+        if key in PLACES and isinstance(value, str):
+            value = str(Path(value).expanduser().absolute())
+        OmegaConf.update(config, key, value, merge=False)
     return load(config)
+
+
+def located(config: schema.RunConfig, start: Path | None) -> schema.RunConfig:
+    """The configuration of a run that was started in the directory `start`, whose data are found from any other: paths
+    that were relative are those below `start`, where there is something."""
+    if start is None:
+        return config
+    found = {}
+    for field in dataclasses.fields(config.dataset):
+        value = getattr(config.dataset, field.name)
+        if field.metadata.get("is_place") and value is not None and (start / value).exists():
+            found[field.name] = str(start / value)
+    return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, **found))
 
 
 def targets(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:

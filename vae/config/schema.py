@@ -43,6 +43,11 @@ def one_of(*options: str, default: str = MISSING) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def place(default: Any = MISSING) -> Any:
+    """A file or a directory of the user's, as this call's directory sees it."""
+    return dataclasses.field(default=default, metadata={"is_place": True})
+
+
 def name() -> Any:
     """A short name that is part of a path: letters, digits and ._-=,+ only."""
 
@@ -316,7 +321,7 @@ class Torchvision(Dataset):
     kind: str = "torchvision"
     train_size: int | None = within(ge=2, default=None)  # only the first so many training images; null: all
     source: str = one_of("MNIST", "FashionMNIST", "KMNIST", "CIFAR10")  # class of torchvision.datasets
-    root: str = MISSING  # directory that holds the files, or that they are downloaded to
+    root: str = place()  # directory that holds the files, or that they are downloaded to
     download: bool = MISSING
 
 
@@ -336,7 +341,7 @@ class Embedded(HoldOut):
 @dataclass
 class Folder(HoldOut):
     kind: str = "folder"
-    root: str = MISSING  # directory of images, or of train/ and test/ (or val/)
+    root: str = place()  # directory of images, or of train/ and test/ (or val/)
     size: Any = dataclasses.field(  # pixels a side, or [height, width]; null: the files' own size
         default=None,
         metadata={"accepts": is_side, "allowed": "a whole number from 4 to 4096, or [height,width] of them"},
@@ -353,7 +358,7 @@ class Folder(HoldOut):
     skip_broken: bool = False  # files that cannot be read are left out
     follow_links: bool = False  # also those that lead out of `root`
     max_megapixels: int = within(ge=1, le=100_000, default=200)  # a larger image counts as broken
-    cache: str = MISSING  # directory for the decoded images
+    cache: str = place()  # directory for the decoded images
 
     def check(self) -> None:
         if isinstance(self.size, list) and len(self.size) != 2:
@@ -364,10 +369,10 @@ class Folder(HoldOut):
 @dataclass
 class Arrays(HoldOut):
     kind: str = "arrays"
-    train: str = MISSING  # .npy, .npz, .pt, .h5, .csv or .parquet
-    test: str | None = None  # the same for the test split; null: a fraction of `train`
-    labels: str | None = None  # .npy of the training labels; null: in the same file, or beside it as NAME_labels.npy
-    test_labels: str | None = None
+    train: str = place()  # .npy, .npz, .pt, .h5, .csv or .parquet
+    test: str | None = place(None)  # the same for the test split; null: a fraction of `train`
+    labels: str | None = place(None)  # .npy of the training labels; null: in the file, or beside it as NAME_labels.npy
+    test_labels: str | None = place(None)
     key: str | None = None  # name of the images in the file; null: the usual ones
     shape: list[int] | None = within(ge=1, default=None)  # [H,W] or [C,H,W] of images that are rows of pixels
     layout: str = one_of("auto", "channels_first", "channels_last", default="auto")
@@ -384,14 +389,14 @@ class Arrays(HoldOut):
 @dataclass
 class StaticMNIST(Dataset):
     kind: str = "amat"
-    root: str = MISSING  # directory of binarized_mnist_train.amat, _valid.amat and _test.amat
+    root: str = place()  # directory of binarized_mnist_train.amat, _valid.amat and _test.amat
     with_validation: bool = MISSING  # the validation images are trained on too
 
 
 @dataclass
 class Omniglot(Dataset):
     kind: str = "omniglot"
-    file: str = MISSING  # chardata.mat of Burda et al. 2016
+    file: str = place()  # chardata.mat of Burda et al. 2016
 
 
 @dataclass

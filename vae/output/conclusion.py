@@ -11,7 +11,7 @@ from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.story import explain
 from vae.measure.subject import Subject
 from vae.measure.watch import Rows, Trajectory
-from vae.output.record import Answer, Identity, RunRecord
+from vae.output.record import Answer, Identity, RunRecord, changes
 from vae.runtime import commands
 
 
@@ -48,6 +48,7 @@ def conclude(
         seed=config.seed,
         steps=step,
         best_step=best_step,
+        changes=changes(directory) or None,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=config.model.latent_dim,
         classes=None if subject.data.classes is None else list(subject.data.classes),

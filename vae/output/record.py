@@ -29,6 +29,7 @@ class Identity:
     best_step: int | None = key(
         "the step whose model this is, with the highest ELBO of validation images; null: the last step's", "steps"
     )
+    changes: list[str] | None = key("what resume= has changed on the way; null: nothing, the run can be made again")
     parameters: int = key("numbers that are trained")
     latent_dim: int = key("dimensions d of the code")
     classes: list[str] | None = key("names of the labels, in their order; null: they have none")
@@ -130,6 +131,12 @@ def read(directory: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable ({error}); move it away to continue without it") from error
     return record
+
+
+def changes(directory: Path) -> list[str]:
+    """What resume= has changed of a run on its way, a line a call."""
+    path = directory / names.CHANGES
+    return files.read_text(path).splitlines() if path.is_file() else []
 
 
 UNMEASURED = (Identity, Answer, Trajectory, Course)  # the parts of a record whose keys are no measures

@@ -49,6 +49,23 @@ def config_directory(directory: Path) -> list[str]:
     return [argument for path in paths for argument in ("--config-dir", os.path.relpath(path))]
 
 
+def started_in(directory: Path) -> Path | None:
+    """The directory in which the run in `directory` was started; None where it is not known."""
+    try:
+        return Path(str(files.read_yaml(directory / names.HYDRA)["hydra"]["runtime"]["cwd"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def choices(directory: Path) -> dict[str, str]:
+    """The option of each group that the run in `directory` was made of; empty where it is not known."""
+    try:
+        found = files.read_yaml(directory / names.HYDRA)["hydra"]["runtime"]["choices"]
+        return {str(group): str(option) for group, option in found.items() if option is not None}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
 def run(arguments: Sequence[str]) -> str:
     """The line that a user types. One job of a sweep runs alone."""
     once = ["hydra.mode=RUN"] if any(item.startswith("sweep=") for item in arguments) else []
@@ -67,3 +84,17 @@ def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
         elif not any(key.startswith(other + ".") for other in added):
             kept.append(item)
     return [*kept, *left.values()]
+
+
+def written(value: Any) -> str | None:
+    """A value as Hydra's grammar reads it; None for what computes, and for parts of the user's own."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str) and "${" not in value:
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, list):
+        items = [written(item) for item in value]
+        return None if None in items else f"[{','.join(filter(None, items))}]"
+    return None

@@ -17,15 +17,15 @@ import torch
 from torch import nn
 
 from vae.config.errors import InputError
-from vae.config.load import GROUPS, load_saved
+from vae.config.load import GROUPS, load_saved, located
 from vae.config.schema import CustomModel, CustomObjective, RunConfig
 from vae.measure.watch import Trajectory
 from vae.models import likelihood as likelihoods
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.output.recorder import RecorderState
+from vae.runtime import commands, files, untrusted
 from vae.runtime import directory as names
-from vae.runtime import files, untrusted
 from vae.runtime.terminal import printable
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,7 @@ def read(directory: Path, allow: Sequence[str] = (), groups: Sequence[str] = tup
             continue
         try:
             found = _read(path, allow, groups)
+            found = dataclasses.replace(found, config=located(found.config, commands.started_in(directory)))
         except InputError as error:
             problems.append(str(error))
             continue

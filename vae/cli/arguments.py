@@ -1,0 +1,51 @@
+"""The command line before Hydra reads it: short keys, and what a run that exists brings along.
+
+`encode=DIR dataset.root=other` sets one value of the option that the run in DIR was made of. Hydra composes from conf/
+alone and would look for that value in the default option, so the run's own option goes with it, with its values."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vae.cli.session import DIRECTORIES, SHORT
+from vae.config.load import GROUPS
+from vae.runtime import commands, files
+from vae.runtime import directory as names
+
+
+def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments as Hydra reads them, and those among them that nobody has typed."""
+    given = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in arguments]
+    run = next((value for key, value in map(_parted, given) if key in DIRECTORIES and value), None)
+    if run is None:
+        return given, []
+    directory = Path(run.strip("'\""))
+    added = [item for group in _set_in_part(given) for item in _of_run(directory, group)]
+    return [*added, *given], added
+
+
+def _parted(argument: str) -> tuple[str, str]:
+    key, _, value = argument.partition("=")
+    return key.lstrip("+"), value
+
+
+def _set_in_part(arguments: Sequence[str]) -> list[str]:
+    """The groups of which only values are given."""
+    keys = [_parted(item)[0] for item in arguments if not item.startswith("-")]
+    return [group for group in GROUPS if group not in keys and any(key.startswith(group + ".") for key in keys)]
+
+
+def _of_run(directory: Path, group: str) -> Iterator[str]:
+    """The option that a run has of this group, and its values; nothing where its directory does not say."""
+    option = commands.choices(directory).get(group)
+    try:
+        values = files.read_yaml(directory / names.CONFIG)[group]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if option is None or not re.fullmatch(r"[\w-]+(/[\w-]+)*", option) or not isinstance(values, Mapping):
+        return
+    yield f"{group}={option}"
+    for key, value in values.items():
+        written = commands.written(value)
+        if key not in ("kind", "name") and re.fullmatch(r"\w+", str(key)) and written is not None:
+            yield f"{group}.{key}={written}"
