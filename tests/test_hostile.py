@@ -117,6 +117,8 @@ def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 def may_stand(value: Any, before: Any, name: Any) -> bool:
     """Whether `value` is of the kind of `before`, so that it need not be refused."""
+    if name in ("range", "classes"):
+        return value is None
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53  # False for NaN
     if name in OPTIONAL:
         return value is None or number
@@ -240,7 +242,7 @@ def test_values_nested_without_end(content: dict[str, Any], tmp_path: Path) -> N
         ("model", None, "model: is NoneType"),
         ("model", {}, "is missing"),
         ("config", {"model": 3}, "model.kind=3: must be one of"),
-        ("format", 3, "checkpoint format 3; this version reads formats 4 to 7"),
+        ("format", 3, "checkpoint format 3; this version reads formats 4 to 8"),
         ("format", torch.zeros(4, 4), "checkpoint format Tensor"),
         ("recorder", {"written": {"../../x": 1}}, "recorder"),
         ("extra", 1, "extra does not belong there"),
@@ -277,7 +279,11 @@ def test_states_of_other_parts(digits: list[str], program: Program, tmp_path: Pa
         ),
         ("optimizer", {"step.0": torch.zeros(())}, "optimizer: mean.0 is missing"),
         ("recent", {"rows": torch.zeros(1, 1), "count": 1}, "rows is (1, 1)"),
-        ("data", {"train": {}, "test": {}}, "data: train.images is missing"),
+        (
+            "data",
+            {"train": {"type": "torch.uint8"}, "test": {}, "range": None, "classes": None},
+            "data: train.images is missing",
+        ),
     ):
         torch.save(saved | {part: state}, directory / names.CHECKPOINT)
         status, _, err = program("resume=mine", "train.steps=9")

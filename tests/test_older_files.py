@@ -41,7 +41,7 @@ def saved() -> dict[str, Any]:
 
 def test_the_model_is_read() -> None:
     assert saved()["format"] == 4
-    model = vae.load_run(OLD)
+    model = vae.load_run(OLD).model
     assert all(torch.equal(value, saved()["model"][name]) for name, value in model.state_dict().items())
     assert model.sample(2).shape == (2, 1, 28, 28)
 
@@ -81,7 +81,14 @@ def as_format_4(content: dict[str, Any]) -> dict[str, Any]:
     count = next(value for name, value in optimizer.items() if name.startswith("step."))
     moments = {name: value for name, value in optimizer.items() if not name.startswith("step.")}
     schedule = {name: content["schedule"][name] for name in ("smoothed", "latched_at")}
-    old = {"format": 4, "recorder": recorder, "optimizer": moments | {"count": count}, "schedule": schedule}
+    data = {name: content["data"][name] for name in ("train", "test")}
+    old = {
+        "format": 4,
+        "data": data,
+        "recorder": recorder,
+        "optimizer": moments | {"count": count},
+        "schedule": schedule,
+    }
     today = {key: value for key, value in content.items() if key not in ("clock", "stopping")}
     return today | old | {"config": saved()["config"]}
 

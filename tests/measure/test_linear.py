@@ -70,7 +70,7 @@ def test_weights_up_to_signed_permutation(tmp_path: Path) -> None:
     """W_i = sqrt(lambda_i - t) u_i, and Var(mu_i) = 1 - t / lambda_i; a dimension without use has neither."""
     t = 0.4
     converged(tmp_path, "model.latent_dim=6", "objective=gaussian", f"objective.sigma2={t}", "train.steps=10000")
-    model = vae.load_run(tmp_path)
+    model = vae.load_run(tmp_path).model
     data = readers.load(composed(*SETTINGS).dataset)
     rows = data.train.images.flatten(1).double().numpy()
     eigenvalues, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))

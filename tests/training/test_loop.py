@@ -189,7 +189,7 @@ def test_the_last_good_checkpoint_survives_a_failure(digits: list[str], tmp_path
 def test_load_run_gives_the_model_back(model: str, digits: list[str], tmp_path: Path) -> None:
     objective = "sse" if model == "linear_vae" else "continuous_bernoulli"
     record = run(tmp_path, *digits, f"model={model}", f"objective={objective}")
-    loaded = vae.load_run(tmp_path)
+    loaded = vae.load_run(tmp_path).model
     assert sum(p.numel() for p in loaded.parameters()) == record["parameters"]
     from vae.data import readers
 

@@ -92,7 +92,7 @@ def test_it_stops_and_keeps_the_best_model(noise: list[str], tmp_path: Path) -> 
     config = composed(*noise, *SETTINGS)
     data = with_validation(readers.load(config.dataset), config.train)
     images = data.test.batch(slice(None))
-    model = vae.load_run(tmp_path / "run")
+    model = vae.load_run(tmp_path / "run").model
     mean = model.decode(model.encode(images).mu)
     assert float((mean - images).square().mean()) == pytest.approx(record["mse_mu"], rel=1e-4)
     assert record["verdict"] != "unfinished"

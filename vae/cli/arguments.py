@@ -37,12 +37,12 @@ def _set_in_part(arguments: Sequence[str]) -> list[str]:
 
 def _of_run(directory: Path, group: str) -> Iterator[str]:
     """The option that a run has of this group, and its values; nothing where its directory does not say."""
-    option = commands.choices(directory).get(group)
     try:
         values = files.read_yaml(directory / names.CONFIG)[group]
+        option = commands.choices(directory).get(group) or str(values["name"])
     except (OSError, ValueError, LookupError, TypeError):
         return
-    if option is None or not re.fullmatch(r"[\w-]+(/[\w-]+)*", option) or not isinstance(values, Mapping):
+    if not re.fullmatch(r"[\w-]+(/[\w-]+)*", option) or not isinstance(values, Mapping):
         return
     yield f"{group}={option}"
     for key, value in values.items():

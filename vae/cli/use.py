@@ -1,6 +1,7 @@
 """What a finished run is for: `encode=`, `reconstruct=`, `sample=` and `interpolate=`, each with a run's directory,
 into which it writes. Images come from the run's own dataset, or from what dataset=... says, read as for a training."""
 
+import dataclasses
 import io
 import os
 import zipfile
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from vae.cli import failures
 from vae.cli.session import Job
+from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
 from vae.config.schema import RunConfig
 from vae.data import readers, scale
+from vae.data.fingerprint import Reading
 from vae.data.split import Data, Split
 from vae.measure import samplers
 from vae.models.vae import VAE
@@ -30,6 +33,7 @@ from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
 from vae.runtime.terminal import Progress, show
 from vae.training import checkpoint
+from vae.training.stopping import with_validation
 
 CHANGEABLE = ("dataset", "seed", "train.device", "train.threads", "evaluation.batch_size", "pictures")
 MAX_SHOWN = 100  # images in a grid
@@ -42,10 +46,12 @@ class _Bench:
     directory: Path
     config: RunConfig
     model: VAE
+    reading: Reading
     call: RunConfig
 
     def data(self) -> Data:
-        data = readers.load(self.config.dataset).to(next(self.model.parameters()).device)
+        data = with_validation(_as_trained(self.config.dataset, self.reading), self.config.train)
+        data = data.to(next(self.model.parameters()).device)
         if data.test.shape != self.model.shape:
             raise InputError(
                 f"{self.directory}: trained on images of shape {self.model.shape}, "
@@ -79,10 +85,22 @@ def use(verb: str, job: Job, call: RunConfig, composed: DictConfig) -> None:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         model, _ = saved.model()
-        bench = _Bench(directory, config, model.to(choose_device(config.train.device)), call)
+        bench = _Bench(directory, config, model.to(choose_device(config.train.device)), saved.reading, call)
         with torch.no_grad():
             path = _USES[verb](bench)
     show(f"{verb}: {os.path.relpath(path)}")
+
+
+def _as_trained(dataset: schema.Dataset, reading: Reading) -> Data:
+    """The images of `dataset`; where they have the training images' type of numbers, with their black and white."""
+    data = readers.load(dataset)
+    if reading.range in (None, data.range) or not isinstance(dataset, schema.Folder | schema.Arrays):
+        return data
+    deep = isinstance(dataset, schema.Folder) and data.range is not None
+    alike = isinstance(dataset, schema.Arrays) and str(data.train.images.dtype) == reading.type
+    if dataset.range != "auto" or not (deep or alike):
+        return data
+    return readers.load(dataclasses.replace(dataset, range=list(reading.range)))
 
 
 def _encode(bench: _Bench) -> Path:
@@ -163,8 +181,10 @@ def _sample(bench: _Bench) -> Path:
     rng = generator(bench.config.seed, "sample")
     sampler = samplers.prior(model.latent_dim)
     if call.sampler != "prior":
-        posterior_draws = _training_codes(bench)
-        sampler = samplers.fitted(call.sampler, posterior_draws, bench.config.seed)
+        codes = samplers.training_codes(
+            model, bench.data().train, bench.config.evaluation.batch_size, bench.config.seed
+        )
+        sampler = samplers.fitted(call.sampler, codes, bench.config.seed)
     folder = _empty(bench.directory / names.SAMPLES)
     codes = sampler(call.n, rng).to(next(model.parameters()).device)
     shown = []
@@ -176,15 +196,6 @@ def _sample(bench: _Bench) -> Path:
     columns = min(bench.config.pictures.columns, len(shown))
     rows = torch.stack(shown[: len(shown) // columns * columns]).unflatten(0, (-1, columns))
     return _save_picture(bench.directory / f"{names.SAMPLES}.png", bench.picture(rows))
-
-
-def _training_codes(bench: _Bench) -> Tensor:
-    """A draw of z for each training image, (N, d)."""
-    split, rng, codes = bench.data().train, generator(bench.config.seed, "sampler codes"), []
-    for rows in bench.batches(len(split), "encoding"):
-        posterior = bench.model.encode(split.batch(rows))
-        codes.append(posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(posterior.mu.device)).cpu())
-    return torch.cat(codes)
 
 
 def _interpolate(bench: _Bench) -> Path:

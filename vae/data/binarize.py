@@ -52,6 +52,11 @@ def training_images(data: Data, batch_size: int, seed: int, start: int = 0) -> I
         yield drawn(grey, parallel.own_rows(noise))
 
 
+def binary(grey: Tensor, how: str, rng: torch.Generator) -> Tensor:
+    """Grey images in [0, 1] made binary once, as 0 and 1."""
+    return (grey >= 0.5).to(grey.dtype) if how == "threshold" else drawn(grey, torch.rand(grey.shape, generator=rng))
+
+
 def _split(split: Split, how: str, name: str, source: str) -> Split:
     rng = generator(0, f"binarize {name}")
     chunk = max(1, CHUNK_VALUES // split.images[0].numel())
@@ -63,6 +68,5 @@ def _split(split: Split, how: str, name: str, source: str) -> Split:
                 f"dataset.binarize={how} with dataset={source}: has pixels outside [0, 1], which are no brightness; "
                 "leave dataset.binarize out"
             )
-        lit = grey >= 0.5 if how == "threshold" else drawn(grey, torch.rand(grey.shape, generator=rng))
-        images[start : start + chunk] = lit * 255
+        images[start : start + chunk] = binary(grey, how, rng) * 255
     return Split(images, split.labels, device=split.device)

@@ -1,15 +1,51 @@
-"""Checks on resume that the data are unchanged: number, shape and type of the images, and a digest of them."""
+"""What a run knows of its data: number, shape and type of the images and a digest of them, checked on resume, and what
+is needed to read other images as these were read."""
 
 import hashlib
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from vae.config.errors import InputError
 from vae.data.split import Data, Split
+from vae.runtime import untrusted
+from vae.runtime.terminal import printable
 
 MAX_BYTES = 2**26  # of a split that are read: all of MNIST, an even sample of what is larger
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the training images were read."""
+
+    range: tuple[float, float] | None  # the values of the files that are black and white; None: their type's
+    type: str  # of their numbers
+    classes: tuple[str, ...] | None  # names of the labels
+
+    @classmethod
+    def of(cls, state: Any) -> Self:
+        """From a Fingerprint's state. Raises ValueError where it is none."""
+        untrusted.names(state, ("train", "test", "range", "classes"), "data")
+        limits, classes, train = state["range"], state["classes"], state["train"]
+        if limits is not None:
+            if not isinstance(limits, list) or len(limits) != 2:
+                raise ValueError(f"data.range: is {limits}, must be two numbers")
+            for limit in limits:
+                untrusted.number(limit, "data.range")
+            if limits[0] >= limits[1]:
+                raise ValueError(f"data.range: {limits} does not rise")
+        named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
+        if classes is not None and not named:
+            raise ValueError("data.classes: must be texts")
+        if not isinstance(train, dict) or not isinstance(train.get("type"), str):
+            raise ValueError("data: train.type is missing")
+        return cls(
+            None if limits is None else (float(limits[0]), float(limits[1])),
+            train["type"],
+            None if classes is None else tuple(classes),
+        )
 
 
 class Fingerprint:
@@ -17,9 +53,15 @@ class Fingerprint:
         """`source` names the data in messages."""
         self.source = source
         self.splits = {"train": _of(data.train), "test": _of(data.test)}
+        self.reading = Reading(
+            range=data.range,
+            type=str(data.train.images.dtype),
+            classes=None if data.classes is None else tuple(map(printable, data.classes)),
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        return self.splits
+        reading = {"range": self.reading.range, "classes": self.reading.classes}
+        return self.splits | {name: None if value is None else list(value) for name, value in reading.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError where `state` was taken of other data, or is none."""

@@ -23,6 +23,7 @@ from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
 from vae.data.scan import SUFFIXES, Found
 from vae.runtime import files
 
+FORMAT = 2  # of what is written; what an earlier version has decoded is decoded anew
 CHUNK = 2**25  # bytes of decoded images in memory at a time
 NAMED = 5  # files in a message
 OPENED = ("size", "fit", "grayscale", "background", "range", "frames", "max_megapixels")  # settings that change pixels
@@ -38,6 +39,7 @@ class Decoded:
     path: Path
     sources: list[Path]  # of the N images
     kept: list[int]  # which of them can be used
+    span: tuple[float, float] | None  # the values of files of more than 8 bits that are black and white
     note: str  # what was done to them, and what was left out
 
 
@@ -49,7 +51,7 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
     if not found.images:
         raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(SUFFIXES))}){_left_out(found)}")
     settings = [getattr(config, name) for name in OPENED]
-    source = [str(root.resolve()), *settings]
+    source = [FORMAT, str(root.resolve()), *settings]
     directory = Path(config.cache) / f"{root.resolve().name}-{_digest(source)}"
     listed = [(os.path.relpath(path, root), *rest) for path, *rest in found.images]  # however the root was written
     deep = [item for other in scans if other != root for item in _perhaps_deep(scans[other], config)]
@@ -76,7 +78,8 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
     kept = [place for place in range(len(sources)) if place not in broken]
     notes = [*record["notes"], *([f"{len(broken)} that cannot be read left out"] if broken else [])]
     said = "; ".join([f"{_counted(len(kept), 'image')} below {root}", *notes])
-    return Decoded(path, sources, kept, f"{said}{_left_out(found)}")
+    span = None if record["span"] is None else (record["span"][0], record["span"][1])
+    return Decoded(path, sources, kept, span, f"{said}{_left_out(found)}")
 
 
 def _perhaps_deep(found: Found, config: schema.Folder) -> list[tuple[str, int, int]]:
@@ -116,7 +119,12 @@ class _Decoder:
         notes = self._notes(headers, span, marks)
         broken = {mark["place"]: mark["broken"] for mark in marks if "broken" in mark}
         several = {place: header.frames for place, header in enumerate(headers) if header.frames > 1}
-        record = {"frames": several if self.config.frames == "all" else {}, "broken": broken, "notes": notes}
+        record = {
+            "frames": several if self.config.frames == "all" else {},
+            "broken": broken,
+            "span": span,
+            "notes": notes,
+        }
         files.replace(self.target.with_suffix(".json"), json.dumps(record).encode())
         os.replace(self.partial, self.target)
         self.marks.unlink(missing_ok=True)

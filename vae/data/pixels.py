@@ -83,28 +83,33 @@ def common_range(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
 def read(path: Path, frame: int, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
     """The pixels of a frame. `span`: what is black and what is white in a deep file. Raises Unreadable and
     Transparent."""
-    mode = "L" if settings.grayscale else "RGB"
-    size = wanted(settings)
     try:
         with _opened(path, settings) as file:
             _seek(file, frame, settings)
-            is_turned = file.getexif().get(ORIENTATION, 1) >= 5
-            given = file.size[::-1] if is_turned else file.size
-            if size is not None:
-                file.draft(mode, size if is_turned else size[::-1])
-            image = ImageOps.exif_transpose(file)
-            if image.mode in DEEP:
-                if span is None:  # its suffix says that it is none
-                    raise ValueError(f"has more than 8 bits, which {path.suffix} files do not have; rename it")
-                image = _eight_bits(image, span)
-            composed = _is_transparent(image)
-            if composed:
-                image = _on_background(image, settings.background)
-            image = image.convert(mode)
+            return converted(file, settings, span)
     except Transparent:
         raise
     except Exception as error:
         raise Unreadable(_reason(error)) from error
+
+
+def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
+    """An opened image as 8-bit pixels. Raises Transparent, and what Pillow raises where it is damaged."""
+    mode = "L" if settings.grayscale else "RGB"
+    size = wanted(settings)
+    is_turned = file.getexif().get(ORIENTATION, 1) >= 5
+    given = file.size[::-1] if is_turned else file.size
+    if size is not None:
+        file.draft(mode, size if is_turned else size[::-1])
+    image = ImageOps.exif_transpose(file)
+    if image.mode in DEEP:
+        if span is None:
+            raise ValueError("has more than 8 bits, and neither its name nor other images say which values they use")
+        image = _eight_bits(image, span)
+    composed = _is_transparent(image)
+    if composed:
+        image = _on_background(image, settings.background)
+    image = image.convert(mode)
     if size is not None and image.size != (size[1], size[0]):
         image = _fitted(image, size, settings)
     scaled = image.size != given

@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -95,30 +96,38 @@ def folder(config: schema.Folder) -> Data:
     parts = split_folders(root)
     if not parts:
         names = _folders(root)
-        split, note = read_folder(root, config, names, {root: scan(root, config.follow_links)})
-        data = _hold_out(split, config, config.root)
-        return dataclasses.replace(data, classes=None if split.labels is None else tuple(names), notes=(note,))
+        whole = read_folder(root, config, names, {root: scan(root, config.follow_links)})
+        data = _hold_out(whole.split, config, config.root)
+        classes = None if whole.split.labels is None else tuple(names)
+        return dataclasses.replace(data, classes=classes, range=whole.range, notes=(whole.note,))
     names = sorted({name for part in parts.values() for name in _folders(part)})
     scans = {part: scan(part, config.follow_links) for part in parts.values()}
     read = {name: read_folder(part, config, names, scans) for name, part in parts.items()}
-    notes = tuple(note for _, note in read.values())
-    splits = {name: split for name, (split, _) in read.items()}
+    notes = tuple(part.note for part in read.values())
+    splits = {name: part.split for name, part in read.items()}
+    limits = next((part.range for part in read.values() if part.range is not None), None)
     test = "test" if "test" in parts else "validation"
     data = _same_shape(Data(splits["train"], splits[test]), str(parts["train"]), str(parts[test]))
     validation = splits["validation"] if test == "test" and "validation" in parts else None
     if validation is not None:
         _same_shape(Data(splits["train"], validation), str(parts["train"]), str(parts["validation"]))
     classes = None if data.train.labels is None else tuple(names)
-    return dataclasses.replace(data, validation=validation, classes=classes, notes=notes)
+    return dataclasses.replace(data, validation=validation, classes=classes, range=limits, notes=notes)
 
 
 def _folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapping[Path, Found]) -> tuple[Split, str]:
+class FolderSplit(NamedTuple):
+    split: Split
+    range: tuple[float, float] | None  # as in Data
+    note: str  # how it was read
+
+
+def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapping[Path, Found]) -> FolderSplit:
     """All images below `root`, one of the splits that were scanned, in the order of their paths; labelled by the place
-    of their first-level folder among `names`, if all are in one. And how they were read."""
+    of their first-level folder among `names`, if all are in one."""
     found = folders.decoded(root, config, scans)
     inside = [found.sources[place].relative_to(root).parts[:-1] for place in found.kept]
     places = {name: place for place, name in enumerate(names)}
@@ -127,7 +136,7 @@ def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapp
     rows = None if whole else torch.tensor(found.kept)
     images = arrays.mapped(np.load(found.path, mmap_mode="r"))
     sources = tuple(str(found.sources[place]) for place in found.kept)
-    return Split(images, labels, rows, mapped=True, sources=sources), found.note
+    return FolderSplit(Split(images, labels, rows, mapped=True, sources=sources), found.span, found.note)
 
 
 @read.register
@@ -135,13 +144,15 @@ def from_arrays(config: schema.Arrays) -> Data:
     train, *rest = arrays.read(config)
     if config.test is None:
         data = _hold_out(train.split, config, config.train)
-        return dataclasses.replace(data, classes=train.classes, notes=tuple(filter(None, [train.note])))
+        notes = tuple(filter(None, [train.note]))
+        return dataclasses.replace(data, classes=train.classes, range=train.split.span, notes=notes)
     (test,) = rest
     data, classes = Data(train.split, test.split), train.classes
     if train.classes != test.classes:
         data, classes = _named_alike(data, train.classes, test.classes, config)
     _same_shape(data, config.train, config.test)
-    return dataclasses.replace(data, classes=classes, notes=tuple(filter(None, [train.note, test.note])))
+    notes = tuple(filter(None, [train.note, test.note]))
+    return dataclasses.replace(data, classes=classes, range=train.split.span, notes=notes)
 
 
 def _named_alike(

@@ -92,6 +92,7 @@ class Data:
     grey: Split | None = None  # the training images, of which binary ones are drawn at each step; None: `train`
     validation: Split | None = None  # a third split, where the data bring one
     classes: tuple[str, ...] | None = None  # names of the labels
+    range: tuple[float, float] | None = None  # the values of the files that are black and white; None: their type's
     notes: tuple[str, ...] = ()  # what is to be said of how they were read, a line each
 
     def to(self, device: torch.device) -> "Data":

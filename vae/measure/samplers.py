@@ -8,21 +8,35 @@ Gaussian or a mixture of ten, fitted to codes after training, is nearer (Ghosh e
 import warnings
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vae.config.errors import InputError
+from vae.data.split import Split
+from vae.models.vae import VAE
+from vae.runtime.rng import generator
 
 Sampler = Callable[[int, torch.Generator], Tensor]  # how many, and the chance: codes (n, d)
 
 COMPONENTS = 10  # Ghosh et al. 2020
-MAX_CODES = 50_000  # that a mixture is fitted to
+MAX_CODES = 20_000  # that a density is fitted to
 
 
 def prior(latent_dim: int) -> Sampler:
     """N(0, I)."""
     return lambda count, rng: torch.randn(count, latent_dim, generator=rng)
+
+
+@torch.no_grad()
+def training_codes(model: VAE, split: Split, batch_size: int, seed: int) -> Tensor:
+    """A draw of z for each image of a split (for MAX_CODES of them, evenly, where there are more), (N, d)."""
+    total, rng, codes = len(split), generator(seed, "sampler codes"), []
+    chosen = torch.arange(min(total, MAX_CODES)) * total // min(total, MAX_CODES)
+    for rows in chosen.split(batch_size):
+        posterior = model.encode(split.batch(rows))
+        noise = torch.randn(posterior.mu.shape, generator=rng)
+        codes.append(posterior.sample(noise.to(posterior.mu.device)).cpu())
+    return torch.cat(codes)
 
 
 def fitted(kind: str, codes: Tensor, seed: int) -> Sampler:
@@ -39,8 +53,6 @@ def fitted(kind: str, codes: Tensor, seed: int) -> Sampler:
     from sklearn.mixture import GaussianMixture
 
     values = codes.double().numpy()
-    if len(values) > MAX_CODES:
-        values = values[np.linspace(0, len(values) - 1, MAX_CODES).astype(int)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a mixture that still moves a little is good enough
         model = GaussianMixture(components, random_state=seed % 2**32).fit(values)

@@ -1,4 +1,4 @@
-"""checkpoint.pt: everything that a run needs to be resumed, and that `load_run` needs to give the model back.
+"""checkpoint.pt: everything that a run needs to be resumed, and that `vae.load_run` needs to give it back.
 
 It holds tensors, numbers, strings, lists and dicts only, so that it loads with weights_only=True. Its format has a
 number; files of earlier formats are read."""
@@ -19,6 +19,7 @@ from torch import nn
 from vae.config.errors import InputError
 from vae.config.load import GROUPS, load_saved, located
 from vae.config.schema import CustomModel, CustomObjective, RunConfig
+from vae.data.fingerprint import Reading
 from vae.measure.watch import Trajectory
 from vae.models import likelihood as likelihoods
 from vae.models.likelihood import Likelihood
@@ -30,7 +31,7 @@ from vae.runtime.terminal import printable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 7
+FORMAT = 8
 READABLE = range(4, FORMAT + 1)
 MAX_SIDE = 2**16  # pixels
 
@@ -100,21 +101,16 @@ class Checkpoint:
             files.replace(directory / names.BEST_CHECKPOINT, buffer.getvalue())
         files.replace(directory / names.CHECKPOINT, buffer.getvalue(), keep=directory / names.PREVIOUS_CHECKPOINT)
 
+    @property
+    def reading(self) -> Reading:
+        return Reading.of(self.parts["data"])
+
     def model(self) -> tuple[VAE, Likelihood]:
         """The trained model and its likelihood, on the CPU, in eval mode and without gradients."""
         likelihood, model = _build(self.config, self.shape)
         likelihood.load_state_dict(self.parts["likelihood"])
         model.load_state_dict(self.parts["model"])
         return model.eval().requires_grad_(False), likelihood.eval()
-
-
-def load_run(directory: str | Path, allow: Sequence[str] = ()) -> VAE:
-    """The trained model of a run directory, ready to encode, decode and sample on the CPU.
-
-    A run may name parts from modules of the user's own; those are imported only where `allow` names the module, or one
-    above it. Raises `vae.InputError` where there is no checkpoint, where it cannot be read, and where it wants a module
-    that is not allowed."""
-    return read(Path(directory), allow, groups=("model", "objective")).model()[0]
 
 
 def best(directory: Path, allow: Sequence[str]) -> Checkpoint:
@@ -185,6 +181,7 @@ def _checked(content: dict[str, Any], allow: Sequence[str], groups: Sequence[str
     for name in ("data", "schedule", "stopping"):
         untrusted.plain(content[name], name)
     RecorderState.of(content["recorder"])
+    Reading.of(content["data"])
     found = Checkpoint(
         config=load_saved(content["config"], allow, groups),
         shape=(shape[0], shape[1], shape[2]),
@@ -295,7 +292,13 @@ def _from_format_6(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "stopping": {"best": None, "best_step": 0, "waited": 0}}
 
 
-_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6}
+def _from_format_7(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 7, which did not say how the images were read."""
+    data = content.get("data")
+    return {**content, "data": data | {"range": None, "classes": None}} if isinstance(data, dict) else content
+
+
+_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_format_7}
 
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:

@@ -1,0 +1,160 @@
+"""`vae.load_run`: images of every kind encode as the program encodes them; scikit-learn and pickle take the run."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import QUICK, composed
+from PIL import Image
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import vae
+from vae.training.loop import train
+
+Program = Callable[..., tuple[int, str, str]]
+SMALL = ["model=mlp_vae", "model.encoder_widths=[16]", "model.decoder_widths=[16]", "model.latent_dim=3"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Of many sizes, in two folders."""
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / "photos" / ("ant", "bee")[i % 2] / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20 + i, 30, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def made(tmp_path: Path, *overrides: str) -> vae.Run:
+    train(composed(*QUICK, *SMALL, *overrides), tmp_path / "run")
+    return vae.load_run(tmp_path / "run")
+
+
+def codes(program: Program, directory: Path) -> dict[str, list[float]]:
+    """mu of each file, as encode= gives them."""
+    assert program(f"encode={directory}")[0] == 0
+    table = pd.read_csv(directory / "codes.csv")
+    return {row.file: [row.mu_0, row.mu_1, row.mu_2] for row in table.itertuples()}
+
+
+def test_files_images_and_arrays_are_read_as_in_training(
+    photos: Path, program: Program, tmp_path: Path, monkeypatch: Any
+) -> None:
+    folder = ["dataset=folder", f"dataset.root={photos}", "dataset.size=[8,12]", "dataset.grayscale=true"]
+    run = made(tmp_path, *folder, f"dataset.cache={tmp_path}/cache")
+    assert run.classes == ("ant", "bee")
+    assert run.shape == (1, 8, 12)
+    expected = codes(program, tmp_path / "run")
+    assert len(expected) == 24
+    for path, mu in expected.items():
+        with Image.open(path) as image:
+            array = np.asarray(image)
+            for form in (path, Path(path), image, array):
+                assert run.encode(form).mu[0].tolist() == pytest.approx(mu, abs=1e-4)
+    whole = run.encode(photos).mu
+    in_order = [expected[path] for path in sorted(expected)]
+    assert np.abs(whole.numpy() - in_order).max() < 1e-4
+    several = [Image.open(path) for path in sorted(expected)[:3]]
+    assert run.transform(several).shape == (3, 3)
+    assert run.reconstruct(photos / "ant").shape == (12, 1, 8, 12)
+
+
+def test_deep_files_keep_the_trainings_black_and_white(tmp_path: Path, program: Program) -> None:
+    """12 bits in 16: a darker folder is read with the same range."""
+    rng = np.random.default_rng(0)
+    for name, top in (("train", 4000), ("dark", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(24):
+            values = rng.integers(0, top, (8, 8), dtype=np.uint16)
+            Image.fromarray(values).save(tmp_path / name / f"{i:02d}.png")
+    folder = ["dataset=folder", "dataset.grayscale=true", "dataset.root=train"]
+    assert program(*QUICK, *SMALL, *folder, "hydra.run.dir=run")[0] == 0
+    run = vae.load_run("run")
+    dark = sorted((tmp_path / "dark").iterdir())
+    assert float(run.images(dark).max()) == pytest.approx(199 / 4095, abs=0.003)
+    status, _, err = program("encode=run", "dataset.root=dark")
+    assert status == 0, err
+    table = pd.read_csv(tmp_path / "run" / "codes.csv")
+    by_file = table.sort_values("file")[["mu_0", "mu_1", "mu_2"]].to_numpy()
+    assert np.abs(run.transform(tmp_path / "dark") - by_file).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32", "bool", "uint8"])
+def test_arrays_keep_the_trainings_range(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = {
+        "int16": rng.integers(-900, 3000, (40, 8, 8)).astype(np.int16),
+        "float32": rng.uniform(-1, 1, (40, 8, 8)).astype(np.float32),
+        "bool": rng.integers(0, 2, (40, 8, 8)).astype(bool),
+        "uint8": rng.integers(0, 255, (40, 8, 8), dtype=np.uint8),
+    }[kind]
+    np.save(tmp_path / "images.npy", values)
+    run = made(tmp_path, "dataset=arrays", f"dataset.train={tmp_path}/images.npy")
+    low, high = float(values.min()), float(values.max())
+    given = {"uint8": (0, 255), "float32": (-1, 1)}.get(kind, (low, high))
+    expected = (values[:5].astype(float) - given[0]) / (given[1] - given[0])
+    assert np.abs(run.images(values[:5])[:, 0].numpy() - expected).max() < 1e-6
+    one = values[0] if kind == "bool" else np.clip(values[0], low / 2, None).astype(values.dtype)
+    assert run.transform(one).shape == (1, 3)
+    assert run.transform(values.reshape(40, -1)).tolist() == run.transform(values).tolist()
+
+
+def test_binary_images_stay_binary(digits: list[str], tmp_path: Path) -> None:
+    run = made(tmp_path, *digits, "dataset.binarize=threshold", "objective=bernoulli")
+    grey = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
+    grey = np.resize(grey, run.shape[1:])
+    assert run.images(grey).unique().tolist() == [0, 1]
+
+
+def test_in_a_pipeline(digits: list[str], tmp_path: Path) -> None:
+    run = made(tmp_path, *digits, "model.latent_dim=3")
+    images = np.random.default_rng(0).random((30, *run.shape), dtype=np.float32)
+    labels = np.arange(30) % 3
+    pipeline = make_pipeline(run, LogisticRegression()).fit(images, labels)
+    assert pipeline.predict(images).shape == (30,)
+    assert clone(run).transform(images).tolist() == run.transform(images).tolist()
+    assert run.inverse_transform(run.transform(images)).shape == (30, *run.shape)
+    assert list(run.get_feature_names_out()) == ["mu_0", "mu_1", "mu_2"]
+
+
+def test_a_pickled_run_needs_its_directory_no_more(digits: list[str], tmp_path: Path) -> None:
+    run = made(tmp_path, *digits)
+    images = torch.rand(4, *run.shape)
+    before, content = run.encode(images), pickle.dumps(run)
+    (tmp_path / "run").rename(tmp_path / "gone")
+    after = pickle.loads(content)
+    assert torch.equal(after.encode(images).mu, before.mu)
+    assert torch.equal(after.sample(3, seed=1), run.sample(3, seed=1))
+
+
+def test_samplers(digits: list[str], tmp_path: Path) -> None:
+    run = made(tmp_path, *digits)
+    drawn = {kind: run.sample(5, seed=2, sampler=kind) for kind in ("prior", "gaussian")}
+    assert all(images.shape == (5, *run.shape) for images in drawn.values())
+    assert not torch.equal(drawn["prior"], drawn["gaussian"])
+
+
+def test_mistakes_are_told(digits: list[str], tmp_path: Path) -> None:
+    run = made(tmp_path, *digits)
+    height, width = run.shape[1:]
+    with pytest.raises(vae.InputError, match="the run has images of shape"):
+        run.encode(np.zeros((2, height + 1, width), np.uint8))
+    with pytest.raises(vae.InputError, match="values from 0 to 300"):
+        run.encode(np.full((height, width), 300.0) * (np.arange(width) > 0))
+    with pytest.raises(vae.InputError, match="no such file"):
+        run.encode("nowhere.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(vae.InputError, match=r"broken\.png"):
+        run.encode(tmp_path / "broken.png")
+    with pytest.raises(vae.InputError, match="transparent"):
+        run.encode(Image.new("RGBA", (width, height)))
+    with pytest.raises(vae.InputError, match="resize it"):
+        run.encode(Image.new("L", (width + 2, height)))

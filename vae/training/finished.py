@@ -1,0 +1,127 @@
+"""A trained run as an object: it encodes images as it met them in its training, decodes codes, draws samples, and
+serves as a transformer in a pipeline of scikit-learn."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from torch import Tensor
+
+from vae.config.schema import RunConfig
+from vae.data import given, readers
+from vae.data.fingerprint import Reading
+from vae.measure import samplers
+from vae.models.posteriors import Posterior
+from vae.models.vae import VAE
+from vae.runtime.rng import generator
+from vae.training import checkpoint
+
+BATCH = 256  # images at a time
+
+
+class Run(TransformerMixin, BaseEstimator):
+    """The run in `directory`, on the CPU and without gradients; `vae.load_run` makes one.
+
+    Images may be Pillow's, arrays, tensors, or paths of files and folders (vae.data.given); they are scaled, cropped
+    and made grey as the training images were. `model` is the torch module. It can be pickled, and its copy needs the
+    directory no more."""
+
+    def __init__(self, directory: str | Path, allow: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.allow = allow
+
+    @cached_property
+    def _loaded(self) -> tuple[RunConfig, Reading, VAE]:
+        saved = checkpoint.read(Path(self.directory), self.allow, groups=("model", "objective"))
+        return saved.config, saved.reading, saved.model()[0]
+
+    @property
+    def config(self) -> RunConfig:
+        return self._loaded[0]
+
+    @property
+    def model(self) -> VAE:
+        return self._loaded[2]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.model.shape
+
+    @property
+    def latent_dim(self) -> int:
+        return self.model.latent_dim
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the training images' labels, in their order; None where they have none."""
+        return self._loaded[1].classes
+
+    def images(self, images: Any) -> Tensor:
+        """Float images (N, C, H, W) as the model sees them. Raises InputError where they cannot be read as the training
+        images were."""
+        config, reading, model = self._loaded
+        return given.images(images, config.dataset, reading, model.shape)
+
+    @torch.no_grad()
+    def encode(self, images: Any) -> Posterior:
+        """mu and log_sigma (N, d)."""
+        parts = [self.model.encode(batch) for batch in self.images(images).split(BATCH)]
+        return Posterior(torch.cat([part.mu for part in parts]), torch.cat([part.log_sigma for part in parts]))
+
+    @torch.no_grad()
+    def decode(self, z: Any) -> Tensor:
+        """Codes (N, d) to mean images (N, C, H, W)."""
+        codes = torch.as_tensor(np.asarray(z), dtype=torch.float32).reshape(-1, self.latent_dim)
+        parts = [self.model.decode(part, start=i * BATCH) for i, part in enumerate(codes.split(BATCH))]
+        return torch.cat(parts)
+
+    def reconstruct(self, images: Any) -> Tensor:
+        """The images decoded from their mu, (N, C, H, W)."""
+        return self.decode(self.encode(images).mu)
+
+    def sample(self, count: int, seed: int = 0, sampler: str = "prior") -> Tensor:
+        """`count` mean images (count, C, H, W). `sampler`: codes from the prior, or from a gaussian or a mixture that
+        is fitted to the codes of the training images, which are read for it. Raises InputError."""
+        if sampler == "prior":
+            return self.model.sample(count, seed)
+        return self.decode(self._samplers[sampler](count, generator(seed, "sample")))
+
+    @cached_property
+    def _samplers(self) -> dict[str, samplers.Sampler]:
+        split = readers.load(self.config.dataset).train
+        codes = samplers.training_codes(self.model, split, BATCH, self.config.seed)
+        return {kind: samplers.fitted(kind, codes, self.config.seed) for kind in ("gaussian", "mixture")}
+
+    def fit(self, images: Any, labels: Any = None) -> Self:
+        """Nothing is fitted: it has been trained."""
+        return self
+
+    def transform(self, images: Any) -> np.ndarray[Any, Any]:
+        """mu of each image, (N, d)."""
+        return self.encode(images).mu.numpy()
+
+    def inverse_transform(self, codes: Any) -> np.ndarray[Any, Any]:
+        """Mean images (N, C, H, W) of codes (N, d)."""
+        return self.decode(codes).numpy()
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray[Any, Any]:
+        return np.array([f"mu_{j}" for j in range(self.latent_dim)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def load_run(directory: str | Path, allow: Sequence[str] = ()) -> Run:
+    """The trained run in `directory`.
+
+    A run may name parts from modules of the user's own; those are imported only where `allow` names the module, or one
+    above it. Raises `vae.InputError` where there is no checkpoint, where it cannot be read, and where it wants a module
+    that is not allowed."""
+    run = Run(directory, allow)
+    run._loaded  # noqa: B018  (raises here, not at the first use)
+    return run
