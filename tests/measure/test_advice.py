@@ -86,12 +86,12 @@ def test_a_kl_term_that_never_began() -> None:
 
 def test_an_unfinished_run() -> None:
     assert advised(verdict="unfinished") == [("train.steps=6000",)]
-    assert advise(composed(), RECORD, "unfinished", None)[0].resumes
-    assert not advise(composed("train.lr_schedule=cosine"), RECORD, "unfinished", None)[0].resumes
+    assert advise(composed(), RECORD, "unfinished", None)[0].verb == "resume"
+    assert not advise(composed("train.lr_schedule=cosine"), RECORD, "unfinished", None)[0].verb
     delayed = {"final_kl_weight": 1.0, "max_kl_weight": 0.0}
     assert advised("anneal=delayed", verdict="unfinished", **delayed) == [("train.steps=6000",)]
     interrupted = advise(composed(), RECORD | {"steps": 150}, "unfinished", None)[0]
-    assert (interrupted.overrides, interrupted.resumes) == ((), True)
+    assert (interrupted.overrides, interrupted.verb) == ((), "resume")
     worse = advised(verdict="unfinished", loss_fall_before=-20.0, loss_excess=30.0)
     assert worse == [("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")]
     assert advised("train.lr=1e-6", verdict="unfinished", loss_fall_before=1.0, loss_excess=60.0) == [
@@ -156,3 +156,14 @@ def test_smaller_steps_help_a_network_that_died(ask: Ask, follow: Ask, tmp_path:
     assert found["verdict"] in ("collapsed", "decoder_ignores_code")
     assert "the network itself is stuck" in found["explanation"]
     assert follow("case")["verdict"] == "deterministic"
+
+
+def test_a_better_sampler() -> None:
+    """Advised where a mixture's images are nearer by more than noise and by half, and the run has a live code."""
+    near = {"sample_kid": 1.0, "sample_kid_error": 0.1, "mixture_kid": 0.2, "mixture_kid_error": 0.05}
+    (found,) = advise(composed(), RECORD | near, "alive", None)[-1:]
+    assert (found.verb, found.overrides) == ("sample", ("sampler=mixture",))
+    noise = {"sample_kid_error": 0.5}
+    for other in ({}, near | noise, near | {"mixture_kid": 0.6}, {"sample_kid": None, "mixture_kid": None}):
+        assert not any(item.verb for item in advise(composed(), RECORD | other, "alive", None))
+    assert not any(item.verb == "sample" for item in advise(composed(), RECORD | near, "collapsed", "optimiser"))

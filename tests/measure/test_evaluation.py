@@ -44,6 +44,27 @@ def test_the_whole_split_is_measured(setting: tuple[VAE, likelihoods.Likelihood,
         assert dataclasses.asdict(parts) == pytest.approx(dataclasses.asdict(whole), rel=1e-5)
 
 
+def test_many_test_images_are_sampled(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """The same ones at every call, and the mean over them is within its errors of the mean over all."""
+    vae, likelihood, split = setting
+    rng = torch.Generator().manual_seed(3)
+    many = Split(torch.rand(3000, *split.shape, generator=rng))
+    data = Data(split, many, validation=many)
+    some = data.measured(400)
+    assert (len(some.test), len(some.train)) == (400, len(split))
+    assert some.validation is not None
+    assert len(some.validation) == 400
+    assert torch.equal(some.test.images, data.measured(400).test.images)
+    assert data.measured(None).test is many
+    whole, _ = measured(vae, likelihood, many, 500)
+    part, posterior = measured(vae, likelihood, some.test, 500)
+    assert (whole.test_images, part.test_images) == (3000, 400)
+    for name in ("mse", "elbo"):
+        error = getattr(part, f"{name}_error")
+        assert 0 < abs(getattr(part, name) - getattr(whole, name)) < 4 * error
+        assert error == pytest.approx(getattr(whole, f"{name}_error") * math.sqrt(3000 / 400), rel=0.2)
+
+
 def test_measures_against_torch_distributions(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
     vae, likelihood, split = setting
     measures, posterior = measured(vae, likelihood, split, 16)

@@ -35,7 +35,8 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         device = choose_device(config.train.device)
-        data = with_validation(readers.load(config.dataset), config.train).to(device)
+        data = with_validation(readers.load(config.dataset), config.train)
+        data = data.measured(config.evaluation.test_images).to(device)
         if data.test.shape != saved.shape:
             raise InputError(
                 f"evaluate={directory}: trained on images of shape {saved.shape}, "

@@ -90,9 +90,10 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         saved, record = checkpoint.read(directory, allow), _finished(directory)
         config = saved.config
         configure_process(config.train.threads)
-        data = with_validation(readers.load(config.dataset), config.train).to(choose_device(config.train.device))
+        data = with_validation(readers.load(config.dataset), config.train)
         with untrusted.restoring("data"):
             Fingerprint(data, f"dataset={config.dataset.name}").load_state_dict(saved.parts["data"])
+        data = data.measured(config.evaluation.test_images).to(choose_device(config.train.device))
         steps = call.explain.steps or config.train.steps
         weight = record.get("max_kl_weight", record["kl_weight"])
         bench = _Bench(Twins(directory, config, steps, allow), saved, record, weight, data)

@@ -81,6 +81,12 @@ class Split:
             return dataclasses.replace(taken, rows=index if self.rows is None else self.rows[index])
         return dataclasses.replace(taken, images=self.images[index.to(self.images.device)])
 
+    def some(self, count: int | None) -> "Split":
+        """At most `count` of the images, chosen at random, always the same ones, in their order; None: all."""
+        if count is None or count >= len(self):
+            return self
+        return self.take(torch.randperm(len(self), generator=generator(0, "some images"))[:count].sort().values)
+
     def to(self, device: torch.device) -> "Split":
         return dataclasses.replace(self, images=self.images if self.mapped else self.images.to(device), device=device)
 
@@ -94,6 +100,11 @@ class Data:
     classes: tuple[str, ...] | None = None  # names of the labels
     range: tuple[float, float] | None = None  # the values of the files that are black and white; None: their type's
     notes: tuple[str, ...] = ()  # what is to be said of how they were read, a line each
+
+    def measured(self, count: int | None) -> "Data":
+        """The same with at most `count` images to measure on."""
+        validation = None if self.validation is None else self.validation.some(count)
+        return dataclasses.replace(self, test=self.test.some(count), validation=validation)
 
     def to(self, device: torch.device) -> "Data":
         parts = {name: getattr(self, name) for name in ("train", "test", "grey", "validation")}

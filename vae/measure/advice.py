@@ -15,14 +15,15 @@ LONG = 1000  # steps that most runs need
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
 WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
+NEARER = 0.5  # of the kernel distance of prior samples: a sampler with less is worth it
 WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
 
 
 @dataclass(frozen=True)
 class Advice:
     why: str
-    overrides: tuple[str, ...]  # to add to the run's own
-    resumes: bool = False  # the run itself goes on with them
+    overrides: tuple[str, ...]  # to add to the run's own; with a verb, to what it needs
+    verb: str = ""  # resume, sample: what is to be done with the run itself; empty: a new run
 
 
 def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, cause: str | None) -> list[Advice]:
@@ -38,7 +39,7 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
     if verdict in DEAD:
         return _scale(config, record) if cause == "objective" else [_kinder(config)]
     if verdict == "deterministic":
-        return [_with_kl(config, record)]
+        return [_with_kl(config, record), *_sampler(record)]
     found = [_kinder(config)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
@@ -58,7 +59,22 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
         more = record["predicted_gain_wider"] / record["predicted_gain"] - 1
         latent_dim = f"model.latent_dim={2 * config.model.latent_dim}"
         found.append(Advice(f"with more dimensions a linear VAE would gain {more:.0%} more", (latent_dim,)))
-    return found
+    return found + _sampler(record)
+
+
+def mixture_is_nearer(record: Mapping[str, Any]) -> bool:
+    """Whether images of a mixture's codes are nearer to the test images than those of prior codes, by more than noise
+    and by half."""
+    prior, mixture = record.get("sample_kid"), record.get("mixture_kid")
+    if prior is None or mixture is None:
+        return False
+    noise = 3 * math.hypot(record["sample_kid_error"], record["mixture_kid_error"])
+    return prior - mixture > noise and mixture < NEARER * prior
+
+
+def _sampler(record: Mapping[str, Any]) -> list[Advice]:
+    why = "draw codes like those of the training images, whose images are nearer to real ones than the prior's"
+    return [Advice(why, ("sampler=mixture",), verb="sample")] if mixture_is_nearer(record) else []
 
 
 def not_begun(record: Mapping[str, Any]) -> bool:
@@ -135,14 +151,14 @@ def _fitted(config: schema.RunConfig, record: Mapping[str, Any]) -> list[str]:
 def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
     train = config.train
     if record["steps"] < train.steps:
-        return Advice("it was interrupted", (), resumes=True)
+        return Advice("it was interrupted", (), verb="resume")
     before, excess = record["loss_fall_before"], record["loss_excess"]
     if before is not None and before < 0:
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
     longer = (f"train.steps={max(3 * record['steps'], LONG)}",)
-    return Advice("train longer", longer, resumes=train.lr_schedule != "cosine")
+    return Advice("train longer", longer, verb="" if train.lr_schedule == "cosine" else "resume")
 
 
 def _scale(config: schema.RunConfig, record: Mapping[str, Any]) -> list[Advice]:

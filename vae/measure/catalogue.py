@@ -71,6 +71,8 @@ _SWAP = "one permutation without fixed points, on `evaluation.probe_images` imag
 _BURDA = "Burda, Grosse and Salakhutdinov 2016, arXiv 1509.00519"
 _HOFFMAN = "Hoffman and Johnson 2016"
 _LUCAS = "Lucas et al. 2019, arXiv 1911.02469"
+_NAEEM = "Naeem et al. 2020, arXiv 2002.09797"
+_BINKOWSKI = "Binkowski et al. 2018, arXiv 1801.01401"
 _WANG = "Wang and Ziyin 2022, arXiv 2205.04009"
 
 
@@ -92,13 +94,21 @@ class TrainingMeasures:
 
 @dataclass(frozen=True)
 class SplitMeasures:
-    """At every evaluation, over the whole test split."""
+    """At every evaluation, over the whole test split, or over `evaluation.test_images` of it."""
 
+    test_images: int = measure("test images measured", "", "how many test images these measures are of", place="test")
     mse: float = measure(
         "MSE",
         "per pixel",
         "squared error of the mean image, z drawn from q(z|x); `one_step`: of each pixel given those before it",
         _ONE_DRAW,
+        place="test",
+    )
+    mse_error: float = measure(
+        "its standard error",
+        "per pixel",
+        "of the mean over the test images",
+        "standard deviation / sqrt N",
         place="test",
     )
     mse_mu: float = measure(
@@ -126,6 +136,9 @@ class SplitMeasures:
         _ONE_DRAW,
         "Kingma and Welling 2014, arXiv 1312.6114",
         place="test",
+    )
+    elbo_error: float = measure(
+        "its standard error", "nats", "of the mean over the test images", "standard deviation / sqrt N", place="test"
     )
     mu_min: float = bound("minimum", "mu")
     mu_mean: float = bound("mean", "mu")
@@ -301,6 +314,95 @@ class FinalMeasures:
     )
 
 
+_KINDS = {
+    "sample": "images of codes from the prior",
+    "mixture": "images of codes from a mixture of ten Gaussians, fitted to the codes of training images",
+    "real": "training images in their place: what a perfect model would get",
+}
+
+
+def sampled(kind: str, what: str, space: str = "") -> Any:
+    """A measure of generated images, or of real ones in their place."""
+    label, definition, estimator, source = {
+        "density": (
+            "density",
+            "how densely {} lie among the test images: balls around these that they lie in, over 5; 1 where alike",
+            "balls to the fifth neighbour; on `quality_images` images",
+            _NAEEM,
+        ),
+        "coverage": (
+            "coverage",
+            "fraction of the test images that have one of {} in their ball",
+            "about .97 where alike; on `quality_images` images",
+            _NAEEM,
+        ),
+        "kid": (
+            "kernel distance",
+            "squared maximum mean discrepancy of {} and test images, kernel (x.y / f + 1)^3",
+            "unbiased, so it may be below 0; mean of ten blocks of images",
+            _BINKOWSKI,
+        ),
+        "kid_error": ("its standard error", "of the mean over the ten blocks of {}", "exact", _BINKOWSKI),
+        "c2st": (
+            "told apart",
+            "accuracy of a small network that tells {} from test images: .5 where it cannot",
+            "trained on one half, asked of the other; standard deviation 1 / (2 sqrt `quality_images`)",
+            "Lopez-Paz and Oquab 2017, arXiv 1610.06545",
+        ),
+    }[what]
+    where = ", in the space of the classifier" if space else ""
+    of = {"sample": "of prior samples", "mixture": "of mixture samples", "real": "of real images"}[kind]
+    title = f"{label} {of}{where}" if what != "kid_error" else label
+    return measure(title, "", definition.format(_KINDS[kind]) + where, estimator, source, place="samples", default=None)
+
+
+@dataclass(frozen=True)
+class SampleMeasures:
+    """Once, at the end of a run: generated images beside test images, in two spaces of features: coordinates on the
+    first 64 principal components of the training images and the length of the rest, and the last layer of a small
+    classifier. None where a measure does not apply."""
+
+    quality_images: int | None = measure(
+        "images of each kind", "", "how many images of each kind these measures are of", place="samples", default=None
+    )
+    sample_density: float | None = sampled("sample", "density")
+    sample_coverage: float | None = sampled("sample", "coverage")
+    sample_kid: float | None = sampled("sample", "kid")
+    sample_kid_error: float | None = sampled("sample", "kid_error")
+    sample_c2st: float | None = sampled("sample", "c2st")
+    mixture_density: float | None = sampled("mixture", "density")
+    mixture_coverage: float | None = sampled("mixture", "coverage")
+    mixture_kid: float | None = sampled("mixture", "kid")
+    mixture_kid_error: float | None = sampled("mixture", "kid_error")
+    mixture_c2st: float | None = sampled("mixture", "c2st")
+    real_density: float | None = sampled("real", "density")
+    real_coverage: float | None = sampled("real", "coverage")
+    real_kid: float | None = sampled("real", "kid")
+    real_kid_error: float | None = sampled("real", "kid_error")
+    real_c2st: float | None = sampled("real", "c2st")
+    class_accuracy: float | None = measure(
+        "accuracy of the classifier",
+        "",
+        "accuracy on test images of the small classifier whose last layer is the second space of features; none "
+        "without labels of 2 to 100 classes",
+        "on at most 2,000 test images",
+        place="samples",
+        default=None,
+    )
+    sample_class_density: float | None = sampled("sample", "density", "class")
+    sample_class_coverage: float | None = sampled("sample", "coverage", "class")
+    sample_class_kid: float | None = sampled("sample", "kid", "class")
+    sample_class_kid_error: float | None = sampled("sample", "kid_error", "class")
+    mixture_class_density: float | None = sampled("mixture", "density", "class")
+    mixture_class_coverage: float | None = sampled("mixture", "coverage", "class")
+    mixture_class_kid: float | None = sampled("mixture", "kid", "class")
+    mixture_class_kid_error: float | None = sampled("mixture", "kid_error", "class")
+    real_class_density: float | None = sampled("real", "density", "class")
+    real_class_coverage: float | None = sampled("real", "coverage", "class")
+    real_class_kid: float | None = sampled("real", "kid", "class")
+    real_class_kid_error: float | None = sampled("real", "kid_error", "class")
+
+
 @dataclass(frozen=True)
 class LinearMeasures:
     """For a linear VAE at its end: measured on the training split with the expectation over z taken exactly, beside the
@@ -389,7 +491,7 @@ class Prediction:
     )
 
 
-GROUPS = (TrainingMeasures, SplitMeasures, FinalMeasures, LinearMeasures, Prediction)
+GROUPS = (TrainingMeasures, SplitMeasures, FinalMeasures, SampleMeasures, LinearMeasures, Prediction)
 CATALOGUE: dict[str, Measure] = {item.name: item for group in GROUPS[1:] for item in measures(group)}  # of result.json
 
 

@@ -110,12 +110,16 @@ def evaluate(
     active = active if active.any() else ~active
     in_doubt = aggregate.mutual_information > math.log(total) - diagnostics.CEILING_MARGIN
     mu, sigma = posterior.mu.cpu().double(), posterior.log_sigma.exp().cpu().double()
+    loss = nll.cpu().double() + kl.cpu().double().sum(1)
     measures = SplitMeasures(
+        test_images=total,
         mse=mean_sse / likelihood.pixels,
+        mse_error=float(sampled.std() / math.sqrt(total)) / likelihood.pixels,
         mse_mu=float(of_mu.mean()) / likelihood.pixels,
         sse=mean_sse,
         kld=kld,
         elbo=-float(nll.cpu().double().mean()) - kld,
+        elbo_error=float(loss.std() / math.sqrt(total)),
         mu_min=float(mu.min()),
         mu_mean=float(mu.mean()),
         mu_max=float(mu.max()),

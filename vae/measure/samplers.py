@@ -51,9 +51,10 @@ def fitted(kind: str, codes: Tensor, seed: int) -> Sampler:
         )
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     values = codes.double().numpy()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):  # so small products wait longer for a second thread
         warnings.simplefilter("ignore", ConvergenceWarning)  # a mixture that still moves a little is good enough
         model = GaussianMixture(components, random_state=seed % 2**32).fit(values)
     weights, means = torch.from_numpy(model.weights_), torch.from_numpy(model.means_)

@@ -18,6 +18,7 @@ _WHAT = {
 }
 
 
+_KINDS = ("sample", "mixture", "real")  # of images, in the names of measures
 _DRAWN = "The posterior has collapsed: every code says the same, and images differ by the chance in their pixels alone."
 
 
@@ -55,7 +56,17 @@ def explain(
         sentence for sentence in (tested or _why(record, verdict, cause), _context(config, record, verdict)) if sentence
     ]
     said += _events(config, record, verdict)
+    if verdict not in DEAD and advice.mixture_is_nearer(record):
+        said.append(_samples(record))
     return " ".join(said)
+
+
+def _samples(record: Mapping[str, Any]) -> str:
+    distances = [f"{number(record[f'{kind}_kid'])} ± {record[f'{kind}_kid_error']:.2g}" for kind in _KINDS]
+    return (
+        f"Measured: images of codes from the prior are at a kernel distance of {distances[0]} from the test images, "
+        f"those of a mixture that is fitted to the codes at {distances[1]} (training images: {distances[2]})."
+    )
 
 
 def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:

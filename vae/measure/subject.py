@@ -10,9 +10,10 @@ import torch
 from vae.config import schema
 from vae.config.errors import RunFailed
 from vae.data.split import Data
-from vae.measure import evaluation, inference, linear, prediction, spectrum, verdict
+from vae.measure import evaluation, inference, linear, prediction, quality, spectrum, verdict
 from vae.measure.catalogue import LinearMeasures, Prediction, SplitMeasures
 from vae.measure.evaluation import Evaluation, Examination
+from vae.measure.quality import Quality
 from vae.measure.spectrum import LinearOptimum, Spectrum
 from vae.measure.verdict import Evidence, Verdict
 from vae.measure.watch import Trajectory
@@ -37,7 +38,8 @@ class Subject:
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """Of the training split."""
-        return spectrum.measure(self.data.train, prediction.wider(self.model.latent_dim) + MORE_EIGENVALUES)
+        count = prediction.wider(self.model.latent_dim) + MORE_EIGENVALUES
+        return spectrum.measure(self.data.train, max(count, quality.COMPONENTS))
 
     @functools.cached_property
     def whitened(self) -> Spectrum | None:
@@ -98,6 +100,15 @@ class Subject:
         with self._memory_advice():
             return evaluation.examine(
                 self.model, self.likelihood, self.data, self.spectrum, done, settings, weight, seed
+            )
+
+    def sample_quality(self) -> Quality:
+        """Of a model at its end."""
+        settings, seed = self.config.evaluation, self.config.seed
+        self.model.eval()
+        with self._memory_advice():
+            return quality.measure(
+                self.model, self.data, self.spectrum, settings.quality_images, settings.batch_size, seed
             )
 
     def against_closed_form(self, weight: float) -> LinearMeasures | None:

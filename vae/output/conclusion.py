@@ -67,12 +67,14 @@ def conclude(
     verdict = subject.judge(
         done.measures, examination.measures.gain, step, weight, trajectory, stopped=best_step is not None
     )
+    quality = subject.sample_quality()
     record = dataclasses.replace(
         record,
         trajectory=trajectory,
         final=examination.measures,
+        samples=quality.measures,
         linear=subject.against_closed_form(weight),
-        null_reasons=examination.notes,
+        null_reasons=(*examination.notes, *quality.notes),
     )
     found = record.to_dict()
     answer = Answer(
@@ -92,8 +94,8 @@ def conclude(
 def command(config: RunConfig, directory: Path, advice: Advice) -> str:
     """The line that follows a piece of advice for the run in `directory`, whose own place it leaves open; empty where
     the directory does not say how the run was called."""
-    if advice.resumes:
-        return commands.run([f"resume={commands.PLACE}", *advice.overrides])
+    if advice.verb:
+        return commands.run([f"{advice.verb}={commands.PLACE}", *advice.overrides])
     own = commands.overrides(directory)
     if own is None:
         return ""

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from vae.config.errors import InputError
-from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SplitMeasures, measures
+from vae.measure.catalogue import (
+    FinalMeasures,
+    LinearMeasures,
+    Prediction,
+    SampleMeasures,
+    SplitMeasures,
+    measures,
+)
 from vae.measure.verdict import VERDICTS
 from vae.measure.watch import Trajectory, key
 from vae.runtime import directory as names
@@ -80,6 +87,7 @@ class RunRecord:
     answer: Answer | None = None
     failure: str | None = None  # why it ended early
     final: FinalMeasures | None = None
+    samples: SampleMeasures | None = None
     linear: LinearMeasures | None = None
     trajectory: Trajectory | None = None
     course: Course | None = None
@@ -157,5 +165,5 @@ def table() -> str:
 def known_keys() -> list[str]:
     """Every key that result.json may have."""
     own = [field.name for part in UNMEASURED for field in dataclasses.fields(part)]
-    groups = (Prediction, SplitMeasures, FinalMeasures, LinearMeasures)
+    groups = (Prediction, SplitMeasures, FinalMeasures, SampleMeasures, LinearMeasures)
     return [*own, *(item.name for group in groups for item in measures(group)), "failure", "null_reasons"]

@@ -198,7 +198,7 @@ class Recorder:
             failure,
             best_step,
         )
-        for part in (record.final, record.linear):
+        for part in (record.final, record.samples, record.linear):
             if part is not None:
                 self.tensorboard.scalars(tagged(part), step)
         if examination is not None:

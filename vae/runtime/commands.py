@@ -1,6 +1,7 @@
 """Command lines that make a run, or one like it. No torch."""
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,10 @@ PLACE = "DIR"  # in a record, where a command names the run's own directory: the
 
 def advised(record: Mapping[str, Any], directory: Path) -> list[tuple[str, str]]:
     """Each piece of advice in the record of the run in `directory`: why, and the command."""
-    here = f"resume={os.path.relpath(directory)}"
+    here, place = os.path.relpath(directory), re.compile(rf"(?<= )(\w+=){PLACE}(?= |$)")
     found = record.get("advice")
     return [
-        (str(item["why"]), str(item["command"]).replace(f"resume={PLACE}", shlex.quote(here)))
+        (str(item["why"]), place.sub(lambda found: shlex.quote(found[1] + here), str(item["command"])))
         for item in (found if isinstance(found, list) else [])
         if isinstance(item, dict) and {"why", "command"} <= item.keys()
     ]

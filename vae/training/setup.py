@@ -99,11 +99,12 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     configure_process(settings.threads)
     device = choose_device(settings.device)
     with parallel.leader_first():
-        data = with_validation(readers.load(config.dataset), settings).to(device)
+        data = with_validation(readers.load(config.dataset), settings)
     variance = scale.check(data, f"dataset={config.dataset.name}")
     fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
     if saved is not None:  # here, since other data may have images of another shape
         fingerprint.load_state_dict(saved.parts["data"])
+    data = data.measured(config.evaluation.test_images).to(device)
     if settings.batch_size > len(data.train):
         raise InputError(
             f"train.batch_size={settings.batch_size}: the training split has {len(data.train)} images; lower it"
