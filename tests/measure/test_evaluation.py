@@ -57,7 +57,7 @@ def test_many_test_images_are_sampled(setting: tuple[VAE, likelihoods.Likelihood
     assert torch.equal(some.test.images, data.measured(400).test.images)
     assert data.measured(None).test is many
     whole, _ = measured(vae, likelihood, many, 500)
-    part, posterior = measured(vae, likelihood, some.test, 500)
+    part, _ = measured(vae, likelihood, some.test, 500)
     assert (whole.test_images, part.test_images) == (3000, 400)
     for name in ("mse", "elbo"):
         error = getattr(part, f"{name}_error")

@@ -1,7 +1,8 @@
 """The command line before Hydra reads it: short keys, and what a run that exists brings along.
 
 `encode=DIR dataset.root=other` sets one value of the option that the run in DIR was made of. Hydra composes from conf/
-alone and would look for that value in the default option, so the run's own option goes with it, with its values."""
+alone and would look for that value in the default option, so the run's own option goes with it, with its values. A run
+that begins with another's weights (init=DIR) has its model and objective."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,13 @@ from vae.runtime import directory as names
 def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments as Hydra reads them, and those among them that nobody has typed."""
     given = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in arguments]
-    run = next((value for key, value in map(_parted, given) if key in DIRECTORIES and value), None)
-    if run is None:
+    pairs = dict(map(_parted, given))
+    verb = next((key for key in (*DIRECTORIES, "init") if pairs.get(key)), None)
+    if verb is None:
         return given, []
-    directory = Path(run.strip("'\""))
-    added = [item for group in _set_in_part(given) for item in _of_run(directory, group)]
+    groups = [group for group in ("model", "objective") if group not in pairs] if verb == "init" else _in_part(given)
+    directory = Path(pairs[verb].strip("'\""))
+    added = [item for group in groups for item in _of_run(directory, group)]
     return [*added, *given], added
 
 
@@ -29,7 +32,7 @@ def _parted(argument: str) -> tuple[str, str]:
     return key.lstrip("+"), value
 
 
-def _set_in_part(arguments: Sequence[str]) -> list[str]:
+def _in_part(arguments: Sequence[str]) -> list[str]:
     """The groups of which only values are given."""
     keys = [_parted(item)[0] for item in arguments if not item.startswith("-")]
     return [group for group in GROUPS if group not in keys and any(key.startswith(group + ".") for key in keys)]

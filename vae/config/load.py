@@ -140,7 +140,10 @@ def located(config: schema.RunConfig, start: Path | None) -> schema.RunConfig:
         value = getattr(config.dataset, field.name)
         if field.metadata.get("is_place") and value is not None and (start / value).exists():
             found[field.name] = str(start / value)
-    return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, **found))
+    init = config.init
+    if init is not None and (start / init).exists():
+        init = str(start / init)
+    return dataclasses.replace(config, init=init, dataset=dataclasses.replace(config.dataset, **found))
 
 
 def targets(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -272,10 +275,11 @@ def _check_together(config: schema.RunConfig) -> None:
     for verb, directory in config.verbs().items():
         if not directory.strip():
             raise InputError(f"{verb}=: names no directory; name that of a run")
-    if allow and not config.verbs():
+    if config.init is not None and not config.init.strip():
+        raise InputError("init=: names no directory; name that of a run")
+    if allow and not config.verbs() and config.init is None:
         raise InputError(
-            f"allow={config.allow}: goes with resume=, evaluate=, explain= and their like; a new run imports what it "
-            "names"
+            f"allow={config.allow}: goes with resume=, init=, evaluate= and their like; a new run imports what it names"
         )
     if len(config.use.between) != 2:
         raise InputError(f"between={config.use.between}: must be two places of test images, as in [0,1]")

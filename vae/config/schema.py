@@ -516,6 +516,7 @@ class RunConfig:
     metric: str = one_of("mse", "sse", "kld", "elbo", "active_units", "mutual_information")  # for sweepers that search
     evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
     resume: str | None = None  # directory of a run, or of a sweep, to resume
+    init: str | None = place(None)  # directory of a run whose weights a new run begins with
     explain: Explain = dataclasses.field(default_factory=Explain)
     use: Use = dataclasses.field(default_factory=Use)
     allow: Any = None  # modules that a resumed or re-evaluated run's own parts may be imported from: a name, or a list

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.config.errors import InputError
-from vae.config.load import targets
+from vae.config.load import allowed_modules, targets
 from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
 from vae.data.binarize import training_images
@@ -127,7 +127,9 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     optimizer = optimizers.build(settings, trained)
     schedule = schedules.build(config.anneal)
     subject = Subject(config, model, likelihood, data)
-    if config.model.start == "spectral" and saved is None:
+    if saved is None and config.init is not None:
+        _begin_with(Path(config.init), subject)
+    elif saved is None and config.model.start == "spectral":
         start.spectral(subject, schedule.final)
     stopping = Stopping(settings.patience)
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
@@ -150,3 +152,36 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
         device=device,
         variance=variance,
     )
+
+
+def _begin_with(directory: Path, subject: Subject) -> None:
+    """Give the model the weights of the run in `directory`. Raises InputError where they are of another network."""
+    config, own = subject.config, allowed_modules(subject.config)
+    found = checkpoint.read(directory, own, groups=("model", "objective"))
+    model, likelihood = found.model()
+    if found.shape != subject.model.shape:
+        raise InputError(
+            f"init={directory}: trained on images of shape {found.shape}, dataset={config.dataset.name} has "
+            f"{subject.model.shape}"
+        )
+    ours, theirs = subject.model.state_dict(), model.state_dict()
+    differs = [name for name in ours | theirs if _shape(ours.get(name)) != _shape(theirs.get(name))]
+    if differs:
+        name = differs[0]
+        raise InputError(
+            f"init={directory}: its network is another one ({name} is {_shape(theirs.get(name))}, here "
+            f"{_shape(ours.get(name))}); leave model= out, then it is that run's"
+        )
+    if model.link is not subject.model.link or model.outputs != subject.model.outputs:
+        raise InputError(
+            f"init={directory} with objective={config.objective.name}: what its decoder puts out means something else "
+            f"with objective={found.config.objective.name}; leave objective= out, then it is that run's"
+        )
+    subject.model.load_state_dict(theirs)
+    if likelihood.state_dict().keys() == subject.likelihood.state_dict().keys():
+        subject.likelihood.load_state_dict(likelihood.state_dict())
+    log.info("Start: the weights of %s after %d steps.", directory, found.step)
+
+
+def _shape(weight: Tensor | None) -> str:
+    return "missing" if weight is None else "x".join(map(str, weight.shape)) or "a number"
