@@ -27,6 +27,11 @@ def main(composed: DictConfig) -> float | None:
             from vae.cli.evaluate import evaluate
 
             record = evaluate(job, config, composed)
+        elif config.recommend:
+            from vae.cli.recommend import recommend
+
+            recommend(job, config)
+            return None
         elif config.explain.run:
             from vae.cli.explain import explain
 

@@ -1,7 +1,7 @@
-"""Three sets of real images that no default was tuned to, made of what comes with the installation:
+"""Sets of real images that no default was tuned to, made of what comes with the installation:
 
-python examples/real_images.py my_images      # writes glyphs.npz, pictograms.npz and photo_crops.npz there
-python run.py dataset=arrays dataset.train=my_images/glyphs.npz
+python examples/real_images.py my_images      # writes glyphs, pictograms, photo_crops, digits8 and a folder of icons
+python run.py experiment=images dataset=arrays dataset.train=my_images/glyphs.npz
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_digits, load_sample_images
 
 FONTS = Path(get_data_path()) / "fonts" / "ttf"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -61,6 +61,22 @@ def photo_crops(count: int = 6000, side: int = 32) -> np.ndarray:
     return np.stack(found)
 
 
+def icons(target: Path) -> None:
+    """Symbols of DejaVu Sans as people keep icons: PNG files of one colour, transparent around it."""
+    rng = np.random.default_rng(0)
+    for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"):
+        font = ImageFont.truetype(str(FONTS / name), 56)
+        missing = drawn("\uffff", font, 72)
+        for code in SYMBOLS:
+            shape = drawn(chr(code), font, 72)
+            if np.array_equal(shape, missing):
+                continue
+            for i in range(3):
+                colour = np.broadcast_to(rng.integers(0, 200, 3, dtype=np.uint8), (72, 72, 3))
+                image = Image.fromarray(np.dstack([colour, shape]))
+                image.save(target / f"{Path(name).stem}_{code:04x}_{i}.png")
+
+
 def main() -> None:
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "my_images")
     target.mkdir(parents=True, exist_ok=True)
@@ -68,6 +84,10 @@ def main() -> None:
     np.savez(target / "glyphs.npz", images=letters, labels=labels)
     np.savez(target / "pictograms.npz", images=pictograms())
     np.savez(target / "photo_crops.npz", images=photo_crops())
+    small = load_digits()
+    np.savez(target / "digits8.npz", images=small.images, labels=small.target)
+    (target / "icons").mkdir(exist_ok=True)
+    icons(target / "icons")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 `encode=DIR dataset.root=other` sets one value of the option that the run in DIR was made of. Hydra composes from conf/
 alone and would look for that value in the default option, so the run's own option goes with it, with its values. A run
-that begins with another's weights (init=DIR) has its model and objective."""
+that begins with another's weights (init=DIR) has its model and objective; what recommend=true says is for
+experiment=images."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments as Hydra reads them, and those among them that nobody has typed."""
     given = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in arguments]
     pairs = dict(map(_parted, given))
+    if pairs.get("recommend") == "true" and "experiment" not in pairs:
+        return ["experiment=images", *given], ["experiment=images"]
     verb = next((key for key in (*DIRECTORIES, "init") if pairs.get(key)), None)
     if verb is None:
         return given, []

@@ -43,7 +43,7 @@ class Guard(Callback):
                     raise InputError(f"{verb}={directory}: no such directory")
             if len(existing) > 1:
                 raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")
-            if not existing:
+            if not existing and not checked.recommend:
                 new = Path(str(config.hydra.run.dir))
                 check_directory(new)
                 session = CURRENT.get()

@@ -27,6 +27,7 @@ VERBS = (
     "explain.steps",
     *(key for key in SHORT.values() if key.startswith("use.")),
     "allow",
+    "recommend",
 )  # what this call is to do, no part of a run's configuration
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -68,7 +69,7 @@ def begin_job() -> Job:
     added = session.added if session is not None else []
     overrides = [item for item in overrides if item.input_line not in added]
     keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
-    if not any(item.key_or_group in set(DIRECTORIES) - {"resume"} for item in overrides):
+    if not any(item.key_or_group in {*DIRECTORIES, "recommend"} - {"resume"} for item in overrides):
         (directory / names.ERROR).unlink(missing_ok=True)  # of an earlier attempt
     return Job(directory, keys, hydra.mode == RunMode.RUN)
 
@@ -77,6 +78,7 @@ def register_resolvers() -> None:
     """What conf/config.yaml computes with."""
     OmegaConf.register_new_resolver("or", lambda *values: next(filter(None, values), None), replace=True)
     OmegaConf.register_new_resolver("unless", lambda given, value: None if given else value, replace=True)
+    OmegaConf.register_new_resolver("when", lambda given, value: value if given else None, replace=True)
     OmegaConf.register_new_resolver("joined", lambda values: "-".join(map(str, values)) or "none", replace=True)
 
 

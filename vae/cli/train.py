@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vae.cli import failures, processes
+from vae.cli.recommend import chosen
 from vae.cli.session import Job
 from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
@@ -18,7 +19,7 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
     try:
         with alone_in(job.directory):
-            return train_together(config, job.directory)
+            return train_together(chosen(job, config) if config.choose else config, job.directory)
     except files.DirectoryInUse:
         raise  # it is the other run's
     except Exception:

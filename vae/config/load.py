@@ -130,6 +130,14 @@ def revise(
     return load(config)
 
 
+def with_values(config: schema.RunConfig, values: Mapping[str, Any]) -> schema.RunConfig:
+    """The same with other values, by their full names; checked."""
+    changed = OmegaConf.create(dataclasses.asdict(config))
+    for key, value in values.items():
+        OmegaConf.update(changed, key, value, merge=False)
+    return load(changed)
+
+
 def located(config: schema.RunConfig, start: Path | None) -> schema.RunConfig:
     """The configuration of a run that was started in the directory `start`, whose data are found from any other: paths
     that were relative are those below `start`, where there is something."""

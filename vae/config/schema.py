@@ -517,6 +517,8 @@ class RunConfig:
     evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
     resume: str | None = None  # directory of a run, or of a sweep, to resume
     init: str | None = place(None)  # directory of a run whose weights a new run begins with
+    recommend: bool = False  # say which settings suit the images, and train nothing
+    choose: bool = False  # a run takes those settings that this call does not give
     explain: Explain = dataclasses.field(default_factory=Explain)
     use: Use = dataclasses.field(default_factory=Use)
     allow: Any = None  # modules that a resumed or re-evaluated run's own parts may be imported from: a name, or a list

@@ -1,0 +1,73 @@
+"""`python run.py recommend=true dataset=...`: what would suit these images, and why; nothing is trained. And `choose:
+true`, with which a run makes those choices itself."""
+
+import dataclasses
+import logging
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from vae.cli.session import Job
+from vae.config.load import with_values
+from vae.config.schema import RunConfig
+from vae.data import readers, scale
+from vae.data.split import Data
+from vae.measure import recommend as measured
+from vae.models import likelihood as likelihoods
+from vae.models.vae import VAE
+from vae.runtime import commands, files
+from vae.runtime import directory as names
+from vae.runtime.machine import configure_process
+from vae.runtime.terminal import show
+from vae.training.stopping import with_validation
+
+log = logging.getLogger(__name__)
+
+
+def recommend(job: Job, config: RunConfig) -> None:
+    """Prints what the images are, what is chosen for them, and the command that trains with it."""
+    configure_process(config.train.threads)
+    data = _read(config)
+    variance = scale.check(data, f"dataset={config.dataset.name}")
+    channels, height, width = data.train.shape
+    held = {"to train on": data.train, "to stop by": data.validation, "to test on": data.test}
+    counts = [f"{len(split)} {what}" for what, split in held.items() if split is not None]
+    found = [choice for choice in measured.choices(config, data) if choice.key not in job.keys]
+    config = with_values(config, {choice.key: choice.value for choice in found})
+    lines = [
+        f"{'images':<24}{height}x{width}, {channels} channel{'s' if channels > 1 else ''}; {', '.join(counts)}",
+        f"{'variance of a pixel':<24}{variance:.4g}",
+        *(f"{f'{choice.key}={choice.value}':<24}{choice.why}" for choice in found),
+        f"{'parameters':<24}{_parameters(config, data)}",
+    ]
+    own = [item for item in HydraConfig.get().overrides.task if not item.startswith("recommend=")]
+    values = [f"{choice.key}={choice.value}" for choice in found]
+    show("\n".join([*lines, "", commands.run(commands.changed(own, values))]))
+
+
+def chosen(job: Job, config: RunConfig) -> RunConfig:
+    """The configuration with what its images ask for, but for the keys that this call has given; it is the run's from
+    now on."""
+    data = _read(config)
+    scale.check(data, f"dataset={config.dataset.name}")
+    values = {}
+    for choice in measured.choices(config, data):
+        if choice.key not in job.keys:
+            values[choice.key] = choice.value
+            log.info("Chosen: %s=%s: %s.", choice.key, choice.value, choice.why)
+    config = dataclasses.replace(with_values(config, values), choose=False)
+    saved = job.directory / names.CONFIG
+    if saved.exists():
+        files.replace(saved, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+    return config
+
+
+def _read(config: RunConfig) -> Data:
+    return with_validation(readers.load(config.dataset), config.train)
+
+
+def _parameters(config: RunConfig, data: Data) -> str:
+    likelihood = likelihoods.build(config.objective, config.model.output, data.train.shape)
+    model = VAE(config.model, likelihood, data.train.shape, config.seed)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"{count / 1e6:.1f} million" if count >= 1e6 else str(count)

@@ -1,0 +1,48 @@
+"""Which settings suit a set of images, from their number, their size and their spectrum, each with its reason."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from vae.config.schema import RunConfig
+from vae.data.split import Data
+from vae.measure import spectrum
+
+LOOKED_AT = 5000  # training images
+EXPLAINED = 0.95  # of the variance, by a PCA of as many dimensions as the code has
+DIMENSIONS = 16, 128  # of the code: fewer lose what is seen, more leave the prior empty
+EPOCHS, STEPS = 40, (2000, 6000)  # of training
+BATCHES = 20  # at least so many to an epoch
+
+
+@dataclass(frozen=True)
+class Choice:
+    key: str
+    value: Any
+    why: str
+
+
+def choices(config: RunConfig, data: Data) -> list[Choice]:
+    """Values in place of those of `config`, for its kind of model."""
+    total, pixels = len(data.train), math.prod(data.train.shape)
+    most = max(1, min(DIMENSIONS[1], pixels // 2, total // 10))
+    found = spectrum.measure(data.train.some(LOOKED_AT), most)
+    explained = (found.eigenvalues[:most].cumsum(0) / found.total).tolist()
+    wanted = next((place for place, part in enumerate(explained, start=1) if part >= EXPLAINED), most)
+    latent_dim = min(max(wanted, DIMENSIONS[0]), most)
+    batch_size = min(config.train.batch_size, max(2, total // BATCHES))
+    steps = min(max(math.ceil(EPOCHS * total / batch_size / 100) * 100, STEPS[0]), STEPS[1])
+    epochs = steps * batch_size / total
+    chosen = [
+        Choice(
+            "model.latent_dim",
+            latent_dim,
+            f"a PCA of so many dimensions explains {explained[latent_dim - 1]:.0%} of the variance "
+            f"({EXPLAINED:.0%} wanted, {min(DIMENSIONS[0], most)} to {most} allowed)",
+        ),
+        Choice("train.steps", steps, f"{epochs:.0f} times each of the {total} images"),
+        Choice("train.eval_every", steps // 20, "twenty looks at the validation images"),
+    ]
+    if batch_size != config.train.batch_size:
+        chosen.append(Choice("train.batch_size", batch_size, f"there are {total} images to train on"))
+    return chosen
