@@ -12,7 +12,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --editable ".[dev,joblib,slurm,arrays]"
+	$(BIN)/pip install --quiet --editable ".[dev,joblib,slurm,arrays,export]"
 	touch $@
 
 $(VENV)/installed-bench: $(VENV)/installed

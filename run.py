@@ -37,6 +37,11 @@ def main(composed: DictConfig) -> float | None:
 
             explain(job, config)
             return None
+        elif config.use.export:
+            from vae.cli.export import export
+
+            export(job, config, composed)
+            return None
         elif verb in USES:
             from vae.cli.use import use
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-USES = ("encode", "reconstruct", "sample", "interpolate")
+USES = ("encode", "reconstruct", "sample", "interpolate", "export")
 DIRECTORIES = {"evaluate": "evaluate", "resume": "resume", "explain.run": "explain"} | {
     f"use.{verb}": verb for verb in USES
 }  # keys that name a run that exists, and how they are written

@@ -20,7 +20,7 @@ from vae.cli.session import Job
 from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
-from vae.config.schema import RunConfig
+from vae.config.schema import TABLES, RunConfig
 from vae.data import readers, scale
 from vae.data.fingerprint import Reading
 from vae.data.split import Data, Split
@@ -131,7 +131,9 @@ def _save_table(bench: _Bench, table: dict[str, list[object]], codes: Tensor) ->
     """`codes`: mu and sigma of each image, (N, 2 d)."""
     import pandas as pd  # half a second
 
-    kind, d, numbers = bench.call.use.format, bench.model.latent_dim, codes.numpy()
+    kind, d, numbers = bench.call.use.format or TABLES[0], bench.model.latent_dim, codes.numpy()
+    if kind not in TABLES:
+        raise InputError(f"format={kind}: encode= writes one of {', '.join(TABLES)}")
     path = bench.directory / f"codes.{kind}"
     buffer = io.BytesIO()
     if kind == "npz":

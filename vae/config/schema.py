@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 MAX_SIZE = 2**31 - 1  # of a layer: more than any memory holds
 MAX_LAYERS = 100  # of each network of an MLPModel
+TABLES, EXPORTS = ("csv", "npz", "parquet"), ("onnx", "safetensors", "torchscript")  # formats
 MAX_STAGES = 12  # that halve an image
 
 
@@ -37,7 +38,7 @@ def within(
     return dataclasses.field(**(default or {"default": MISSING}), metadata={"accepts": accepts, "allowed": allowed})
 
 
-def one_of(*options: str, default: str = MISSING) -> Any:
+def one_of(*options: str, default: str | None = MISSING) -> Any:
     """A field that takes one of these strings."""
     metadata = {"accepts": options.__contains__, "allowed": "one of " + ", ".join(options)}
     return dataclasses.field(default=default, metadata=metadata)
@@ -489,16 +490,17 @@ class Explain:
 
 @dataclass
 class Use:
-    """What a finished run is used for: each of the first four names a run's directory, on the command line without
+    """What a finished run is used for: each of the first five names a run's directory, on the command line without
     `use.`."""
 
     encode: str | None = None  # the codes of the images of `dataset`, into a table
     reconstruct: str | None = None  # the images of `dataset` beside their reconstructions
     sample: str | None = None  # new images
     interpolate: str | None = None  # between two images of `dataset`
+    export: str | None = None  # the network, for other programs
     n: int = within(ge=1, le=1_000_000, default=100)  # images to make
     sampler: str = one_of("prior", "gaussian", "mixture", default="prior")  # where codes are drawn from
-    format: str = one_of("csv", "npz", "parquet", default="csv")  # of the table of codes
+    format: str | None = one_of(*TABLES, *EXPORTS, default=None)  # of encode=, null: csv; of export=
     between: list[int] = within(ge=0, default_factory=lambda: [0, 1])  # places of two test images
 
 
@@ -536,5 +538,6 @@ class RunConfig:
             "reconstruct": use.reconstruct,
             "sample": use.sample,
             "interpolate": use.interpolate,
+            "export": use.export,
         }
         return {verb: directory for verb, directory in asked.items() if directory is not None}

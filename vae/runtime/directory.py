@@ -11,6 +11,7 @@ SAMPLES = "samples"  # what sample= has made: a folder, and a grid beside it
 RECONSTRUCTIONS = "reconstructions"
 INTERPOLATION = "interpolation"
 CHANGES = "changes.txt"  # what resume= has changed for the steps ahead, a line a call
+EXPORT = "export"  # the folder that export= writes to
 EXPLANATION = "explanation.json"  # what explain= has found
 TWINS = "explain"  # directory of the runs that explain= has trained, in that of the run that they explain
 HISTORY = "history.npz"
