@@ -1,11 +1,15 @@
 """Every mistake of a user ends in one line, exit status 1, and leaves nothing behind."""
 
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import QUICK, ROOT
 from PIL import Image
 
 Program = Callable[..., tuple[int, str, str]]
@@ -191,3 +195,19 @@ def test_directory_that_holds_a_run(program: Program, tmp_path: Path) -> None:
 def test_directory_that_cannot_be_made(program: Program, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert_refused(program("hydra.run.dir=file/run"), "file", tmp_path)
+
+
+def test_a_terminal_without_the_signs_ends_no_run(digits: list[str], tmp_path: Path) -> None:
+    """cp1252, as on Windows, and a directory in another script; in ASCII the ± of the summary is missing too."""
+    for encoding in ("cp1252", "ascii"):
+        place = tmp_path / f"図_{encoding}"
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), *QUICK, *digits, "model=mlp_vae", f"hydra.run.dir={place}"],
+            env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+            capture_output=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr.decode(encoding)
+        assert b"\\u56f3" in done.stdout
+        assert (place / "result.json").exists()

@@ -46,6 +46,7 @@ def test_encode(run: Path, program: Program) -> None:
     assert list(table.columns) == [
         "file",
         "split",
+        "place",
         "label",
         *(f"{kind}_{j}" for kind in ("mu", "sigma") for j in range(3)),
     ]
@@ -90,7 +91,7 @@ def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> Non
 def test_sample(sampler: str, run: Path, program: Program) -> None:
     status, out, err = program("sample=mine", "n=130", f"sampler={sampler}")
     assert status == 0, err
-    assert out.endswith("sample: mine/samples.png\n")
+    assert out.endswith("sample: mine/samples.png, and 130 files in mine/samples\n")
     files = sorted((run / "samples").glob("*.png"))
     assert len(files) == 130
     assert opened(files[0]).shape == (8, 10, 3)

@@ -221,3 +221,20 @@ def test_mapped_images_train_as_those_in_memory_do(tmp_path: Path) -> None:
     assert torch.equal(everything(pairs[0].test), everything(pairs[1].test))
     batches = [list(itertools.islice(training_batches(pair.train, 8, 0, start=3), 40)) for pair in pairs]
     assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
+
+
+def test_a_failed_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a file is removed, with the directories made for it; what was there stays."""
+
+    def fails(root: str, train: bool, download: bool) -> None:
+        place = Path(root) / "MNIST" / "raw"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "half.gz").write_bytes(b"half")
+        raise RuntimeError("the network is gone")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", fails)
+    for root in (tmp_path / "new" / "data", tmp_path):
+        (tmp_path / "mine.txt").write_text("mine")
+        with pytest.raises(InputError, match="the network is gone"):
+            readers.load(composed("dataset=mnist", f"dataset.root={root}").dataset)
+        assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -3,6 +3,7 @@ into which it writes. Images come from the run's own dataset, or from what datas
 
 import dataclasses
 import io
+import logging
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ from vae.runtime.rng import generator
 from vae.runtime.terminal import Progress, show
 from vae.training import checkpoint
 from vae.training.stopping import with_validation
+
+log = logging.getLogger(__name__)
 
 CHANGEABLE = ("dataset", "seed", "train.device", "train.threads", "evaluation.batch_size", "pictures")
 MAX_SHOWN = 100  # images in a grid
@@ -88,7 +91,9 @@ def use(verb: str, job: Job, call: RunConfig, composed: DictConfig) -> None:
         bench = _Bench(directory, config, model.to(choose_device(config.train.device)), saved.reading, call)
         with torch.no_grad():
             path = _USES[verb](bench)
-    show(f"{verb}: {os.path.relpath(path)}")
+    folder = path.with_suffix("")
+    files_too = f", and {sum(1 for _ in folder.glob('*.png'))} files in {os.path.relpath(folder)}"
+    show(f"{verb}: {os.path.relpath(path)}{files_too if folder.is_dir() else ''}")
 
 
 def _as_trained(dataset: schema.Dataset, reading: Reading) -> Data:
@@ -104,15 +109,16 @@ def _as_trained(dataset: schema.Dataset, reading: Reading) -> Data:
 
 
 def _encode(bench: _Bench) -> Path:
-    """A row an image: its file, where it has one, its split, its label, mu and sigma."""
+    """A row an image: its file, where it has one, its split, its place in it, its label, mu and sigma."""
     data, model = bench.data(), bench.model
-    table: dict[str, list[object]] = {"file": [], "split": [], "label": []}
+    table: dict[str, list[object]] = {"file": [], "split": [], "place": [], "label": []}
     codes = []
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         if split is None:
             continue
         table["file"] += list(split.sources or [""] * len(split))
         table["split"] += [name] * len(split)
+        table["place"] += range(len(split))
         table["label"] += _labels(split, data.classes)
         for rows in bench.batches(len(split), f"encoding {name}"):
             posterior = model.encode(split.batch(rows))
@@ -161,6 +167,8 @@ def _reconstruct(bench: _Bench) -> Path:
     """The first `n` test images, each with its reconstruction below it, and each reconstruction as a file."""
     data, model = bench.data(), bench.model
     count = min(bench.call.use.n, len(data.test))
+    if count < bench.call.use.n:
+        log.info("reconstruct: n=%d, and there are %d test images: all of them", bench.call.use.n, count)
     folder = _empty(bench.directory / names.RECONSTRUCTIONS)
     shown = []
     for rows in bench.batches(count, "reconstructing"):

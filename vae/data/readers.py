@@ -3,10 +3,11 @@
 
 Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of range) is an InputError."""
 
+import contextlib
 import dataclasses
 import gzip
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,8 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
 
     reader = getattr(datasets, config.source)
     try:
-        files = reader(config.root, train=train, download=config.download)
+        with _leaving_nothing(Path(config.root)) if config.download else contextlib.nullcontext():
+            files = reader(config.root, train=train, download=config.download)
     except Exception as error:  # torchvision, the network and the archive formats each have their own
         todo = (
             "connect to a network once, or copy the files there, or use dataset=mnist5k, which needs none"
@@ -86,6 +88,20 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     images = torch.as_tensor(files.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
     return Split(images, torch.as_tensor(files.targets))
+
+
+@contextlib.contextmanager
+def _leaving_nothing(root: Path) -> Iterator[None]:
+    """A download that fails leaves `root` as it was: half a file would be taken for a whole one, or refused."""
+    before = set(root.rglob("*")) if root.exists() else set()
+    missing = [path for path in (root, *root.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        added = {*root.rglob("*"), *filter(Path.exists, missing)} - before
+        for path in sorted(added, reverse=True):  # what is in a directory before it
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        raise
 
 
 @read.register

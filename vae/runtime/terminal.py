@@ -5,6 +5,7 @@ printed may come from paths, files and settings that others have made: nothing o
 continues when its stderr is closed, full, or a pipe that nobody reads any more."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -77,7 +78,8 @@ def discard_output(stream: TextIO) -> None:
 
 def open_streams() -> None:
     """A process may be started without stdin, stdout or stderr (`2>&-`). The next file that it opens would take the
-    place of one that is missing, and get what libraries print there: nothing takes it instead."""
+    place of one that is missing, and get what libraries print there: nothing takes it instead. What a terminal's
+    encoding has no sign for is written as an escape: it ends no run."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -86,6 +88,9 @@ def open_streams() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Progress:

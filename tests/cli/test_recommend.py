@@ -1,0 +1,79 @@
+"""`recommend=true` says what suits the images and leaves nothing; `experiment=images` takes it."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import QUICK, composed
+from sklearn.decomposition import PCA
+
+from vae.data.split import Data, Split
+from vae.measure.recommend import choices
+from vae.training import checkpoint
+
+Program = Callable[..., tuple[int, str, str]]
+SMALL = ["model.hidden=8", "model.channels=[4,4]"]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[str]:
+    """Of 20 directions with falling variances, and a little noise."""
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(20, 144)) * np.linspace(1, 0.2, 20)[:, None]
+    values = rng.normal(size=(400, 20)) @ directions + 0.05 * rng.normal(size=(400, 144))
+    values = (values - values.min()) / (values.max() - values.min())
+    np.save(tmp_path / "mine.npy", values.reshape(400, 12, 12).astype(np.float32))
+    return ["dataset=arrays", "dataset.train=mine.npy"]
+
+
+def test_the_code_has_the_dimensions_that_a_pca_needs(images: list[str], tmp_path: Path) -> None:
+    import torch
+
+    values = np.load(tmp_path / "mine.npy")
+    data = Data(Split(torch.from_numpy(values)[:, None]), Split(torch.from_numpy(values)[:, None]))
+    found = {choice.key: choice.value for choice in choices(composed("experiment=images"), data)}
+    explained = PCA(40).fit(values.reshape(400, -1)).explained_variance_ratio_.cumsum()
+    assert found["model.latent_dim"] == max(16, int((explained < 0.95).sum()) + 1)
+    assert found["train.batch_size"] == 20  # twenty batches to an epoch
+    assert found["train.steps"] == 2000
+    few = Data(data.train.take(torch.arange(60)), data.test)
+    assert {choice.key: choice.value for choice in choices(composed("experiment=images"), few)}["model.latent_dim"] == 6
+
+
+def test_it_says_so_and_leaves_nothing(images: list[str], program: Program, tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = program("recommend=true", *images)
+    assert status == 0, err
+    assert sorted(tmp_path.rglob("*")) == before
+    *said, command = out.splitlines()
+    assert any(line.startswith("images") and "12x12, 1 channel" in line for line in said)
+    assert any(line.startswith("model.latent_dim=") and "a PCA of so many dimensions" in line for line in said)
+    python, script, *arguments = shlex.split(command)
+    assert (python, script, arguments[0]) == ("python", "run.py", "experiment=images")
+    status, _, err = program(*arguments, *QUICK, *SMALL, "hydra.run.dir=run")
+    assert status == 0, err
+    assert not any(line.startswith("Chosen: model.latent_dim") for line in err.splitlines())
+
+
+def test_a_run_takes_it_and_is_resumed_with_it(images: list[str], program: Program, tmp_path: Path) -> None:
+    status, _, err = program("experiment=images", *images, *QUICK, *SMALL, "hydra.run.dir=run")
+    assert status == 0, err
+    config = checkpoint.read(tmp_path / "run").config
+    assert f"Chosen: model.latent_dim={config.model.latent_dim}: a PCA" in err
+    assert not config.choose
+    assert config.train.steps == 4  # as given
+    assert program("evaluate=run")[0] == 0
+    own = composed("experiment=images", "model.latent_dim=5")
+    assert own.choose
+    status, _, err = program("experiment=images", *images, *QUICK, *SMALL, "model.latent_dim=5", "hydra.run.dir=other")
+    assert status == 0, err
+    assert checkpoint.read(tmp_path / "other").config.model.latent_dim == 5
+
+
+def test_data_that_cannot_be_read(program: Program, tmp_path: Path) -> None:
+    status, out, err = program("recommend=true", "dataset=arrays", "dataset.train=nowhere.npy")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert list(tmp_path.iterdir()) == []
