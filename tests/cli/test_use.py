@@ -208,3 +208,21 @@ def test_relative_paths_are_found_from_elsewhere(program: Program, tmp_path: Pat
         status, _, err = program(f"{verb}=../run")
         assert status == 0, err
     assert program("resume=../run", "train.steps=45")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["my images", "Bücher", "a[1]", "it's (here)", 'say "x"', "図", "a=b", "~x", "50%", "a,b", "back\\slash"]
+)
+def test_paths_as_a_shell_gives_them(name: str, program: Program, tmp_path: Path) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    np.save(place / "mine.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8))
+    for file in (f"{name}/mine.npy", f"{place}/mine.npy"):
+        run = f"hydra.run.dir={place}/run{len(file)}"
+        status, _, err = program(*QUICK, *SMALL, "dataset=arrays", f"dataset.train={file}", run)
+        assert status == 0, err
+    (directory, *_) = place.glob("run*")
+    for verb in ("sample", "evaluate", "resume"):
+        more = ["train.steps=6"] if verb == "resume" else []
+        status, _, err = program(f"{verb}={directory}", *more)
+        assert status == 0, err

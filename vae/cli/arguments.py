@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: short keys, and what a run that exists brings along.
+"""The command line before Hydra reads it: short keys, paths as a shell gives them, what a run that exists brings along.
 
 `encode=DIR dataset.root=other` sets one value of the option that the run in DIR was made of. Hydra composes from conf/
 alone and would look for that value in the default option, so the run's own option goes with it, with its values. A run
@@ -10,14 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vae.cli.session import DIRECTORIES, SHORT
-from vae.config.load import GROUPS
+from vae.config.load import GROUPS, PLACES
 from vae.runtime import commands, files
 from vae.runtime import directory as names
+
+WITH_PATHS = (*PLACES, *DIRECTORIES, "init", "hydra.run.dir", "hydra.sweep.dir")  # keys whose value is one
 
 
 def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments as Hydra reads them, and those among them that nobody has typed."""
-    given = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in arguments]
+    is_sweep = any(item in ("-m", "--multirun") for item in arguments)
+    given = [_quoted(_long(item), is_sweep) for item in arguments]
     pairs = dict(map(_parted, given))
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
         return ["experiment=images", *given], ["experiment=images"]
@@ -28,6 +31,21 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     directory = Path(pairs[verb].strip("'\""))
     added = [item for group in groups for item in _of_run(directory, group)]
     return [*added, *given], added
+
+
+def _long(argument: str) -> str:
+    return re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), argument)
+
+
+def _quoted(argument: str, is_sweep: bool) -> str:
+    """A path as Hydra's grammar reads it, which takes few signs without quotes. Where it is quoted already, computes,
+    or may be several, it stays."""
+    key, value = _parted(argument)
+    if key not in WITH_PATHS or re.fullmatch(r"[\w./:%@+-]*", value, re.ASCII):
+        return argument
+    if value[:1] in "'\"" or "${" in value or (is_sweep and re.search("[,(]", value)):
+        return argument
+    return f"{argument[: -len(value)]}{commands.written(value)}"
 
 
 def _parted(argument: str) -> tuple[str, str]:

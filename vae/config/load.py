@@ -125,7 +125,7 @@ def revise(
             raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
         value = OmegaConf.select(composed, key)
         if key in PLACES and isinstance(value, str):
-            value = str(Path(value).expanduser().absolute())
+            value = str(at_home(value).absolute())
         OmegaConf.update(config, key, value, merge=False)
     return load(config)
 
@@ -136,6 +136,14 @@ def with_values(config: schema.RunConfig, values: Mapping[str, Any]) -> schema.R
     for key, value in values.items():
         OmegaConf.update(changed, key, value, merge=False)
     return load(changed)
+
+
+def at_home(path: str | Path) -> Path:
+    """A path with ~ and ~user as a shell reads them; where nobody is meant they are part of a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def located(config: schema.RunConfig, start: Path | None) -> schema.RunConfig:

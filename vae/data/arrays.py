@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vae.config import schema
 from vae.config.errors import InputError
+from vae.config.load import at_home
 from vae.data.split import Split
 
 Array = np.ndarray[Any, Any]
@@ -51,7 +52,7 @@ def read(config: schema.Arrays) -> list[Loaded]:
     given = [(config.train, config.labels)]
     if config.test is not None:
         given.append((config.test, config.test_labels))
-    found = [_opened(Path(path).expanduser(), labels, config) for path, labels in given]
+    found = [_opened(at_home(path), labels, config) for path, labels in given]
     loaded = []
     for one in found:
         alike = [other for other in found if other.images.dtype == one.images.dtype]
@@ -80,7 +81,7 @@ class _Opened:
 def _opened(path: Path, labels: str | None, config: schema.Arrays) -> _Opened:
     content = _content(path, config)
     images, found, said = _laid_out(content.images, path, config), content.labels, []
-    beside = Path(labels).expanduser() if labels is not None else path.with_name(f"{path.stem}_labels.npy")
+    beside = at_home(labels) if labels is not None else path.with_name(f"{path.stem}_labels.npy")
     if labels is not None or (found is None and beside.is_file()):
         found = _whole(beside, LABEL_KEYS)
         said.append(f"labels from {beside}")

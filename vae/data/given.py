@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vae.config import schema
 from vae.config.errors import InputError
+from vae.config.load import at_home
 from vae.data import pixels
 from vae.data.binarize import binary
 from vae.data.fingerprint import Reading
@@ -41,7 +42,7 @@ def images(given: Any, dataset: schema.Dataset, reading: Reading, shape: Shape) 
 
 def files(path: str | Path) -> list[Path]:
     """A file, or the images below a folder in the order of their paths."""
-    path = Path(path).expanduser()
+    path = at_home(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or directory")
     found = [Path(name) for name, _, _ in scan(path, follow_links=False).images] if path.is_dir() else [path]
@@ -62,7 +63,7 @@ def _one(item: Any, dataset: schema.Dataset, reading: Reading, shape: Shape) -> 
         if isinstance(item, Image.Image):
             found = pixels.converted(item, settings, reading.range)
         else:
-            found = pixels.read(Path(item).expanduser(), 0, settings, reading.range)
+            found = pixels.read(at_home(item), 0, settings, reading.range)
     except Transparent as error:
         raise InputError(f"{name}: is transparent in places, and the run has no dataset.background") from error
     except (Unreadable, ValueError, OSError) as error:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vae.config import schema
 from vae.config.errors import InputError
+from vae.config.load import at_home
 from vae.data import archives, arrays, folders
 from vae.data.binarize import binarized
 from vae.data.scan import Found, is_hidden, scan, split_folders
@@ -73,8 +74,9 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
 
     reader = getattr(datasets, config.source)
     try:
-        with _leaving_nothing(Path(config.root)) if config.download else contextlib.nullcontext():
-            files = reader(config.root, train=train, download=config.download)
+        root = at_home(config.root)
+        with _leaving_nothing(root) if config.download else contextlib.nullcontext():
+            files = reader(str(root), train=train, download=config.download)
     except Exception as error:  # torchvision, the network and the archive formats each have their own
         todo = (
             "connect to a network once, or copy the files there, or use dataset=mnist5k, which needs none"
@@ -106,7 +108,7 @@ def _leaving_nothing(root: Path) -> Iterator[None]:
 
 @read.register
 def folder(config: schema.Folder) -> Data:
-    root = Path(config.root).expanduser()
+    root = at_home(config.root)
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
     parts = split_folders(root)
@@ -188,7 +190,7 @@ def _named_alike(
 @read.register
 def static_mnist(config: schema.StaticMNIST) -> Data:
     train, validation, test = (
-        archives.amat(Path(config.root) / f"binarized_mnist_{part}.amat") for part in ("train", "valid", "test")
+        archives.amat(at_home(config.root) / f"binarized_mnist_{part}.amat") for part in ("train", "valid", "test")
     )
     return Data(Split(torch.cat([train, validation]) if config.with_validation else train), Split(test))
 

@@ -94,7 +94,9 @@ def written(value: Any) -> str | None:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str) and "${" not in value:
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        # A backslash escapes a quote there, or a backslash before one, and nothing else.
+        escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
+        return f"'{escaped}'"
     if isinstance(value, list):
         items = [written(item) for item in value]
         return None if None in items else f"[{','.join(filter(None, items))}]"
