@@ -159,11 +159,10 @@ def test_smaller_steps_help_a_network_that_died(ask: Ask, follow: Ask, tmp_path:
 
 
 def test_a_better_sampler() -> None:
-    """Advised where a mixture's images are nearer by more than noise and by half, and the run has a live code."""
-    near = {"sample_kid": 1.0, "sample_kid_error": 0.1, "mixture_kid": 0.2, "mixture_kid_error": 0.05}
+    """Advised where images of prior codes leave much out that a mixture's bring back, and the run has a live code."""
+    near = {"sample_coverage": 0.3, "mixture_coverage": 0.8, "real_coverage": 0.96}
     (found,) = advise(composed(), RECORD | near, "alive", None)[-1:]
     assert (found.verb, found.overrides) == ("sample", ("sampler=mixture",))
-    noise = {"sample_kid_error": 0.5}
-    for other in ({}, near | noise, near | {"mixture_kid": 0.6}, {"sample_kid": None, "mixture_kid": None}):
+    for other in ({}, near | {"mixture_coverage": 0.5}, near | {"sample_coverage": 0.9}, dict.fromkeys(near)):
         assert not any(item.verb for item in advise(composed(), RECORD | other, "alive", None))
     assert not any(item.verb == "sample" for item in advise(composed(), RECORD | near, "collapsed", "optimiser"))

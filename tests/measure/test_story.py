@@ -111,3 +111,13 @@ def test_no_sentence_contradicts_another(verdict: str) -> None:
             assert not (verdict == "unfinished" and ("Predicted" in said or "went out" in said))
             assert not ("never began" in said and "The KL term began" in said)
             assert said.count("Predicted") <= 1
+
+
+def test_prior_samples_that_leave_much_out() -> None:
+    covered = {"sample_coverage": 0.3, "mixture_coverage": 0.8, "real_coverage": 0.96}
+    said = (
+        "near to 30% of the test images, those of a mixture that is fitted to the codes to 80% (training images: 96%)"
+    )
+    assert said in told(**covered)
+    assert said not in told("collapsed", **covered)
+    assert "mixture" not in told(**covered | {"mixture_coverage": 0.35})

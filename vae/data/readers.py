@@ -197,7 +197,7 @@ def static_mnist(config: schema.StaticMNIST) -> Data:
 
 @read.register
 def omniglot(config: schema.Omniglot) -> Data:
-    train, test = (Split(images, labels) for images, labels in archives.omniglot(Path(config.file)))
+    train, test = (Split(images, labels) for images, labels in archives.omniglot(at_home(config.file)))
     return Data(train, test)
 
 

@@ -15,7 +15,7 @@ LONG = 1000  # steps that most runs need
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
 WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
-NEARER = 0.5  # of the kernel distance of prior samples: a sampler with less is worth it
+LEFT_OUT, BROUGHT_BACK = 0.1, 0.5  # of the test images; of those left out: where another sampler is worth it
 WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
 
 
@@ -63,17 +63,16 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
 
 
 def mixture_is_nearer(record: Mapping[str, Any]) -> bool:
-    """Whether images of a mixture's codes are nearer to the test images than those of prior codes, by more than noise
-    and by half."""
-    prior, mixture = record.get("sample_kid"), record.get("mixture_kid")
-    if prior is None or mixture is None:
+    """Whether images of prior codes leave out test images that training images would cover, and those of a mixture's
+    codes bring back half of them."""
+    prior, mixture, real = (record.get(f"{kind}_coverage") for kind in ("sample", "mixture", "real"))
+    if prior is None or mixture is None or real is None:
         return False
-    noise = 3 * math.hypot(record["sample_kid_error"], record["mixture_kid_error"])
-    return prior - mixture > noise and mixture < NEARER * prior
+    return bool(real - prior > LEFT_OUT and mixture - prior > BROUGHT_BACK * (real - prior))
 
 
 def _sampler(record: Mapping[str, Any]) -> list[Advice]:
-    why = "draw codes like those of the training images, whose images are nearer to real ones than the prior's"
+    why = "draw codes like those of the training images, whose images cover more of the real ones than the prior's"
     return [Advice(why, ("sampler=mixture",), verb="sample")] if mixture_is_nearer(record) else []
 
 

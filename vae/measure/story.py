@@ -18,7 +18,6 @@ _WHAT = {
 }
 
 
-_KINDS = ("sample", "mixture", "real")  # of images, in the names of measures
 _DRAWN = "The posterior has collapsed: every code says the same, and images differ by the chance in their pixels alone."
 
 
@@ -62,10 +61,10 @@ def explain(
 
 
 def _samples(record: Mapping[str, Any]) -> str:
-    distances = [f"{number(record[f'{kind}_kid'])} ± {record[f'{kind}_kid_error']:.2g}" for kind in _KINDS]
+    prior, mixture, real = (f"{record[f'{kind}_coverage']:.0%}" for kind in ("sample", "mixture", "real"))
     return (
-        f"Measured: images of codes from the prior are at a kernel distance of {distances[0]} from the test images, "
-        f"those of a mixture that is fitted to the codes at {distances[1]} (training images: {distances[2]})."
+        f"Measured: images of codes from the prior are near to {prior} of the test images, those of a mixture that is "
+        f"fitted to the codes to {mixture} (training images: {real})."
     )
 
 
