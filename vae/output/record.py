@@ -25,7 +25,7 @@ class Identity:
     anneal: str = key("name of the KL schedule's option")
     dataset: str = key("name of the dataset's option")
     seed: int = key("what every random number of the run derives from")
-    steps: int = key("training steps made", "steps")
+    steps: int | None = key("training steps made", "steps")
     best_step: int | None = key(
         "the step whose model this is, with the highest ELBO of validation images; null: the last step's", "steps"
     )
