@@ -1,19 +1,31 @@
-"""A laboratory for posterior collapse. `vae.load_run(directory)` gives a trained model back."""
+"""A laboratory for posterior collapse. `vae.load_run(directory)` gives a trained model back, `vae.diagnose(...)` says
+what is wrong with one that was trained elsewhere, `vae.scale(...)` what its loss really weighs."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from vae.config.errors import InputError
 
 if TYPE_CHECKING:
+    from vae.diagnose.call import diagnose
+    from vae.diagnose.monitor import Monitor
+    from vae.scale.audit import audit_schedule
+    from vae.scale.loss import scale
     from vae.training.checkpoint import load_run
 
-__all__ = ["InputError", "load_run"]
+__all__ = ["InputError", "Monitor", "audit_schedule", "diagnose", "load_run", "scale"]
+
+# Loaded on demand: the config and the report need no torch. `diagnose` and `scale` are packages that can be called.
+_HOMES = {
+    "load_run": "vae.training.checkpoint",
+    "Monitor": "vae.diagnose.monitor",
+    "audit_schedule": "vae.scale.audit",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on demand: the config and the report need no torch.
-    if name == "load_run":
-        from vae.training.checkpoint import load_run
-
-        return load_run
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in ("diagnose", "scale"):
+        return importlib.import_module(f"vae.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
