@@ -89,7 +89,7 @@ def diagnose(
     settings, pictures = load.measuring(**evaluation)
     test, notes = split_of(images, labels, "images", max_images)
     weight = _weight(kl_weight, loss, face)
-    objective, given = _likelihood(likelihood, sigma2, loss, face, test)
+    objective, given = meaning(test.shape, likelihood, sigma2, loss, face)
     where = None if device is None else torch.device(device)
     with undisturbed(networks_of(face.encode, face.decode)), torch.no_grad():
         some = test.batch(slice(0, 64))
@@ -117,6 +117,7 @@ class History:
 
     steps: int | None = None
     trajectory: Trajectory = Trajectory()
+    final_weight: float | None = None  # the KL weight at which the schedule ends; None: it has ended
     rows: Rows = Rows((), (), ())
 
 
@@ -143,7 +144,7 @@ def _measured(
         classes=None,
         one_step=False,
         kl_weight=weight,
-        final_kl_weight=weight,
+        final_kl_weight=weight if history.final_weight is None else history.final_weight,
     )
 
     found = judged(subject, identity, done, trajectory, history.rows, _in_words(weight, loss))
@@ -184,14 +185,20 @@ def _weight(given: float | None, loss: Scale | None, face: Face) -> float:
     return weight
 
 
-def _likelihood(
-    given: str | Likelihood | None, sigma2: float | None, loss: Scale | None, face: Face, test: Split
+def meaning(
+    shape: tuple[int, int, int],
+    likelihood: str | Likelihood | None = None,
+    sigma2: float | None = None,
+    loss: Scale | None = None,
+    face: Face | None = None,
 ) -> tuple[schema.Objective, Likelihood]:
-    """What it is called, and the likelihood itself for images like those of `test`."""
-    if isinstance(given, Likelihood):
-        return schema.Objective(kind="own", name=type(given).__name__), given
-    name = _first(given, None if loss is None else loss.likelihood, face.likelihood)
-    sigma2 = _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if given is None else None)
+    """What the likelihood is called, and itself for images of `shape`; the arguments are those of `diagnose`. Raises
+    InputError."""
+    if isinstance(likelihood, Likelihood):
+        return schema.Objective(kind="own", name=type(likelihood).__name__), likelihood
+    said = likelihood is None and face is not None  # what a model says of itself goes last
+    name = _first(likelihood, None if loss is None else loss.likelihood, face.likelihood if said and face else None)
+    sigma2 = _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if said and face else None)
     known = ("gaussian", "optimal_gaussian", *LIKELIHOODS)
     if name not in known:
         raise InputError(
@@ -212,8 +219,8 @@ def _likelihood(
         objective = LIKELIHOODS[name](name=name)
     if sigma2 is not None and not (name in ("gaussian", "optimal_gaussian") and 0 < sigma2 < math.inf):
         raise InputError(f"sigma2={sigma2} with likelihood={name}: must be above 0, and goes with a Gaussian")
-    output = None if name in LIKELIHOODS else face.output
-    found = likelihoods.build(objective, output, test.shape).eval()
+    output = None if name in LIKELIHOODS or face is None else face.output
+    found = likelihoods.build(objective, output, shape).eval()
     if isinstance(found, OptimalGaussian) and sigma2 is not None:
         found.start_at(sigma2)
     return objective, found
@@ -242,7 +249,7 @@ def _model(model: ForeignModel, name: str) -> schema.Model:
 
 
 def _anneal(weight: float) -> schema.Anneal:
-    return schema.ConstantKL(name="constant", weight=weight) if weight else schema.NoKL(name="no_kl")
+    return schema.ConstantKL(name="constant", weight=weight) if weight else schema.NoKL(name="none")
 
 
 def _left(subject: Measured) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vae.measure.catalogue import CATALOGUE, Prediction
 from vae.measure.verdict import number
+from vae.output.events import there
 from vae.output.pictures import Picture
 from vae.output.record import RunRecord, write
 from vae.output.tensorboard import TensorBoardWriter
@@ -122,7 +123,7 @@ class Diagnosis:
         TensorBoard, plots. Returns the page's path. Raises OSError where that cannot be written to."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        writer = TensorBoardWriter(directory, {})
+        writer = TensorBoardWriter(directory, there(directory))
         try:
             writer.scalars(
                 {item.tag: self.measures[name].value for name, item in CATALOGUE.items() if name in self.measures}, 0
