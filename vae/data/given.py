@@ -116,14 +116,16 @@ def _batches(source: Any, what: str) -> Iterator[tuple[Tensor, Tensor | None]]:
                 f"{what}: is a {type(source).__name__}; must be a tensor, an array, a DataLoader or a dataset"
             )
         for item in source:
-            yield _pair(item, what)
+            yield pair_of(item, what)
         return
     for place in range(len(source)):
-        image, label = _pair(source[place], what)
+        image, label = pair_of(source[place], what)
         yield image[None], None if label is None else label.reshape(1)
 
 
-def _pair(item: Any, what: str) -> tuple[Tensor, Tensor | None]:
+def pair_of(item: Any, what: str) -> tuple[Tensor, Tensor | None]:
+    """The images and the labels in a batch, or the image and its label in an item, as data loaders give them. Raises
+    InputError."""
     label: Any = None
     if isinstance(item, tuple | list) and item:
         item, label = item[0], item[1] if len(item) > 1 else None

@@ -19,7 +19,6 @@ from vae.measure.advice import Advice
 from vae.measure.evaluation import Evaluation
 from vae.measure.setting import Elsewhere
 from vae.measure.subject import Measured
-from vae.measure.verdict import number
 from vae.measure.watch import Rows, Trajectory
 from vae.models import likelihood as likelihoods
 from vae.models.faces import Face, face_of
@@ -105,7 +104,8 @@ def diagnose(
             test = test.take(torch.arange(limit) * len(test) // limit)
         data, said = _data(test, images, train, train_labels)
         config = Elsewhere(_model(model, name or face.name), objective, _anneal(weight), settings, seed)
-        subject = Measured(config, model, given, data)
+        are_maps = math.prod(model.layout.latent_shape[1:]) > 1
+        subject = Measured(config, model, given, data, by_dimension=not are_maps)
         if isinstance(given, OptimalGaussian) and sigma2 is None:
             given.start_at(_left(subject))
         return _measured(subject, face, loss, pictures, history or History(), [*notes, *said])
@@ -264,17 +264,17 @@ def _left(subject: Measured) -> float:
     return total / (len(split) * subject.likelihood.pixels)
 
 
-def _in_words(weight: float, loss: Scale | None) -> Callable[[Advice], dict[str, str]]:
-    """A piece of advice as its reader can follow it: in the weight of the loss as it is written. There is no
+def _in_words(weight: float, loss: Scale | None) -> Callable[[Advice], dict[str, Any]]:
+    """A piece of advice as its reader can follow it, in the KL weight of the loss as it is written. There is no
     command."""
 
-    def said(advice: Advice) -> dict[str, str]:
-        change = advice.elsewhere
-        if advice.kl_weight is not None:
-            to = advice.kl_weight if loss is None else loss.weight_for(advice.kl_weight)
-            now = weight if loss is None else loss.kl_weight
-            change = change.format(weight=number(to)) + ("" if to == now else f" (now {number(now)})")
-        return {"why": f"{change}: {advice.why}", "command": ""}
+    def said(advice: Advice) -> dict[str, Any]:
+        if advice.kl_weight is None:
+            return {"why": f"{advice.elsewhere}: {advice.why}", "command": ""}
+        to = advice.kl_weight if loss is None else loss.weight_for(advice.kl_weight)
+        now = weight if loss is None else loss.kl_weight
+        change = advice.elsewhere.format(weight=f"{to:.3g}") + ("" if to == now else f" (now {now:.3g})")
+        return {"why": f"{change}: {advice.why}", "command": "", "kl_weight": to}
 
     return said
 

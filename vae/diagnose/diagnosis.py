@@ -80,6 +80,12 @@ class Diagnosis:
         return [item["why"] for item in self.record.answer.advice] if self.record.answer else []
 
     @property
+    def advised_weight(self) -> float | None:
+        """The KL weight to write into the loss, as it was described, where the most helpful advice has one."""
+        advice = self.record.answer.advice if self.record.answer else []
+        return advice[0].get("kl_weight") if advice else None
+
+    @property
     def prediction(self) -> Prediction:
         """What the closed form says of these images; its measures are None where it does not apply."""
         return self.record.prediction

@@ -117,7 +117,7 @@ class Monitor:
         white = prediction.whitened(split, found, likelihood, prediction.wider(latent_dim))
         predicted = prediction.measures(found, white, likelihood, latent_dim, self.final_weight)
         optimum = prediction.predict(found, likelihood, latent_dim, self.final_weight)
-        said = prediction.sentence(predicted, optimum, objective.name, latent_dim, self.final_weight, rises=True)
+        said = prediction.sentence(predicted, optimum, objective.name, latent_dim, self.final_weight, rises=False)
         self.tensorboard.scalars(tagged(predicted), 0)
         if predicted.predicted_kld:
             self.watch.expect(predicted.predicted_kld)

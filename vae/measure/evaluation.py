@@ -178,9 +178,11 @@ def examine(
     settings: schema.Evaluation,
     weight: float,
     seed: int,
+    by_dimension: bool = True,
 ) -> Examination:
     """The costly measures of an evaluated model, those that decode many codes on `probe_images` images of the test
-    split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run."""
+    split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run;
+    `by_dimension`: each latent dimension by itself as well."""
     model.eval(), likelihood.eval()
     posterior, z, found = evaluation.posterior, evaluation.z, evaluation.measures
     rng = generator(seed, "examination")
@@ -199,15 +201,15 @@ def examine(
 
     with torch.no_grad():
         gaps = sensitivities = None
-        if z.shape[1] <= MAX_SINGLE:
+        if not by_dimension:
+            notes.append("used_dimensions and decoder_sensitivity: codes are maps, measured by channel and position")
+        elif z.shape[1] > MAX_SINGLE:
+            notes.append(f"used_dimensions and decoder_sensitivity: {z.shape[1]} dimensions; up to {MAX_SINGLE}")
+        else:
             gaps = diagnostics.dimension_gaps(nll, z[some], noise)
             sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[some])
             if sensitivities is None:
                 notes.append("decoder_sensitivity: the decoder cannot be differentiated twice")
-        else:
-            notes.append(
-                f"used_dimensions and decoder_sensitivity: {z.shape[1]} dimensions, each by itself; up to {MAX_SINGLE}"
-            )
         cut = diagnostics.paired((nll(torch.zeros_like(noise)) - nll(z[some])).double())
         importance = None
         if model.is_dirac:

@@ -36,6 +36,7 @@ class Measured:
     model: LatentModel
     likelihood: Likelihood
     data: Data
+    by_dimension: bool = True  # each latent dimension is measured by itself, for which the probe images are decoded
 
     @functools.cached_property
     def spectrum(self) -> Spectrum:
@@ -89,7 +90,7 @@ class Measured:
         settings, seed = self.config.evaluation, self.config.seed
         with self._memory_advice():
             return evaluation.examine(
-                self.model, self.likelihood, self.data, self.spectrum, done, settings, weight, seed
+                self.model, self.likelihood, self.data, self.spectrum, done, settings, weight, seed, self.by_dimension
             )
 
     def is_used(self, found: SplitMeasures, weight: float) -> bool:

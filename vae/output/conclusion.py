@@ -4,7 +4,7 @@ can be known, for a model from elsewhere."""
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae.config.schema import DelayedKL, RunConfig
 from vae.measure import watch
@@ -62,7 +62,7 @@ def conclude(
         record = RunRecord(identity, subject.prediction(highest), split, trajectory=trajectory, failure=failure)
         return Conclusion(record, None)
 
-    def say(advice: Advice) -> dict[str, str]:
+    def say(advice: Advice) -> dict[str, Any]:
         return {"why": advice.why, "command": command(config, directory, advice)}
 
     found = judged(subject, identity, done, trajectory, rows, say)
@@ -76,7 +76,7 @@ def judged(
     done: Evaluation,
     trajectory: Trajectory,
     rows: Rows,
-    say: Callable[[Advice], dict[str, str]],
+    say: Callable[[Advice], dict[str, Any]],
 ) -> Conclusion:
     """What is measured once, the verdict, its reasons and what may help, of any model that was evaluated. `say`: a
     piece of advice as its reader can follow it."""

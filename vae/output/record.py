@@ -49,7 +49,7 @@ class Answer:
     cause_rests_on: str | None = key("predicted: by the closed form; tested: by the twins of explain=; null: no cause")
     reason: str = key("a sentence with the measures and thresholds that decided")
     explanation: str = key("what is said of the run at its end")
-    advice: list[dict[str, str]] = key("what may help: `why`, and a `command` that runs as it stands")
+    advice: list[dict[str, Any]] = key("what may help: `why`, and a `command` that runs as it stands")
 
 
 @dataclass(frozen=True)
