@@ -132,7 +132,7 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
             found = loss(factor * weight)
             if not isinstance(found, torch.Tensor) or found.numel() != 1:
                 raise InputError(f"loss: gave a {type(found).__name__}; must give one number, a tensor")
-            values.append(float(found))
+            values.append(float(found.detach()))
             gradients.append(_gradient(found))
     changes = [value - values[0] for value in values]
     slope = changes[2] / weight

@@ -181,7 +181,8 @@ def scale(
     size = batch_size or 1
     if size < 1:
         raise InputError(f"batch_size={batch_size}: must be at least 1")
-    error = reconstruction_weight * KINDS[reconstruction] / (pixels if over_pixels else 1)
+    error = reconstruction_weight * KINDS[reconstruction]
+    averaged = pixels if over_pixels else 1
     kl = kl_weight / (latent_dim if over_dimensions and latent_dim else 1)
     beta = kl * (1 if kl_over_batch else size) / (1 if over_batch else size)
     is_squared = reconstruction in ("mse", "half_mse")
@@ -192,8 +193,8 @@ def scale(
         kl_weight=kl_weight,
         pixels=pixels,
         pixel_range=(black, white),
-        sigma2=1 / (2 * error) if is_squared else None,
-        beta=beta if is_squared else beta / error,
+        sigma2=averaged / (2 * error) if is_squared else None,
+        beta=beta if is_squared else beta * averaged / error,
         notes=tuple(notes),
     )
     return found if split is None else _on_data(found, split, latent_dim)
