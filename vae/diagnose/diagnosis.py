@@ -139,4 +139,6 @@ class Diagnosis:
         finally:
             writer.close()
         write(directory / names.RESULT, self.to_dict())
-        return page.write([runs.read(directory)], directory, f"Diagnosis: {self.record.identity.run_name}")
+        run = runs.read(directory)
+        run.name = run.group
+        return page.write([run], directory, f"Diagnosis: {run.name}")
