@@ -45,7 +45,7 @@ def test_a_run_of_ours_has_the_numbers_of_its_record(name: str, digits: list[str
     data = readers.load(composed(*overrides).dataset)
     found = vae.diagnose(vae.load_run(tmp_path), data, iw_samples=2, probe_images=16, **told).to_dict()
     for key in CATALOGUE.keys() & record.keys():  # a point has no mutual information: NaN in both
-        assert found[key] == pytest.approx(record[key], rel=0, abs=0, nan_ok=True), key
+        assert repr(found[key]) == repr(record[key]), key
     assert found["parameters"] == record["parameters"]
 
 
@@ -357,7 +357,7 @@ def test_the_page(images: Tensor, tmp_path: Path) -> None:
     for heading in ("Where the nats are", "What the data offer", "What comes out", "Every measure of mine"):
         assert heading in page
     assert "To run it again" not in page
-    assert found.doubts[0][:40] in page
+    assert "second output was read as the log of the variance" in page
     assert page.count("data:image/png") >= 4
     assert json.loads((tmp_path / "result.json").read_text())["kld_error"] == found.errors["kld"]
     assert (tmp_path / "events.out.tfevents.1.host").exists()

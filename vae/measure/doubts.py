@@ -48,8 +48,8 @@ def of_sigma(model: ForeignModel, likelihood: Likelihood, images: Tensor, weight
     was = SAID[reading].partition(" (")[0]
     return (
         f"encode's second output was read as {was}; the loss is {number(gain)} nats lower when it is read as "
-        f"{SAID[best]}. Is it that, or was the model trained at another KL weight than {weight:g} or with another "
-        "likelihood?"
+        f"{SAID[best]}. Is it that? Or was the model trained at another KL weight than {weight:g}, with another "
+        "likelihood, or hardly at all?"
     )
 
 
