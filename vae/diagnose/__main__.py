@@ -13,6 +13,7 @@ iw_samples=; report=DIR writes the page."""
 import dataclasses
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
@@ -32,6 +33,8 @@ FURTHER = ("log_variance", "decoder_gives", "device", "seed", "max_images", "nam
 
 def main(arguments: list[str]) -> None:
     place, *rest = arguments
+    if not re.fullmatch(r"[\w.]+:\w+", place):
+        raise InputError(f"{place}: must be module:function, as in my_module:load, before all else")
     values, left = shell.own_keys(rest, (*MEANING, *WRITTEN, *EITHER, *FURTHER, "report"))
     if not left:
         raise InputError("dataset: needed, as in dataset=mnist5k, or dataset=folder dataset.root=...")
@@ -57,9 +60,7 @@ def main(arguments: list[str]) -> None:
 
 def loaded(place: str) -> Any:
     """What the function at module:name gives. Raises InputError where that cannot be imported, or fails."""
-    module_name, colon, name = place.partition(":")
-    if not colon or not name or "=" in place:
-        raise InputError(f"{place}: must be module:function, as in my_module:load, before all else")
+    module_name, _, name = place.partition(":")
     sys.path.insert(0, os.getcwd())
     with one_line_for(place, "cannot be imported"):
         function = getattr(importlib.import_module(module_name), name, None)

@@ -18,6 +18,7 @@ from vae.report import page, runs
 from vae.runtime import directory as names
 
 WIDTH = 100
+CHARTS = ("kl_per_dimension", "spectrum")  # of those of a report: the others compare runs
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,6 @@ class Diagnosis:
         directory.mkdir(parents=True, exist_ok=True)
         writer = TensorBoardWriter(directory, there(directory))
         try:
-            writer.scalars(
-                {item.tag: self.measures[name].value for name, item in CATALOGUE.items() if name in self.measures}, 0
-            )
             for tag, picture in self.pictures.items():
                 writer.picture(tag, picture, 0)
         finally:
@@ -141,4 +139,4 @@ class Diagnosis:
         write(directory / names.RESULT, self.to_dict())
         run = runs.read(directory)
         run.name = run.group
-        return page.write([run], directory, f"Diagnosis: {run.name}")
+        return page.write([run], directory, f"Diagnosis: {run.name}", CHARTS)

@@ -26,7 +26,8 @@ def kl_per_dimension(runs: Sequence[Run]) -> Figure | None:
         values = np.sort(kl)[::-1]
         panels[0].plot(np.arange(1, len(values) + 1), values, ".-", color=COLOURS[place], label=short(run.name))
     panels[0].set_yscale("symlog", linthresh=0.01)
-    panels[0].set(xlabel="latent dimension, by KL", ylabel="KL, nats", ylim=(0, None))
+    top = max(0.1, *(1.1 * float(kl.max()) for _, kl in shown))
+    panels[0].set(xlabel="latent dimension, by KL", ylabel="KL, nats", ylim=(0, top))
     panels[0].legend(fontsize=8)
     for panel, (run, kl) in zip(panels[1:], maps, strict=True):
         figure.colorbar(panel.imshow(kl, cmap="magma", vmin=0), ax=panel, label="KL, nats")

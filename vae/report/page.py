@@ -87,12 +87,12 @@ class Picture:
     source: str  # data: URL
 
 
-def write(runs: Sequence[Run], output: Path, title: str) -> Path:
-    """Write the report on `runs` into the directory `output`; the path of report.html."""
+def write(runs: Sequence[Run], output: Path, title: str, charts: Sequence[str] = tuple(CHARTS)) -> Path:
+    """Write the report on `runs`, with these of CHARTS, into the directory `output`; the path of report.html."""
     output.mkdir(parents=True, exist_ok=True)
     table = summary(runs)
     files.replace(output / "summary.csv", table.to_csv(index=False).encode())
-    pictures = [picture for key in CHARTS if (picture := draw(key, runs, output)) is not None]
+    pictures = [picture for key in charts if (picture := draw(key, runs, output)) is not None]
     loader = PackageLoader("vae.report", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
