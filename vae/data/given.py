@@ -55,11 +55,10 @@ def split_of(images: Any, labels: Any = None, what: str = "images", most: int | 
 
 
 def _tensor(images: Tensor | np.ndarray[Any, Any], what: str) -> Tensor:
-    found = images.detach() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
-    found = found.cpu()
-    if found.dtype == torch.bool:
-        return found.float()
-    if found.dtype in (torch.float64, torch.float16, torch.bfloat16):
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "bf" and images.dtype != np.uint8:
+        raise InputError(f"{what}: are {images.dtype}; must be floats, or uint8 from 0 to 255")
+    found = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    if found.dtype == torch.bool or (found.is_floating_point() and found.dtype != torch.float32):
         return found.float()
     if found.dtype not in (torch.uint8, torch.float32):
         raise InputError(f"{what}: are {found.dtype}; must be floats, or uint8 from 0 to 255")

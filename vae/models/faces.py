@@ -8,7 +8,7 @@ diffusers' AutoencoderKL; and modules that hold one of these."""
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vae.config.errors import InputError
 from vae.models import links
@@ -48,7 +48,9 @@ def face_of(model: Any) -> Face:
 
 
 def _known(model: Any) -> Face | None:
-    return next((face for look in (_ours, _diffusers, _pythae, _pair) if (face := look(model)) is not None), None)
+    return next(
+        (face for look in (_ours, _diffusers, _pythae, _pair, _forward) if (face := look(model)) is not None), None
+    )
 
 
 def _ours(model: Any) -> Face | None:
@@ -86,4 +88,22 @@ def _pair(model: Any) -> Face | None:
     encode, decode = getattr(model, "encode", None), getattr(model, "decode", None)
     if not (callable(encode) and callable(decode)):
         return None
+    return Face(type(model).__name__, encode, decode, log_variance=True)
+
+
+def _forward(model: Any) -> Face | None:
+    """A forward that gives (reconstruction, mu, logvar), and a decoder."""
+    decode = getattr(model, "decode", getattr(model, "decoder", None))
+    if not isinstance(model, nn.Module) or not callable(decode):
+        return None
+
+    def encode(images: Tensor) -> tuple[Tensor, ...]:
+        given = model(images)
+        if not isinstance(given, tuple) or len(given) != 3 or not all(isinstance(part, Tensor) for part in given):
+            raise InputError(
+                f"{type(model).__name__}: has no encode, and its forward gives no (reconstruction, mu, logvar); hand "
+                "over two functions, encode and decode"
+            )
+        return given[1:]
+
     return Face(type(model).__name__, encode, decode, log_variance=True)
