@@ -50,6 +50,12 @@ def test_values_and_order_stay() -> None:
     assert torch.equal(split_of(last)[0].batch(slice(0, 12)), last.permute(0, 3, 1, 2))
 
 
+def test_a_data_loader_leaves_torch_s_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    split_of(DataLoader(TensorDataset(IMAGES), batch_size=5, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_labels_come_with_the_images_or_beside_them() -> None:
     for images, labels in (
         (IMAGES, LABELS.numpy()),

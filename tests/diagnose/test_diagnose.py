@@ -239,6 +239,41 @@ def test_nothing_is_left_changed(images: Tensor, tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
+class Network(nn.Module):
+    """The closed form as a module, in any precision."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        best = LinearVAE(images, 3, 0.5)
+        for name in ("mean", "v", "w", "log_sigma"):
+            setattr(self, name, nn.Parameter(getattr(best, name)))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu = (x.flatten(1) - self.mean) @ self.v
+        return mu, 2 * self.log_sigma.expand_as(mu)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z @ self.w.T + self.mean).reshape(len(z), 1, 2, 3)
+
+
+def test_networks_of_any_precision(images: Tensor) -> None:
+    found = {
+        kind: vae.diagnose(Network(images).to(kind), images, **GAUSSIAN, **FAST).to_dict()
+        for kind in (torch.float32, torch.float64, torch.bfloat16)
+    }
+    for key in ("kld", "mse", "swap_gap", "decoder_sensitivity"):
+        assert found[torch.float64][key] == pytest.approx(found[torch.float32][key], rel=1e-4)
+        assert found[torch.bfloat16][key] == pytest.approx(found[torch.float32][key], rel=0.03)
+
+
+def test_a_decoder_without_gradients_has_no_sensitivity(images: Tensor) -> None:
+    linear = LinearVAE(images, 3, 0.5)
+    found = vae.diagnose(linear.encode, torch.no_grad()(linear.decode), images, **GAUSSIAN, **FAST)
+    assert "decoder_sensitivity" not in found.measures
+    assert "cannot be differentiated twice" in found.to_dict()["null_reasons"]
+    assert found.verdict == "alive"
+
+
 LINEAR = LinearVAE(gaussian_images(64), 2, 0.5)
 BERNOULLI = {"likelihood": "bernoulli"}
 

@@ -32,7 +32,8 @@ def split_of(images: Any, labels: Any = None, what: str = "images", most: int | 
     elif isinstance(images, Tensor | np.ndarray):
         split = Split(_laid_out(_tensor(images, what), what, notes))
     else:
-        found, own = _collected(images, what, most, notes)
+        with torch.random.fork_rng(devices=[]):  # a DataLoader draws a seed, whether it shuffles or not
+            found, own = _collected(images, what, most, notes)
         split = Split(_laid_out(found, what, notes))
         labels = own if labels is None else labels
     if labels is not None:

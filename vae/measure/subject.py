@@ -132,7 +132,7 @@ class Measured:
                 raise
             settings = self.config.evaluation
             raise RunFailed(
-                "out of memory while measuring; resume= and evaluate= take a lower "
+                "out of memory while measuring; resume=, evaluate= and vae.diagnose take a lower "
                 f"evaluation.batch_size (now {settings.batch_size}), evaluation.probe_images (now "
                 f"{settings.probe_images}) or evaluation.iw_samples (now {settings.iw_samples})"
             ) from error
