@@ -7,6 +7,7 @@ from conftest import composed
 from torch import Tensor, nn
 
 from vae.config.errors import InputError
+from vae.models import foreign
 from vae.models import likelihood as likelihoods
 from vae.models.faces import face_of
 from vae.models.foreign import encoded, networks_of, undisturbed
@@ -96,6 +97,28 @@ def test_each_part_gets_its_own_mode_back() -> None:
         raise KeyError
     assert [network.training, network[0].training, network[1].training] == [True, True, False]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_large_images_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "MAX_VALUES", 3 * 16)
+    sizes = []
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(x))
+        return x.flatten(1), 0 * x.flatten(1)
+
+    def decode(z: Tensor) -> Tensor:
+        sizes.append(len(z))
+        return z.reshape(-1, 1, 4, 4)
+
+    images = torch.rand(20, 1, 4, 4)
+    objective = composed("objective=gaussian").objective
+    model = foreign.tried(encode, decode, likelihoods.build(objective, None, (1, 4, 4)), images)
+    sizes.clear()
+    posterior = model.encode(images)
+    assert torch.equal(model.raw(posterior.mu), images)
+    assert max(sizes) == 3
+    assert sum(sizes) == 40
 
 
 def test_sigma_by_each_of_its_names() -> None:

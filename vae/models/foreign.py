@@ -29,6 +29,7 @@ Decode = Callable[[Tensor], Any]
 MAX_LOGIT = 100.0  # of a probability of 0 or 1; torch's binary_cross_entropy stops there too
 SAME = 1e-3  # of the spread of what a network gives: a larger difference is no rounding
 TRIED = 8  # images that are tried first
+MAX_VALUES = 2**22  # pixels that go through a network at once: 21 images of 256x256 in colour, thousands of digits
 MEANS = ("mean", "mu", "loc", "embedding", "z_mean")
 SPREADS = {  # the names under which libraries give the second half of q(z|x), and how to read it
     "log_sigma": ("log_sigma", "logsigma", "log_std", "logstd", "log_scale"),
@@ -143,9 +144,12 @@ class ForeignModel:
         self.device, self.dtype = place_of(self.modules, device)
 
     def encode(self, images: Tensor) -> Posterior:
+        parts = [self._posterior(batch) for batch in images.split(self._at_once())]
+        return Posterior(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _posterior(self, images: Tensor) -> Posterior:
         found = self.encoded(images)
-        mu, log_sigma = (part.flatten(1).float().to(images.device) for part in (found.mu, found.log_sigma()))
-        return Posterior(mu, log_sigma)
+        return Posterior(*(part.flatten(1).float().to(images.device) for part in (found.mu, found.log_sigma())))
 
     def encoded(self, images: Tensor) -> Encoded:
         """The same as the encoder gives it."""
@@ -153,11 +157,17 @@ class ForeignModel:
         return encoded(self.encode_images(given.flatten(1) if self.layout.flat_images else given), self.log_variance)
 
     def raw(self, z: Tensor, images: Tensor | None = None) -> Tensor:
+        return torch.cat([self._raw(codes) for codes in z.split(self._at_once())])
+
+    def _raw(self, z: Tensor) -> Tensor:
         codes = z.unflatten(1, self.layout.latent_shape).to(self.device, self.dtype)
         channels, height, width = self.shape
         given = decoded(self.decode_codes(codes)).float().to(z.device)
         raw = given.reshape(len(z), self.outputs * channels, height, width)
         return torch.logit(raw).clamp(-MAX_LOGIT, MAX_LOGIT) if self.layout.probabilities else raw
+
+    def _at_once(self) -> int:
+        return max(1, MAX_VALUES // math.prod(self.shape))
 
     def decode(self, z: Tensor, same_chance: bool = False, start: int = 0) -> Tensor:
         return self.link(self.raw(z))
