@@ -317,6 +317,12 @@ def spoiled(part: str) -> Any:
         (None, "probabilities", BERNOULLI | {"decoder_gives": "logits"}, "probabilities, not logits"),
         (None, "logits", BERNOULLI | {"decoder_gives": "mean"}, "are no probabilities"),
         (None, None, BERNOULLI | {"images": gaussian_images(64)}, "likelihood=bernoulli: .* must be in \\[0, 1\\]"),
+        (
+            None,
+            None,
+            BERNOULLI | {"images": torch.rand(99, 1, 2, 3) + (torch.arange(99) == 98)[:, None, None, None]},
+            "to",
+        ),
         (None, None, {"likelihood": None}, "likelihood=None: must be one of gaussian"),
         (None, None, {"sigma2": None}, "sigma2: needed with likelihood=gaussian"),
         (None, None, {"sigma2": -1.0}, "sigma2=-1.0 with likelihood=gaussian: must be above 0"),

@@ -22,7 +22,7 @@ from vae.measure.subject import Measured
 from vae.measure.watch import Rows, Trajectory
 from vae.models import likelihood as likelihoods
 from vae.models.faces import Face, face_of
-from vae.models.foreign import ForeignModel, networks_of, tried, undisturbed
+from vae.models.foreign import TRIED, ForeignModel, networks_of, tried, undisturbed
 from vae.models.likelihood import Likelihood, OptimalGaussian
 from vae.output.conclusion import judged
 from vae.output.pictures import Album
@@ -31,6 +31,8 @@ from vae.runtime.rng import generator
 from vae.scale.loss import Scale
 
 MAX_CODES = 2**26  # numbers of all codes that are held; with larger codes fewer images are measured
+MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
+SHOWN = 100  # eigenvalues in the plot
 SMOOTHING = 0.99  # of a fitted variance in training, which is not seen here
 LIKELIHOODS: dict[str, type[schema.Objective]] = {
     "bernoulli": schema.Bernoulli,
@@ -38,6 +40,16 @@ LIKELIHOODS: dict[str, type[schema.Objective]] = {
     "categorical": schema.Categorical,
     "discretised_logistic": schema.DiscretisedLogistic,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What was seen of a training: nothing, unless a Monitor saw it."""
+
+    steps: int | None = None
+    trajectory: Trajectory = Trajectory()
+    final_weight: float | None = None  # the KL weight at which the schedule ends; None: it has ended
+    rows: Rows = Rows((), (), ())
 
 
 def diagnose(
@@ -58,7 +70,7 @@ def diagnose(
     max_images: int | None = None,
     seed: int = 0,
     name: str | None = None,
-    history: "History | None" = None,
+    history: History | None = None,
     **evaluation: Any,
 ) -> Diagnosis:
     """Measure a VAE, judge it, say why and what may help. Nothing is trained, written or left changed.
@@ -91,8 +103,8 @@ def diagnose(
     objective, given = meaning(test.shape, likelihood, sigma2, loss, face)
     where = None if device is None else torch.device(device)
     with undisturbed(networks_of(face.encode, face.decode)), torch.no_grad():
-        some = test.batch(slice(0, 64))
-        refused = given.refuses(some)
+        some = test.batch(slice(0, TRIED))
+        refused = given.refuses(pixel_scale.sample(test).batch(slice(None)))
         if refused is not None:
             raise InputError(f"likelihood={objective.name}: {refused}")
         model = tried(face.encode, face.decode, given, some, log_variance, decoder_gives, where)
@@ -109,16 +121,6 @@ def diagnose(
         if isinstance(given, OptimalGaussian) and sigma2 is None:
             given.start_at(_left(subject))
         return _measured(subject, face, loss, pictures, history or History(), [*notes, *said])
-
-
-@dataclasses.dataclass(frozen=True)
-class History:
-    """What was seen of a training: nothing, unless a Monitor saw it."""
-
-    steps: int | None = None
-    trajectory: Trajectory = Trajectory()
-    final_weight: float | None = None  # the KL weight at which the schedule ends; None: it has ended
-    rows: Rows = Rows((), (), ())
 
 
 def _measured(
@@ -168,10 +170,6 @@ def _measured(
         notes=tuple(notes),
         pictures=drawn,
     )
-
-
-SHOWN = 100  # eigenvalues in the plot
-MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
 
 
 def _first(*values: Any) -> Any:
