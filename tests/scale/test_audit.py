@@ -18,7 +18,7 @@ def test_a_warm_up_that_never_ends_within_the_training() -> None:
     found = vae.audit_schedule(lambda epoch: min(1.0, epoch / 400), steps=80)
     assert (found.last, found.ends_at) == (0.2, None)
     assert "0.2" in found.problems[0]
-    assert "would end at 1, at about step 400: 5 times the training" in found.problems[0]
+    assert "would end at 1, at step 400: 5 times the training" in found.problems[0]
     endless = vae.audit_schedule(lambda step: step / 1e6, steps=100)
     assert "still does" in endless.problems[0]
 

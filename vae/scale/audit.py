@@ -105,14 +105,14 @@ def _unended(schedule: Any, steps: int, last: float) -> str:
     try:
         end = _checked(at(FURTHER * steps), FURTHER * steps)
         low, high = steps, FURTHER * steps
-        while high - low > max(1, low // 1000):  # of a weight that rises, or falls, to its end
+        while high - low > 1:  # of a weight that rises, or falls, to its end
             middle = (low + high) // 2
             low, high = (low, middle) if abs(at(middle) - end) <= SAME * max(abs(end), 1e-300) else (middle, high)
     except Exception:  # the user's function may know no more steps
         return said
     if abs(at(FURTHER * steps // 2) - end) > SAME * max(abs(end), 1e-300):
         return f"{said}, and at step {FURTHER * steps} it still does"
-    return f"{said}; it would end at {number(end)}, at about step {high}: {high / steps:.3g} times the training"
+    return f"{said}; it would end at {number(end)}, at step {high}: {high / steps:.3g} times the training"
 
 
 @dataclass(frozen=True)
