@@ -83,10 +83,11 @@ class CollapseMonitor(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """A row: the reconstruction term and the KL of this batch, one draw of z an image."""
         step = int(trainer.global_step)
-        if self.monitor is None or step % self.every:
+        given, _ = pair_of(batch, "batch")
+        if self.monitor is None or step % self.every or len(given) < 2:
             return
         with undisturbed([pl_module]), torch.no_grad():
-            images = split_of(pair_of(batch, "batch")[0])[0].batch(slice(None))
+            images = split_of(given)[0].batch(slice(None))
             posterior = self.model.encode(images)
             noise = torch.randn(posterior.mu.shape, generator=generator(0, "lightning", step))
             found = self.likelihood(images, self.model.raw(posterior.sample(noise), images))
