@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run board test test-slow test-browser test-faults test-fuzz check bench
+.PHONY: run board test test-slow test-browser test-faults test-fuzz test-peers check bench
 .DEFAULT_GOAL := run
 
 $(VENV)/installed: pyproject.toml
@@ -42,6 +42,11 @@ test-fuzz: $(VENV)/installed-dev ## hostile settings, data, checkpoints and run 
 test-browser: $(VENV)/installed-dev ## the report and TensorBoard in a headless Chromium from the system
 	$(BIN)/pip install --quiet selenium
 	$(BIN)/pytest -rs -m browser tests/test_browser.py
+
+test-peers: $(VENV)/installed-dev ## models of pythae, diffusers and Lightning, trained by these, diagnosed
+	$(BIN)/pip install --quiet --editable ".[peers]"
+	$(BIN)/pip install --quiet --no-deps pythae==0.1.2
+	$(BIN)/pytest -m peers tests/diagnose/test_peers.py
 
 check: $(VENV)/installed-dev    ## lint, format, types
 	$(BIN)/ruff check .

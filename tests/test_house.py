@@ -21,20 +21,22 @@ from vae.training.recent import not_finite
 
 PACKAGE = ROOT / "vae"
 
-# Each room may import from itself and from those after it.
-ROOMS = ["cli", "report", "training", "output", "measure", "models", "data", "runtime", "config"]
+# Each room may import from itself and from those after it. The first two are called by their own name, in Python and as
+# python -m: they stand above what run.py calls since they use its datasets, and the page of the report.
+ROOMS = ["diagnose", "scale", "cli", "report", "training", "output", "measure", "models", "data", "runtime", "config"]
 # What the report reads files with, and what --help and --cfg need.
 WITHOUT_TORCH = [
     "vae",
     *(f"vae.config.{name}" for name in ("errors", "schema", "load", "legacy")),
     *(
         f"vae.runtime.{name}"
-        for name in ("directory", "files", "terminal", "torchrun", "signals", "custom", "commands")
+        for name in ("directory", "files", "terminal", "torchrun", "signals", "custom", "commands", "doors")
     ),
-    *(f"vae.measure.{name}" for name in ("catalogue", "verdict", "watch", "story", "advice")),
+    *(f"vae.measure.{name}" for name in ("catalogue", "verdict", "watch", "story", "advice", "setting")),
+    *(f"vae.scale{name}" for name in ("", ".loss", ".audit")),
     "vae.output.record",
     *(f"vae.report.{name}" for name in ("runs", "page", "points", "over_time")),
-    *(f"vae.cli.{name}" for name in ("launch", "failures", "callbacks", "summary", "grid", "session")),
+    *(f"vae.cli.{name}" for name in ("launch", "failures", "callbacks", "summary", "grid", "session", "shell")),
     "run",
 ]
 # Rooms that report/ may import: it reads files that any version may have left.

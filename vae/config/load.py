@@ -30,6 +30,7 @@ PLACES = tuple(  # keys that say where data lie
         if field.metadata.get("is_place")
     )
 )
+CONF = Path(__file__).parents[2] / "conf"
 OWN = ("model.encoder", "model.decoder", "objective.likelihood", "anneal.schedule", "dataset.data")  # with _target_
 
 
@@ -60,6 +61,28 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     _check_fields(config, "")
     _check_together(config)
     return config
+
+
+def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
+    """How models are measured and drawn where no run says so: the values of conf/config.yaml, with `changes` to those
+    of its evaluation. Raises InputError."""
+    path = CONF / "config.yaml"
+    try:
+        values = OmegaConf.load(path)
+        parts = (schema.Evaluation, OmegaConf.merge(values.evaluation, changes)), (schema.Pictures, values.pictures)
+        evaluation, pictures = (
+            OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(*part[:1]), part[1])) for part in parts
+        )
+    except OSError as error:
+        raise InputError(
+            f"{path}: not readable ({error.strerror}); install with pip install -e . from a clone"
+        ) from error
+    except OmegaConfBaseException as error:
+        raise InputError(one_line(error)) from error
+    assert isinstance(evaluation, schema.Evaluation)
+    assert isinstance(pictures, schema.Pictures)
+    _check_fields(evaluation, "")
+    return evaluation, pictures
 
 
 REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another value: the only interpolation that a saved configuration may have

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vae.config import schema
+from vae.measure.setting import Setting
 from vae.measure.verdict import DEAD
 
 LONG = 1000  # steps that most runs need
@@ -24,9 +25,11 @@ class Advice:
     why: str
     overrides: tuple[str, ...]  # to add to the run's own; with a verb, to what it needs
     verb: str = ""  # resume, sample: what is to be done with the run itself; empty: a new run
+    elsewhere: str = ""  # the same for a loss of one's own; {weight} stands for
+    kl_weight: float | None = None  # this KL weight, beside the likelihood as it is
 
 
-def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, cause: str | None) -> list[Advice]:
+def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | None) -> list[Advice]:
     """For a run with this flat record, the most helpful first; nothing where nothing is wrong."""
     if verdict == "unfinished":
         return [_longer(config, record)]
@@ -50,15 +53,30 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
         left = record["effective_t"] / record["max_kl_weight"] / record["mse"]
         found.append(
             Advice(
-                f"sharper images: the pixel variance is {left:.0f} times what is left", ("objective=optimal_gaussian",)
+                f"sharper images: the pixel variance is {left:.0f} times what is left",
+                ("objective=optimal_gaussian",),
+                elsewhere=_TO_WEIGHT,
+                kl_weight=1 / left,
             )
         )
     elif worse_than_linear(config, record):
-        found.append(Advice("a linear VAE does better on these data", ("model=linear_vae", dimensions)))
+        found.append(
+            Advice(
+                "a linear VAE does better on these data",
+                ("model=linear_vae", dimensions),
+                elsewhere="give encoder and decoder a linear path beside the network, or train longer in smaller steps",
+            )
+        )
     if wants_dimensions(record):
         more = record["predicted_gain_wider"] / record["predicted_gain"] - 1
         latent_dim = f"model.latent_dim={2 * config.model.latent_dim}"
-        found.append(Advice(f"with more dimensions a linear VAE would gain {more:.0%} more", (latent_dim,)))
+        found.append(
+            Advice(
+                f"with more dimensions a linear VAE would gain {more:.0%} more",
+                (latent_dim,),
+                elsewhere=f"take {2 * config.model.latent_dim} latent dimensions",
+            )
+        )
     return found + _sampler(record)
 
 
@@ -81,7 +99,7 @@ def not_begun(record: Mapping[str, Any]) -> bool:
     return bool(record["final_kl_weight"] > 0 and record["max_kl_weight"] == 0)
 
 
-def worse_than_linear(config: schema.RunConfig, record: Mapping[str, Any]) -> bool:
+def worse_than_linear(config: Setting, record: Mapping[str, Any]) -> bool:
     """Whether the loss has gained less over a constant image than a linear VAE would (Gaussian likelihoods only)."""
     predicted, gain = record["predicted_gain"], record["gain"]
     if predicted is None or gain is None or record["predicted_mse"] is None:
@@ -91,28 +109,30 @@ def worse_than_linear(config: schema.RunConfig, record: Mapping[str, Any]) -> bo
     return gain < WORSE * predicted and predicted > config.evaluation.thresholds.little_kld
 
 
-def too_wide(config: schema.RunConfig, record: Mapping[str, Any]) -> bool:
+def too_wide(config: Setting, record: Mapping[str, Any]) -> bool:
     """Whether images are worse than a PCA's because the given pixel variance is far above the squared error that is
     left: the objective does not ask for better ones."""
     if not _has_scale(config) or record["effective_t"] is None or record["max_kl_weight"] == 0:
         return False
     variance = record["effective_t"] / record["max_kl_weight"]
+    if record["pca_mse"] is None:
+        return False
     return variance > WIDE * record["mse"] and record["mse"] > WORSE_IMAGES * record["pca_mse"]
 
 
 def wants_dimensions(record: Mapping[str, Any]) -> bool:
     """Whether a linear VAE with more latent dimensions would gain much more, and this run has used those it has."""
     gain, more, kept = (record[f"predicted_{name}"] for name in ("gain", "gain_wider", "active_units"))
-    if gain is None or more is None or kept < record["latent_dim"]:
+    if gain is None or more is None or kept < record["latent_dim"] or record["used_dimensions"] is None:
         return False
     return more > WIDER * gain and record["used_dimensions"] >= 0.9 * record["latent_dim"]
 
 
-def _has_scale(config: schema.RunConfig) -> bool:
+def _has_scale(config: Setting) -> bool:
     return isinstance(config.objective, schema.SquaredError | schema.PixelMSE | schema.Gaussian)
 
 
-def _begin(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
+def _begin(config: Setting, record: Mapping[str, Any]) -> Advice:
     """What lets a KL term begin that never had a weight."""
     left, anneal = 1 - record["explained_variance"], config.anneal
     if not isinstance(anneal, schema.DelayedKL):
@@ -138,7 +158,7 @@ def variance(record: Mapping[str, Any]) -> float:
     return float(record["mse"] / left) if left > 0 else math.inf
 
 
-def _fitted(config: schema.RunConfig, record: Mapping[str, Any]) -> list[str]:
+def _fitted(config: Setting, record: Mapping[str, Any]) -> list[str]:
     """A fitted variance, where the given one would leave little to be had at KL weight 1."""
     objective, pixels = config.objective, record["sse"] / record["mse"]
     given = {schema.SquaredError: 0.5, schema.PixelMSE: pixels / 2, schema.Gaussian: getattr(objective, "sigma2", 0.0)}
@@ -147,8 +167,10 @@ def _fitted(config: schema.RunConfig, record: Mapping[str, Any]) -> list[str]:
     return ["objective=optimal_gaussian"] if is_wide else []
 
 
-def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
+def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
     train = config.train
+    if train is None:
+        return Advice("the loss has not settled", (), elsewhere="train longer")
     if record["steps"] < train.steps:
         return Advice("it was interrupted", (), verb="resume")
     before, excess = record["loss_fall_before"], record["loss_excess"]
@@ -160,36 +182,56 @@ def _longer(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
     return Advice("train longer", longer, verb="" if train.lr_schedule == "cosine" else "resume")
 
 
-def _scale(config: schema.RunConfig, record: Mapping[str, Any]) -> list[Advice]:
+def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
     """What makes the objective ask for a code: the ELBO's own weight, a fitted variance, or a lower weight."""
     weight, edge = record["max_kl_weight"], record["predicted_collapse_weight"]
     why, overrides = [], []
+    to: float | None = None  # the weight that does the same with the likelihood as it is
     if weight > 1:
+        to = 1.0
         why.append("KL weight 1, where the loss is the ELBO")
         overrides += _at_weight(config, 1)
     if _has_scale(config) and (edge is None or edge < FAR * min(weight, 1)):
         why.append("the pixel variance is fitted to what is left, so that t falls with it")
         overrides.append("objective=optimal_gaussian")
+        to = _fitted_weight(record)
     if not overrides and weight > 0 and edge is not None:
         why.append("a tenth of the KL weight, or of that from which on the collapsed state is stable")
-        overrides += _at_weight(config, min(weight, edge) / 10)
-    return [Advice("; ".join(why), tuple(overrides))] if overrides else []
+        to = min(weight, edge) / 10
+        overrides += _at_weight(config, to)
+    return [Advice("; ".join(why), tuple(overrides), elsewhere=_TO_WEIGHT, kl_weight=to)] if overrides else []
 
 
-def _at_weight(config: schema.RunConfig, weight: float) -> list[str]:
+_TO_WEIGHT = "write {weight} as the KL weight"
+
+
+def _fitted_weight(record: Mapping[str, Any]) -> float | None:
+    """The KL weight that does beside the given pixel variance what weight 1 does beside the variance that a PCA of as
+    many dimensions leaves: t is the same."""
+    t, weight, left = record["effective_t"], record["max_kl_weight"], record["pca_mse"]
+    return left * weight / t if t and left else None
+
+
+def _at_weight(config: Setting, weight: float) -> list[str]:
     own = [] if hasattr(config.anneal, "weight") else ["anneal=constant"]
     return [*own, f"anneal.weight={weight:.2g}"]
 
 
-def _kinder(config: schema.RunConfig) -> Advice:
+def _kinder(config: Setting) -> Advice:
     if isinstance(config.anneal, schema.DelayedKL | schema.NoKL):
         return _gentler(config)
     weight = getattr(config.anneal, "weight", 1)
     overrides = ("anneal=delayed", *([f"anneal.weight={weight:g}"] if weight != 1 else []))
-    return Advice("the KL term waits until the images are reconstructed", overrides)
+    return Advice(
+        "the KL term waits until the images are reconstructed",
+        overrides,
+        elsewhere="train anew with KL weight 0, and raise it to {weight} in small steps once the images are "
+        "reconstructed",
+        kl_weight=weight,
+    )
 
 
-def _blinder(config: schema.RunConfig) -> list[Advice]:
+def _blinder(config: Setting) -> list[Advice]:
     """Less for a decoder to see that may need no code; its map twin says of explain= what helps one that cannot use
     it."""
     if not isinstance(config.model, schema.PixelCNNModel):
@@ -197,8 +239,13 @@ def _blinder(config: schema.RunConfig) -> list[Advice]:
     return [Advice("a decoder that sees no pixels needs its code", ("model.kernels=[]",))]
 
 
-def _gentler(config: schema.RunConfig) -> Advice:
-    return Advice("smaller steps, and a slow start", as_overrides(gentle_start(config.train)))
+def _gentler(config: Setting) -> Advice:
+    overrides = () if config.train is None else as_overrides(gentle_start(config.train))
+    return Advice(
+        "smaller steps, and a slow start",
+        overrides,
+        elsewhere="take a quarter of the learning rate, momentum (beta1) of at most 0.9, and a warm-up of the rate",
+    )
 
 
 def gentle_start(train: schema.Train) -> dict[str, Any]:
@@ -215,8 +262,12 @@ def as_overrides(train: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"train.{name}={value:g}" for name, value in train.items())
 
 
-def _with_kl(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
+def _with_kl(config: Setting, record: Mapping[str, Any]) -> Advice:
     why, fitted = "a KL term makes codes from the prior mean something", _fitted(config, record)
+    if config.train is None:
+        t, weight = record["effective_t"], record["max_kl_weight"]
+        to = record["mse"] * weight / t if t else 1.0  # beside a Gaussian: as with the variance that is left
+        return Advice(why, (), elsewhere=_TO_WEIGHT, kl_weight=to)
     if isinstance(config.model, schema.AutoencoderModel):
         return Advice(why, ("model=conv_vae", f"model.latent_dim={config.model.latent_dim}", *fitted))
     if config.model.posterior == "dirac":

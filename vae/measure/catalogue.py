@@ -270,14 +270,14 @@ class FinalMeasures:
     cut_gap_error: float = measure(
         "standard error of that gap", "nats", "over the images, of the paired differences", "on the probe images"
     )
-    used_dimensions: int = measure(
+    used_dimensions: int | None = measure(
         "used dimensions",
         "",
         "number of j whose replacement by prior noise costs more than `thresholds.used_nats` of log p(x|z) for each "
         "unit of the KL weight",
-        "on `evaluation.probe_images` images",
+        "on `evaluation.probe_images` images; none of more than 512 dimensions",
     )
-    pca_mse: float = measure(
+    pca_mse: float | None = measure(
         "MSE of a PCA",
         "per pixel",
         "squared error of the test images' projections on the first d principal components of the training images",
@@ -306,11 +306,11 @@ class FinalMeasures:
         "ELBO of a constant image, training images", "nats", "`constant_elbo` of the images of `train_elbo`"
     )
     train_mse: float = measure("MSE of training images", "per pixel", "MSE of the same images", _ONE_DRAW)
-    decoder_sensitivity: float = measure(
+    decoder_sensitivity: float | None = measure(
         "decoder sensitivity",
         "pixel values",
         "mean over j of |d image / d z_j| at z = mu",
-        "exact, by differentiating twice, on the probe images",
+        "exact, by differentiating twice, on the probe images; none of more than 512 dimensions",
     )
 
 

@@ -4,7 +4,7 @@ Symbols: N images, d latent dimensions, q(z|x) = N(mu, diag(sigma^2)) for each i
 = (1/N) sum_i q(z|x_i) the aggregate posterior. Everything is in nats. vae.measure.catalogue has the whole table."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,6 +41,8 @@ class Aggregate(NamedTuple):
 
     mutual_information: float  # I(x; z) under q, at most log N
     marginal_kl: float  # KL(q(z) || p(z)); the two add up to E[KL(q(z|x) || p(z))]
+    mutual_information_error: float  # standard errors over the draws
+    marginal_kl_error: float
 
 
 def aggregate_posterior(posterior: Posterior, z: Tensor, index: Tensor) -> Aggregate:
@@ -52,10 +54,8 @@ def aggregate_posterior(posterior: Posterior, z: Tensor, index: Tensor) -> Aggre
     log_conditional = log_normal(z, posterior.mu[index], posterior.log_sigma[index]).sum(1)
     log_marginal = log_aggregate(posterior, z)
     log_prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z)).sum(1)
-    return Aggregate(
-        mutual_information=float((log_conditional.double() - log_marginal).mean()),
-        marginal_kl=float((log_marginal - log_prior.double()).mean()),
-    )
+    information, marginal = paired(log_conditional.double() - log_marginal), paired(log_marginal - log_prior.double())
+    return Aggregate(information.mean, marginal.mean, information.error, marginal.error)
 
 
 def log_normal(z: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
@@ -119,12 +119,15 @@ def paired(differences: Tensor) -> Paired:
     return Paired(float(differences.mean()), float(differences.std() / math.sqrt(len(differences))))
 
 
-def dimension_gaps(nll: Callable[[Tensor], Tensor], z: Tensor, noise: Tensor) -> Tensor:
+def dimension_gaps(
+    nll: Callable[[Tensor], Tensor], z: Tensor, noise: Tensor, groups: Sequence[Tensor] | None = None
+) -> Tensor:
     """(d,): what log p(x|z) loses when z_j alone is replaced by noise from its prior, nats per image. `nll` maps codes
-    (B, d) to -log p(x|z) (B,); `z` and `noise` (B, d)."""
+    (B, d) to -log p(x|z) (B,); `z` and `noise` (B, d). `groups`: places of dimensions that are replaced together, such
+    as the channels of a map; then one number a group."""
     matched = nll(z).double()
     gaps = []
-    for j in range(z.shape[1]):
+    for j in range(z.shape[1]) if groups is None else groups:
         replaced = z.clone()
         replaced[:, j] = noise[:, j]
         gaps.append((nll(replaced).double() - matched).mean())
@@ -139,15 +142,17 @@ def sigma_ratio(posterior: Posterior, active: Tensor) -> float:
     return float(torch.where(spread > 0, sigma / spread, torch.inf)[active.to(sigma.device)].max())
 
 
-def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor | None:
     """(d,): the mean over codes z (B, d) of |d decode / d z_j|, the length of the change of the image (in pixel
-    values) for a unit of z_j. Exact. 0: a dead decoder.
+    values) for a unit of z_j. Exact. 0: a dead decoder. None where `decode` cannot be differentiated twice.
 
     One reverse pass gives J^T u as a function of u, linear in it; one more for each j gives column j of J. Torch's
     forward mode would do the same, but imports torch's compiler."""
     with torch.enable_grad():
         codes = z.detach().requires_grad_()
         images = decode(codes)
+        if not images.requires_grad:  # it works without gradients inside
+            return None
         u = torch.zeros_like(images, requires_grad=True)
         (pulled,) = torch.autograd.grad(images, codes, u, create_graph=True, allow_unused=True)  # J^T u, (B, d)
         if pulled is None:  # nothing that the decoder does depends on its codes
@@ -155,7 +160,12 @@ def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor
         directions = pulled.sum(0).unbind()  # the codes are independent: their sum loses nothing
     norms = []
     for direction in directions:
-        (column,) = torch.autograd.grad(direction, u, retain_graph=True)
+        try:
+            (column,) = torch.autograd.grad(direction, u, retain_graph=True)
+        except RuntimeError as error:  # fused attention has no second derivative
+            if "not implemented" not in str(error):
+                raise
+            return None
         norms.append(column.flatten(1).norm(dim=1).double().mean())
     return torch.stack(norms)
 

@@ -3,7 +3,7 @@
 The noise is the same at every evaluation of a run, so that curves move because the model did."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -14,16 +14,17 @@ from vae.config import schema
 from vae.data.split import Data, Split
 from vae.measure import diagnostics, linear_probe
 from vae.measure.catalogue import FinalMeasures, SplitMeasures
-from vae.measure.spectrum import Spectrum
+from vae.measure.spectrum import ROUNDING, Spectrum
+from vae.models.latent import LatentModel
 from vae.models.likelihood import Likelihood
 from vae.models.posteriors import Posterior
-from vae.models.vae import VAE
 from vae.runtime import parallel
 from vae.runtime.rng import generator
 
 Rows = TypeVar("Rows", slice, Tensor)
 
 MAX_TRAIN_IMAGES = 10_000  # that are measured beside the test images
+MAX_SINGLE = 512  # latent dimensions up to which each is measured by itself: that decodes the probe images for each
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Evaluation:
     z: Tensor  # (N, d), one draw for each image
     kl: Tensor  # (d,), mean over the images
     mu_variance: Tensor  # (d,)
+    errors: Mapping[str, float]  # standard errors over the images, by the measure's name
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,14 @@ class Examination:
     """The costly measures, and those of each latent dimension."""
 
     measures: FinalMeasures
-    dimension_gaps: Tensor  # (d,), nats
-    sensitivities: Tensor  # (d,)
+    dimension_gaps: Tensor | None  # (d,), nats; None: there are more than MAX_SINGLE
+    sensitivities: Tensor | None  # (d,)
     notes: tuple[str, ...]  # why a measure is None
+    errors: Mapping[str, float]  # standard errors over the images, by the measure's name
 
 
 @torch.no_grad()
-def encode_split(model: VAE, split: Split, batch_size: int, divided: bool = False) -> Posterior:
+def encode_split(model: LatentModel, split: Split, batch_size: int, divided: bool = False) -> Posterior:
     """The posterior of every image: mu and log_sigma (N, d). `divided`: each process of the run encodes a fraction."""
     slices = _slices(len(split), batch_size)
     return Posterior(*_over(slices, lambda rows: model.encode(split.batch(rows)), divided))
@@ -56,7 +59,7 @@ def encode_split(model: VAE, split: Split, batch_size: int, divided: bool = Fals
 
 @torch.no_grad()
 def evaluate(
-    model: VAE,
+    model: LatentModel,
     likelihood: Likelihood,
     split: Split,
     settings: schema.Evaluation,
@@ -140,7 +143,26 @@ def evaluate(
         reconstruction_gap_prior=gap.prior,
         **collapsed_fractions(kl),
     )
-    return Evaluation(measures, posterior, z, kl.double().mean(0), variance)
+    lost = [other - sampled[probed.cpu()] for other in (of_shuffled, of_prior)]
+    errors = {
+        "mse": _error(sampled) / likelihood.pixels,
+        "mse_mu": _error(of_mu) / likelihood.pixels,
+        "sse": _error(sampled),
+        "kld": _error(kl.cpu().double().sum(1)),
+        "elbo": _error(nll.cpu().double() + kl.cpu().double().sum(1)),
+        "mutual_information": aggregate.mutual_information_error,
+        "marginal_kl": aggregate.marginal_kl_error,
+        "swap_gap": swap.error,
+        "explained_variance": _error(sampled) / split.total_variance if split.total_variance else 0.0,
+        "reconstruction_gap": _error(lost[0]),
+        "reconstruction_gap_prior": _error(lost[1]),
+    }
+    return Evaluation(measures, posterior, z, kl.double().mean(0), variance, errors)
+
+
+def _error(values: Tensor) -> float:
+    """Standard error of the mean of values (N,)."""
+    return diagnostics.paired(values).error
 
 
 def collapsed_fractions(kl: Tensor) -> dict[str, float]:
@@ -152,7 +174,7 @@ def collapsed_fractions(kl: Tensor) -> dict[str, float]:
 
 
 def examine(
-    model: VAE,
+    model: LatentModel,
     likelihood: Likelihood,
     data: Data,
     spectrum: Spectrum,
@@ -160,9 +182,11 @@ def examine(
     settings: schema.Evaluation,
     weight: float,
     seed: int,
+    by_dimension: bool = True,
 ) -> Examination:
     """The costly measures of an evaluated model, those that decode many codes on `probe_images` images of the test
-    split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run."""
+    split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run;
+    `by_dimension`: each latent dimension by itself as well."""
     model.eval(), likelihood.eval()
     posterior, z, found = evaluation.posterior, evaluation.z, evaluation.measures
     rng = generator(seed, "examination")
@@ -180,9 +204,17 @@ def examine(
         return model.link(model.raw(codes, images))
 
     with torch.no_grad():
-        gaps = diagnostics.dimension_gaps(nll, z[some], noise)
+        gaps = sensitivities = None
+        if not by_dimension:
+            notes.append("used_dimensions and decoder_sensitivity: codes are maps, measured by channel and position")
+        elif z.shape[1] > MAX_SINGLE:
+            notes.append(f"used_dimensions and decoder_sensitivity: {z.shape[1]} dimensions; up to {MAX_SINGLE}")
+        else:
+            gaps = diagnostics.dimension_gaps(nll, z[some], noise)
+            sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[some])
+            if sensitivities is None:
+                notes.append("decoder_sensitivity: the decoder cannot be differentiated twice")
         cut = diagnostics.paired((nll(torch.zeros_like(noise)) - nll(z[some])).double())
-        sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[some])
         importance = None
         if model.is_dirac:
             notes.append("iwae_bound: a point has no density")
@@ -198,6 +230,8 @@ def examine(
             f"marginal_kl and total_correlation: mutual_information is at its ceiling, log N = "
             f"{found.mutual_information_ceiling:.3g}; marginal_kl is at most {at_most:.3g} nats"
         )
+    elif z.shape[1] > MAX_SINGLE:
+        notes.append(f"total_correlation: up to {MAX_SINGLE} dimensions")
     else:
         total_correlation = diagnostics.total_correlation(posterior, z[codes])
     probe = _probe(model, data, z, settings, rng)
@@ -205,6 +239,9 @@ def examine(
         notes.append("probe_accuracy: needs labels of at least two classes")
     train = _training_measures(model, likelihood, data, spectrum, settings, weight, rng)
     constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
+    pca = pca_mse(spectrum, data.test, z.shape[1], settings.batch_size)
+    if pca is None:
+        notes.append(f"pca_mse: {spectrum.components.shape[1]} principal components are known, not {z.shape[1]}")
     measures = FinalMeasures(
         total_correlation=total_correlation,
         probe_accuracy=None if probe is None else probe.accuracy,
@@ -214,20 +251,31 @@ def examine(
         posterior_gap=None if importance is None else float((importance.bound - importance.elbo).mean()),
         cut_gap=cut.mean,
         cut_gap_error=cut.error,
-        used_dimensions=int((gaps > settings.thresholds.used_nats * weight).sum()),
-        pca_mse=pca_mse(spectrum, data.test, z.shape[1], settings.batch_size),
+        used_dimensions=None if gaps is None else int((gaps > settings.thresholds.used_nats * weight).sum()),
+        pca_mse=pca,
         constant_elbo=constant,
         gain=train.gain,
         train_elbo=train.elbo,
         train_constant_elbo=train.constant_elbo,
         train_mse=train.mse,
-        decoder_sensitivity=float(sensitivities.mean()),
+        decoder_sensitivity=None if sensitivities is None else float(sensitivities.mean()),
     )
-    return Examination(measures, gaps, sensitivities, tuple(notes))
+    errors = {"cut_gap": cut.error}
+    if importance is not None:
+        errors["iwae_bound"] = _error(importance.bound)
+        errors["iwae_elbo"] = _error(importance.elbo)
+        errors["posterior_gap"] = _error(importance.bound - importance.elbo)
+    if probe is not None:
+        errors["probe_accuracy"] = math.sqrt(probe.accuracy * (1 - probe.accuracy) / len(data.test))
+    return Examination(measures, gaps, sensitivities, tuple(notes), errors)
 
 
-def pca_mse(spectrum: Spectrum, split: Split, count: int, batch_size: int) -> float:
-    """Per pixel: the images' squared distance to the plane of the first `count` principal components."""
+def pca_mse(spectrum: Spectrum, split: Split, count: int, batch_size: int) -> float | None:
+    """Per pixel: the images' squared distance to the plane of the first `count` principal components. None where not so
+    many are known, and those that are leave some of the variance of the training images."""
+    known = spectrum.components.shape[1]
+    if known < count and spectrum.beyond(known) > ROUNDING * spectrum.total:
+        return None
     components = spectrum.components[:, :count].double()
     left = 0.0
     for rows in _slices(len(split), batch_size):
@@ -266,7 +314,7 @@ class _Training(NamedTuple):
 
 @torch.no_grad()
 def _training_measures(
-    model: VAE,
+    model: LatentModel,
     likelihood: Likelihood,
     data: Data,
     spectrum: Spectrum,
@@ -293,7 +341,7 @@ def _training_measures(
 
 
 def _probe(
-    model: VAE, data: Data, z: Tensor, settings: schema.Evaluation, rng: torch.Generator
+    model: LatentModel, data: Data, z: Tensor, settings: schema.Evaluation, rng: torch.Generator
 ) -> linear_probe.Probe | None:
     """A linear probe on draws of z; `z` (N, d) those of the test images."""
     labels = data.train.labels, data.test.labels

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vae.data.split import Split
 from vae.measure.diagnostics import Paired, paired
+from vae.models.latent import LatentModel
 from vae.models.likelihood import Likelihood
 from vae.models.posteriors import MAX_LOG_SIGMA, MIN_LOG_SIGMA, Posterior
 from vae.models.vae import VAE
@@ -32,7 +33,7 @@ class Losses(NamedTuple):
 
 
 @torch.no_grad()
-def losses(model: VAE, likelihood: Likelihood, split: Split, batch_size: int, seed: int) -> Losses:
+def losses(model: LatentModel, likelihood: Likelihood, split: Split, batch_size: int, seed: int) -> Losses:
     """Of every image of a split, the draws of z a function of the seed."""
     rng = generator(seed, "losses")
     model.eval(), likelihood.eval()

@@ -21,6 +21,7 @@ DOUBLE_IMAGES = 2**16  # of more images the products of a chunk are made in floa
 CHUNK = 2000  # images at a time
 MAX_VALUES = 2**29  # pixels of all images together; of more a random sample of the images is measured
 MAX_KRYLOV_STEPS, MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES = 8, 1600, 2**28
+MAX_COMPONENT_VALUES = 2**26  # of all eigenvectors that are asked for; fewer are found where that is not enough
 OVERSAMPLING = 16
 ROUNDING = 1e-9  # of the variance of the data: less is none
 
@@ -63,16 +64,16 @@ class LinearOptimum:
 
 
 def measure(split: Split, count: int, scale: Tensor | None = None) -> Spectrum:
-    """The `count` largest eigenvalues (or more) of the images, each pixel multiplied by its number in `scale` (n,)
-    first. Exact up to EXACT pixels or images; beyond, by a block Krylov method (Musco and Musco 2015, arXiv 1504.05477,
-    algorithm 2), a few passes over all images in float32."""
+    """The `count` largest eigenvalues (or more; fewer of huge images) of the images, each pixel multiplied by its
+    number in `scale` (n,) first. Exact up to EXACT pixels or images; beyond, by a block Krylov method (Musco and Musco
+    2015, arXiv 1504.05477, algorithm 2), a few passes over all images in float32."""
     pixels = split.images[0].numel()
     maximum = max(2, MAX_VALUES // pixels)
     if len(split) > maximum:
         chosen = torch.randperm(len(split), generator=generator(0, "spectrum sample"))[:maximum]
         split = split.take(chosen.sort().values)
     data = _Centred(split, scale)
-    count = min(count, pixels, len(split))
+    count = min(count, pixels, len(split), max(1, MAX_COMPONENT_VALUES // pixels))
     if pixels <= max(EXACT, 3 * (count + OVERSAMPLING)):
         eigenvalues, components, total = _of_covariance(data, count)
     elif len(split) <= EXACT:

@@ -6,6 +6,7 @@ from typing import Any
 
 from vae.config import schema
 from vae.measure import advice
+from vae.measure.setting import Setting
 from vae.measure.verdict import DEAD, number
 
 _WHAT = {
@@ -22,7 +23,7 @@ _DRAWN = "The posterior has collapsed: every code says the same, and images diff
 
 
 def explain(
-    config: schema.RunConfig,
+    config: Setting,
     record: Mapping[str, Any],
     verdict: str,
     reason: str,
@@ -120,7 +121,7 @@ def _dimensions(record: Mapping[str, Any]) -> str:
     return f"{count} dimension" if count == 1 else f"{count} dimensions"
 
 
-def _context(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) -> str:
+def _context(config: Setting, record: Mapping[str, Any], verdict: str) -> str:
     """What the numbers are to be held against."""
     if verdict in DEAD:
         return ""
@@ -130,13 +131,14 @@ def _context(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) 
     if record.get("one_step"):
         return f"Each pixel from those before it is predicted with MSE {number(record['mse'])}.{overfit}"
     said = f"It explains {explained:.1%} of the variance (MSE {number(record['mse'])})"
-    said += f"; a PCA of {dims} dimensions, which pays no KL, has MSE {number(pca)}"
+    if pca is not None:
+        said += f"; a PCA of {dims} dimensions, which pays no KL, has MSE {number(pca)}"
     if advice.worse_than_linear(config, record):
         said += (
             f". That is worse than a linear VAE: its loss lies {number(record['gain'])} nats below that of a constant "
             f"image, a linear one's would lie {number(record['predicted_gain'])} below"
         )
-    elif record["max_kl_weight"] == 0 and record["mse"] > pca:
+    elif record["max_kl_weight"] == 0 and pca is not None and record["mse"] > pca:
         said += ": it is worse than the PCA"
     return f"{said}.{overfit}"
 
@@ -155,7 +157,7 @@ def _overfit(record: Mapping[str, Any], limits: schema.Thresholds) -> str:
     )
 
 
-def _events(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) -> list[str]:
+def _events(config: Setting, record: Mapping[str, Any], verdict: str) -> list[str]:
     """What happened on the way, in its order, in words that fit the verdict."""
     said: list[tuple[int, str]] = []
     began, dip, out = (record[f"{name}_at_step"] for name in ("kl_began", "dipped", "collapsed"))

@@ -11,12 +11,14 @@ from vae.config import schema
 from vae.config.errors import RunFailed
 from vae.data.split import Data
 from vae.measure import evaluation, inference, linear, prediction, quality, spectrum, verdict
-from vae.measure.catalogue import LinearMeasures, Prediction, SplitMeasures
+from vae.measure.catalogue import LinearMeasures, Prediction, SampleMeasures, SplitMeasures
 from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.quality import Quality
+from vae.measure.setting import Setting
 from vae.measure.spectrum import LinearOptimum, Spectrum
 from vae.measure.verdict import Evidence, Verdict
 from vae.measure.watch import Trajectory
+from vae.models.latent import LatentModel
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.runtime import parallel
@@ -27,13 +29,15 @@ SAMPLED_IMAGES = 2000
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Every measure of a run is taken here, so that a run, its resumption and a later evaluation agree."""
+class Measured:
+    """Every measure of a model is taken here, so that a run, its resumption, a later evaluation and a diagnosis from
+    outside agree."""
 
-    config: schema.RunConfig
-    model: VAE
+    config: Setting
+    model: LatentModel
     likelihood: Likelihood
     data: Data
+    by_dimension: bool = True  # each latent dimension is measured by itself, for which the probe images are decoded
 
     @functools.cached_property
     def spectrum(self) -> Spectrum:
@@ -83,42 +87,17 @@ class Subject:
         with self._memory_advice():
             return evaluation.evaluate(self.model, self.likelihood, self.data.test, settings, seed, thorough)
 
-    def validation_elbo(self) -> float:
-        """Of the validation images, with the same noise at each call; all processes of a run take part."""
-        split = self.data.validation
-        assert split is not None
-        batch_size, seed = self.config.evaluation.batch_size, self.config.seed
-        was_training = self.model.training, self.likelihood.training
-        with self._memory_advice():
-            found = inference.losses(self.model, self.likelihood, split, batch_size, seed)
-        self.model.train(was_training[0]), self.likelihood.train(was_training[1])
-        return float(parallel.broadcast(-float(found.at(1.0).mean())))  # one number decides for all processes
-
     def examine(self, done: Evaluation, weight: float) -> Examination:
         """The costly measures of a model that was evaluated at this KL weight."""
         settings, seed = self.config.evaluation, self.config.seed
         with self._memory_advice():
             return evaluation.examine(
-                self.model, self.likelihood, self.data, self.spectrum, done, settings, weight, seed
+                self.model, self.likelihood, self.data, self.spectrum, done, settings, weight, seed, self.by_dimension
             )
 
     def sample_quality(self) -> Quality:
-        """Of a model at its end."""
-        settings, seed = self.config.evaluation, self.config.seed
-        self.model.eval()
-        with self._memory_advice():
-            return quality.measure(
-                self.model, self.data, self.spectrum, settings.quality_images, settings.batch_size, seed
-            )
-
-    def against_closed_form(self, weight: float) -> LinearMeasures | None:
-        """A linear VAE beside its optimum; None for other models."""
-        if not isinstance(self.config.model, schema.LinearModel):
-            return None
-        batch_size = self.config.evaluation.batch_size
-        return linear.against_closed_form(
-            self.model, self.likelihood, self.data.train, self.optimum(weight), batch_size
-        )
+        """Nothing of a model whose training images are not at hand: there is nothing to hold its samples against."""
+        return Quality(SampleMeasures())
 
     def is_used(self, found: SplitMeasures, weight: float) -> bool:
         """Whether the decoder uses the code, at this KL weight."""
@@ -128,13 +107,13 @@ class Subject:
         self,
         found: SplitMeasures,
         gain: float | None,
-        steps: int,
+        steps: int | None,
         weight: float,
         trajectory: Trajectory,
         stopped: bool = False,
     ) -> Verdict:
-        """Of a run after so many steps, at this KL weight; `gain` as in FinalMeasures. `stopped`: early, since images
-        that it was not trained on gained no more."""
+        """After so many steps (None: not known), at this KL weight; `gain` as in FinalMeasures. `stopped`: early, since
+        images that it was not trained on gained no more."""
         evidence = Evidence(
             measured=found,
             latent_dim=self.model.latent_dim,
@@ -159,7 +138,44 @@ class Subject:
                 raise
             settings = self.config.evaluation
             raise RunFailed(
-                "out of memory while measuring; resume= and evaluate= take a lower "
+                "out of memory while measuring; resume=, evaluate= and vae.diagnose take a lower "
                 f"evaluation.batch_size (now {settings.batch_size}), evaluation.probe_images (now "
                 f"{settings.probe_images}) or evaluation.iw_samples (now {settings.iw_samples})"
             ) from error
+
+
+@dataclass(frozen=True)
+class Subject(Measured):
+    """A model that is trained here."""
+
+    config: schema.RunConfig
+    model: VAE
+
+    def validation_elbo(self) -> float:
+        """Of the validation images, with the same noise at each call; all processes of a run take part."""
+        split = self.data.validation
+        assert split is not None
+        batch_size, seed = self.config.evaluation.batch_size, self.config.seed
+        was_training = self.model.training, self.likelihood.training
+        with self._memory_advice():
+            found = inference.losses(self.model, self.likelihood, split, batch_size, seed)
+        self.model.train(was_training[0]), self.likelihood.train(was_training[1])
+        return float(parallel.broadcast(-float(found.at(1.0).mean())))  # one number decides for all processes
+
+    def against_closed_form(self, weight: float) -> LinearMeasures | None:
+        """A linear VAE beside its optimum; None for other models."""
+        if not isinstance(self.config.model, schema.LinearModel):
+            return None
+        batch_size = self.config.evaluation.batch_size
+        return linear.against_closed_form(
+            self.model, self.likelihood, self.data.train, self.optimum(weight), batch_size
+        )
+
+    def sample_quality(self) -> Quality:
+        """Of the model at its end."""
+        settings, seed = self.config.evaluation, self.config.seed
+        self.model.eval()
+        with self._memory_advice():
+            return quality.measure(
+                self.model, self.data, self.spectrum, settings.quality_images, settings.batch_size, seed
+            )

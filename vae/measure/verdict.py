@@ -25,7 +25,7 @@ class Evidence:
     weight: float  # the KL weight that the run has reached
     predicted: Prediction  # at the highest KL weight that the run has had
     gain: float | None  # how far the loss at that weight lies below that of a constant image; None: not known
-    steps: int
+    steps: int | None  # None: the training was not seen, and is taken for finished
     trajectory: Trajectory
     autoregressive: bool = False  # the decoder predicts pixels from pixels
     stopped: bool = False  # early: what it still learns of training images others do not gain by
@@ -56,8 +56,8 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     e, found, predicted = evidence, evidence.measured, evidence.predicted
     if e.posterior == "none":
         return Verdict("collapsed", "the decoder gets no code, as model.posterior=none asks")
-    unfinished = e.trajectory.unfinished(e.steps, limits)
-    if unfinished is not None and not (e.stopped and e.steps >= limits.unfinished_steps):
+    unfinished = None if e.steps is None else e.trajectory.unfinished(e.steps, limits)
+    if unfinished is not None and not (e.stopped and e.steps is not None and e.steps >= limits.unfinished_steps):
         return Verdict("unfinished", unfinished)
     needed = needed_nats(e.weight, limits, e.autoregressive)
     collapsed_kld = max(limits.collapsed_kld, limits.residue_nats if e.autoregressive else 0.0)
@@ -91,7 +91,7 @@ def _why_deterministic(e: Evidence, limits: Thresholds) -> str | None:
     if not found.active_units:
         narrow = "no dimension varies by enough to be active"
     if e.posterior == "dirac":
-        return "each image has a point for a code, as model.posterior=dirac asks"
+        return "the encoder gives each image a point for a code"
     if e.trajectory.max_kl_weight == 0:
         return f"no KL term held the code to the prior (its weight was 0 throughout); {narrow}"
     if found.sigma_ratio < limits.deterministic_sigma and found.active_spread > limits.prior_misfit:

@@ -90,7 +90,7 @@ class Watch:
     limits: Thresholds
     low: float = math.nan  # nats; at first `collapsed_kld`
     weight: float | None = None
-    mse: float = 0.0  # of the last training batches
+    mse: float | None = 0.0  # of the last training batches; None: not known
     free: float = 0.0  # KL of the last training batches before the KL term had a weight
     high: float = 0.0  # highest KL with a KL weight, since the start or the last recovery
     high_step: int = 0
@@ -110,7 +110,7 @@ class Watch:
         """So much KL is predicted: more than half of it is no collapse."""
         self.low = min(self.low, kld / 2)
 
-    def training(self, step: int, mse: float, kld: float, weight: float) -> str | None:
+    def training(self, step: int, mse: float | None, kld: float, weight: float) -> str | None:
         """Learn the means of the last training batches; a sentence when something has happened."""
         before, self.mse = self.mse, mse
         began = weight > 0 and self.weight == 0 and self.found.kl_began_at_step is None
@@ -126,7 +126,8 @@ class Watch:
         if kld < self.trough:
             self.trough, self.trough_step = kld, step
         if began:
-            return f"step {step}: the KL term has begun; the training MSE was {before:.4g}"
+            images = "" if before is None else f"; the training MSE was {before:.4g}"
+            return f"step {step}: the KL term has begun{images}"
         if not self.out and kld > self.high:
             self.high, self.high_step = kld, step
         if not self.out and kld < self.low:

@@ -1,15 +1,17 @@
-"""The end of a run: its final record, assembled here for a run, for its resumption, and for `evaluate=`."""
+"""The end of a run: its final record, assembled here for a run, for its resumption, for `evaluate=`, and, as far as it
+can be known, for a model from elsewhere."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae.config.schema import DelayedKL, RunConfig
 from vae.measure import watch
 from vae.measure.advice import Advice, advise
 from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.story import explain
-from vae.measure.subject import Subject
+from vae.measure.subject import Measured, Subject
 from vae.measure.watch import Rows, Trajectory
 from vae.output.record import Answer, Identity, RunRecord, changes
 from vae.runtime import commands
@@ -56,24 +58,44 @@ def conclude(
         kl_weight=weight,
         final_kl_weight=final_weight,
     )
-    record = RunRecord(identity, subject.prediction(highest), trajectory=trajectory, failure=failure)
-    if done is None:
+    if done is None or failure is not None:
+        split = None if done is None else done.measures
+        record = RunRecord(identity, subject.prediction(highest), split, trajectory=trajectory, failure=failure)
         return Conclusion(record, None)
-    record = dataclasses.replace(record, split=done.measures)
-    if failure is not None:
-        return Conclusion(record, None)
-    trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
+
+    def say(advice: Advice) -> dict[str, Any]:
+        return {"why": advice.why, "command": command(config, directory, advice)}
+
+    found = judged(subject, identity, done, trajectory, rows, say)
+    linear = subject.against_closed_form(weight)
+    return Conclusion(dataclasses.replace(found.record, linear=linear), found.examination)
+
+
+def judged(
+    subject: Measured,
+    identity: Identity,
+    done: Evaluation,
+    trajectory: Trajectory,
+    rows: Rows,
+    say: Callable[[Advice], dict[str, Any]],
+) -> Conclusion:
+    """What is measured once, the verdict, its reasons and what may help, of any model that was evaluated. `say`: a
+    piece of advice as its reader can follow it."""
+    config, step, weight = subject.config, identity.steps, identity.kl_weight
+    highest = trajectory.max_kl_weight
+    if step is not None:
+        trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
     examination = subject.examine(done, highest)
-    verdict = subject.judge(
-        done.measures, examination.measures.gain, step, weight, trajectory, stopped=best_step is not None
-    )
+    gain, stopped = examination.measures.gain, identity.best_step is not None
+    verdict = subject.judge(done.measures, gain, step, weight, trajectory, stopped)
     quality = subject.sample_quality()
-    record = dataclasses.replace(
-        record,
-        trajectory=trajectory,
+    record = RunRecord(
+        identity,
+        subject.prediction(highest),
+        split=done.measures,
         final=examination.measures,
         samples=quality.measures,
-        linear=subject.against_closed_form(weight),
+        trajectory=trajectory,
         null_reasons=(*examination.notes, *quality.notes),
     )
     found = record.to_dict()
@@ -83,10 +105,7 @@ def conclude(
         cause_rests_on=None if verdict.cause is None else "predicted",
         reason=verdict.reason,
         explanation=explain(config, found, verdict.name, verdict.reason, verdict.cause),
-        advice=[
-            {"why": item.why, "command": command(config, directory, item)}
-            for item in advise(config, found, verdict.name, verdict.cause)
-        ],
+        advice=[say(item) for item in advise(config, found, verdict.name, verdict.cause)],
     )
     return Conclusion(dataclasses.replace(record, answer=answer), examination)
 

@@ -75,6 +75,11 @@ class EventFile(FileWriter):
             self.handle = -1
 
 
+def there(directory: Path) -> dict[str, int]:
+    """The event files in a directory and their sizes in bytes: with these for `written` all of them stay."""
+    return {path.name: path.stat().st_size for path in directory.glob(EVENTS)}
+
+
 def check_written(found: Any) -> None:
     """Raises ValueError unless `found` holds names of event files and sizes in bytes."""
     place = "recorder.written"

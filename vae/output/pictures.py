@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vae.config import schema
 from vae.data.split import Split
+from vae.models.latent import LatentModel
 from vae.models.posteriors import Posterior
-from vae.models.vae import VAE
 from vae.runtime import untrusted
 from vae.runtime.rng import generator
 
@@ -52,9 +52,17 @@ def in_colour(images: Tensor) -> Tensor:
 class Album:
     """The same test images and the same prior codes, drawn again and again while the model changes."""
 
-    def __init__(self, config: schema.Pictures, test: Split, latent_dim: int, seed: int) -> None:
+    def __init__(
+        self,
+        config: schema.Pictures,
+        test: Split,
+        latent_dim: int,
+        seed: int,
+        span: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        """`span`: the pixel values that are shown black and white."""
         device = test.device
-        self.gamma = config.gamma
+        self.gamma, self.span = config.gamma, span
         self.columns = min(config.columns, len(test))
         self.traversal_dims = min(config.traversal_dims, latent_dim)
         rng = generator(seed, "pictures")
@@ -65,22 +73,23 @@ class Album:
         self.codes = torch.randn(4 * self.columns, latent_dim, generator=rng).to(device)
 
     def _rows(self, images: Tensor) -> Tensor:
-        return images.unflatten(0, (-1, self.columns))
+        black, white = self.span
+        return (images.unflatten(0, (-1, self.columns)) - black) / (white - black)
 
     @torch.no_grad()
-    def reconstructions(self, model: VAE) -> Picture:
+    def reconstructions(self, model: LatentModel) -> Picture:
         """Rows of test images, each above the row of their reconstructions from z = mu."""
         means = model.decode(model.encode(self.images).mu)
         pairs = torch.stack([self._rows(self.images), self._rows(means)], 1)
         return grid(pairs.flatten(0, 1), self.gamma)
 
     @torch.no_grad()
-    def prior_samples(self, model: VAE) -> Picture:
+    def prior_samples(self, model: LatentModel) -> Picture:
         """Images of the same codes from N(0, I) every time."""
         return grid(self._rows(model.decode(self.codes)), self.gamma)
 
     @torch.no_grad()
-    def traversal(self, model: VAE, posterior: Posterior) -> Picture:
+    def traversal(self, model: LatentModel, posterior: Posterior) -> Picture:
         """One row for each of the dimensions whose mu varies most over the test split, most active first: z_j
         goes from 2.5 standard deviations of q(z_j) below its mean to 2.5 above, the rest stays at one image's mu. Where
         images are drawn it is with the same chance: they differ by their codes alone."""
@@ -107,7 +116,7 @@ class Film:
         self.stride = 1  # of the frames offered, this one is kept
         self.offered = 0
 
-    def add(self, album: Album, model: VAE, step: int, weight: float, last: bool = False) -> None:
+    def add(self, album: Album, model: LatentModel, step: int, weight: float, last: bool = False) -> None:
         """Offer a frame; the last one is always kept."""
         self.offered += 1
         if (self.offered - 1) % self.stride and not last:

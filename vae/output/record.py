@@ -32,7 +32,7 @@ class Identity:
     anneal: str = key("name of the KL schedule's option")
     dataset: str = key("name of the dataset's option")
     seed: int = key("what every random number of the run derives from")
-    steps: int = key("training steps made", "steps")
+    steps: int | None = key("training steps made", "steps")
     best_step: int | None = key(
         "the step whose model this is, with the highest ELBO of validation images; null: the last step's", "steps"
     )
@@ -57,7 +57,7 @@ class Answer:
     cause_rests_on: str | None = key("predicted: by the closed form; tested: by the twins of explain=; null: no cause")
     reason: str = key("a sentence with the measures and thresholds that decided")
     explanation: str = key("what is said of the run at its end")
-    advice: list[dict[str, str]] = key("what may help: `why`, and a `command` that runs as it stands")
+    advice: list[dict[str, Any]] = key("what may help: `why`, and a `command` that runs as it stands")
 
 
 @dataclass(frozen=True)

@@ -201,8 +201,9 @@ class Recorder:
         for part in (record.final, record.samples, record.linear):
             if part is not None:
                 self.tensorboard.scalars(tagged(part), step)
-        if examination is not None:
+        if examination is not None and examination.dimension_gaps is not None:
             self.tensorboard.histogram("collapse/dimension_gap", examination.dimension_gaps, step)
+        if examination is not None and examination.sensitivities is not None:
             self.tensorboard.histogram("collapse/sensitivity", examination.sensitivities, step)
         course = Course(
             seconds=self.clock.seconds,

@@ -46,7 +46,7 @@ class TensorBoardWriter:
         self.directory = directory
         self.events = EventFile(directory, written)
         self.writer = _Writer(self.events)
-        if written is None:
+        if not written:
             self.writer.add_custom_scalars(LAYOUT)
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:

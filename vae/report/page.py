@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vae.measure.catalogue import CATALOGUE
 from vae.measure.verdict import DEAD, VERDICTS
-from vae.report import coding, over_time, points
+from vae.report import coding, dimensions, over_time, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
 from vae.runtime import commands, files
@@ -61,6 +61,8 @@ CHARTS: dict[str, tuple[str, str, Draw]] = {  # heading, caption
     "boundary": ("Where the code goes out", "Over the KL weight, beside the closed form.", points.boundary),
     "collapse_fraction": ("How often it collapses", "Runs that differ in their seed alone.", points.collapse_fraction),
     "heatmaps": ("Which dimensions live", "KL of each latent dimension, bright is much.", over_time.heatmaps),
+    "kl_per_dimension": ("Where the nats are", "Mean KL over the images.", dimensions.kl_per_dimension),
+    "spectrum": ("What the data offer", "A linear VAE keeps what lies above t.", dimensions.spectrum),
 }
 FILMS = 6  # at most, one of each kind of run first: they are what makes a page large
 PATHS = ("run_name", "evaluate")  # in the config, but no setting of the training
@@ -85,12 +87,12 @@ class Picture:
     source: str  # data: URL
 
 
-def write(runs: Sequence[Run], output: Path, title: str) -> Path:
-    """Write the report on `runs` into the directory `output`; the path of report.html."""
+def write(runs: Sequence[Run], output: Path, title: str, charts: Sequence[str] = tuple(CHARTS)) -> Path:
+    """Write the report on `runs`, with these of CHARTS, into the directory `output`; the path of report.html."""
     output.mkdir(parents=True, exist_ok=True)
     table = summary(runs)
     files.replace(output / "summary.csv", table.to_csv(index=False).encode())
-    pictures = [picture for key in CHARTS if (picture := draw(key, runs, output)) is not None]
+    pictures = [picture for key in charts if (picture := draw(key, runs, output)) is not None]
     loader = PackageLoader("vae.report", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -110,7 +112,8 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         images={run.name: {tag: data_url(png, "image/png") for tag, png in run.images.items()} for run in runs},
         films=films(runs),
         differences=differences(runs),
-        commands={run.name: commands.run(run.overrides) for run in runs},
+        every_measure={run.name: found for run in runs if (found := dimensions.measures(run))},
+        commands={run.name: commands.run(run.overrides) for run in runs if "kl_per_dimension" not in run.record},
         versions=sorted({str(run.record["versions"]) for run in runs if "versions" in run.record}),
         datasets=sorted({str(run.record["dataset"]) for run in runs if "dataset" in run.record}),
         problems=[run for run in runs if run.problem],

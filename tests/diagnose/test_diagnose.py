@@ -1,0 +1,417 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK, ROOT, composed, trained
+from elsewhere import EIGENVALUES, LinearVAE, gaussian_images
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+from torch.utils.data import DataLoader, TensorDataset
+
+import vae
+from vae.data import readers
+from vae.measure.catalogue import CATALOGUE
+from vae.models.vae import VAE
+
+FAST = {"iw_samples": 4, "probe_images": 64}
+GAUSSIAN: dict[str, Any] = {"likelihood": "gaussian", "sigma2": 0.5}
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return gaussian_images()
+
+
+RUNS = {
+    "sse": (["objective=sse"], GAUSSIAN),
+    "sigmoid": (["objective=gaussian", "objective.sigma2=0.1", "model.output=sigmoid"], GAUSSIAN | {"sigma2": 0.1}),
+    "bernoulli": (["objective=bernoulli"], {"likelihood": "bernoulli"}),
+    "weight": (["objective=sse", "anneal.weight=0.3"], GAUSSIAN | {"kl_weight": 0.3}),
+    "dirac": (["objective=sse", "model.posterior=dirac", "anneal=no_kl"], GAUSSIAN | {"kl_weight": 0}),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_ours_has_the_numbers_of_its_record(name: str, digits: list[str], tmp_path: Path) -> None:
+    overrides, told = RUNS[name]
+    overrides = [*digits, *QUICK, "model=mlp_vae", "train.lr=0.003", *overrides]
+    record = trained(tmp_path, *overrides)
+    data = readers.load(composed(*overrides).dataset)
+    found = vae.diagnose(vae.load_run(tmp_path), data, iw_samples=2, probe_images=16, **told).to_dict()
+    for key in CATALOGUE.keys() & record.keys():  # a point has no mutual information: NaN in both
+        assert repr(found[key]) == repr(record[key]), key
+    assert found["parameters"] == record["parameters"]
+
+
+class Example(nn.Module):
+    """As PyTorch's example: encode takes rows of pixels and gives mu and the log variance, decode gives rows."""
+
+    def __init__(self, model: VAE) -> None:
+        super().__init__()
+        self.own = [model]
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.dim() != 2:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        mu, log_sigma = self.own[0].encode(x.view(-1, *self.own[0].shape))
+        return mu, 2 * log_sigma
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.own[0].decode(z).flatten(1)
+
+
+def pairs(model: VAE) -> dict[str, tuple[Any, ...]]:
+    """The same model behind all the faces that encode and decode may have."""
+
+    def posterior(x: Tensor) -> Normal:
+        return Normal(model.encode(x).mu, model.encode(x).log_sigma.exp())
+
+    def named(x: Tensor) -> SimpleNamespace:
+        q = model.encode(x)
+        return SimpleNamespace(mean=q.mu, logvar=2 * q.log_sigma)
+
+    def covariance(x: Tensor) -> dict[str, Tensor]:
+        q = model.encode(x)
+        return {"embedding": q.mu, "log_covariance": 2 * q.log_sigma}
+
+    def maps(x: Tensor) -> tuple[Tensor, Tensor]:
+        q = model.encode(x)
+        return q.mu.reshape(-1, 1, 2, 2), q.log_sigma.reshape(-1, 1, 2, 2)
+
+    return {
+        "pair": (lambda x: tuple(model.encode(x)), model.decode),
+        "normal": (posterior, model.decode),
+        "independent": (lambda x: Independent(posterior(x), 1), model.decode),
+        "object": (named, model.decode),
+        "dictionary": (covariance, lambda z: {"reconstruction": model.decode(z)}),
+        "latent_dist": (
+            lambda x: SimpleNamespace(latent_dist=named(x)),
+            lambda z: SimpleNamespace(sample=model.decode(z)),
+        ),
+        "maps": (maps, lambda z: model.decode(z.flatten(1))),
+        "example": (Example(model),),
+        "holder": (nn.ModuleDict({"vae": Example(model), "other": nn.Linear(2, 2)}),),
+    }
+
+
+def test_every_face_of_the_same_weights_has_the_same_numbers(digits: list[str], tmp_path: Path) -> None:
+    overrides = [*digits, *QUICK, "model=mlp_vae"]
+    record = trained(tmp_path, *overrides)
+    data = readers.load(composed(*overrides).dataset)
+    model = vae.load_run(tmp_path)
+    for name, face in pairs(model).items():
+        found = vae.diagnose(*face, images=data, iw_samples=2, probe_images=16, **GAUSSIAN).to_dict()
+        by_dimension = {"used_dimensions", "decoder_sensitivity"} if name == "maps" else set()
+        for key in CATALOGUE.keys() & record.keys() - by_dimension:
+            assert found[key] == pytest.approx(record[key], rel=1e-3, abs=1e-4), (name, key)
+    written = vae.diagnose(
+        lambda x: (model.encode(x).mu, 2 * model.encode(x).log_sigma), model.decode, data, log_variance=True, **GAUSSIAN
+    )
+    assert written.to_dict()["kld"] == record["kld"]
+
+
+def test_images_of_every_kind(images: Tensor) -> None:
+    linear = LinearVAE(images, 2, 0.5)
+    small = images[:128]
+    kinds = {
+        "tensor": small,
+        "array": small.numpy(),
+        "double": small.double().numpy(),
+        "loader": DataLoader(TensorDataset(small, torch.zeros(128)), batch_size=50),
+        "dataset": TensorDataset(small),
+        "batches": [{"image": part} for part in small.split(60)].__iter__(),
+    }
+    found = {name: vae.diagnose(linear.encode, linear.decode, kind, **GAUSSIAN, **FAST) for name, kind in kinds.items()}
+    assert len({d.to_dict()["elbo"] for d in found.values()}) == 1
+
+
+def test_verdicts_of_known_models(images: Tensor) -> None:
+    """The closed form at t = 0.5 keeps three dimensions; each other model is made of it."""
+    best = LinearVAE(images, 4, 0.5)
+
+    def verdict(encode: Any, decode: Any, **how: Any) -> tuple[str, str | None]:
+        found = vae.diagnose(encode, decode, images, **(GAUSSIAN | FAST | how))
+        return found.verdict, found.cause
+
+    def nothing(x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(x), 4), torch.zeros(len(x), 4)
+
+    def mean(z: Tensor) -> Tensor:
+        return best.mean.reshape(1, 1, 2, 3).expand(len(z), -1, -1, -1)
+
+    assert verdict(best.encode, best.decode) == ("alive", None)
+    assert verdict(nothing, mean) == ("collapsed", "optimiser")
+    assert verdict(nothing, mean, sigma2=7.0) == ("collapsed", "objective")  # above the largest eigenvalue, 6
+    assert verdict(nothing, mean, kl_weight=13.0) == ("collapsed", "objective")
+    assert verdict(best.encode, mean) == ("decoder_ignores_code", None)  # as much is paid as is predicted
+    assert verdict(lambda x: best.encode(x)[0], best.decode, kl_weight=0) == ("deterministic", None)
+
+
+def test_the_closed_form_is_predicted_and_measured(images: Tensor) -> None:
+    linear = LinearVAE(images, 4, 0.5)
+    found = vae.diagnose(linear.encode, linear.decode, images, **GAUSSIAN, **FAST)
+    kept = np.array(EIGENVALUES[:3])
+    assert found.prediction.predicted_kld == pytest.approx(0.5 * np.log(kept / 0.5).sum(), rel=1e-4)
+    assert found.prediction.predicted_collapse_weight == pytest.approx(6 / 0.5, rel=1e-4)
+    kld, sse = found.measures["kld"], found.measures["sse"]
+    assert kld.value == pytest.approx(0.5 * np.log(kept / 0.5).sum(), rel=1e-4)
+    assert found.kl == pytest.approx([*(0.5 * np.log(kept / 0.5)), 0], rel=1e-3, abs=1e-6)
+    assert sse.error is not None
+    assert sse.value == pytest.approx(0.2 + 0.1 + 0.05 + 3 * 0.5, abs=4 * sse.error)
+    assert (kld.unit, kld.label) == ("nats", "KL")
+    # Standard errors by their definition, from torch's own distributions.
+    mu, log_sigma = linear.encode(images)
+    q = Normal(mu, log_sigma.exp())
+    each = torch.distributions.kl_divergence(q, Normal(0.0, 1.0)).sum(1)
+    assert kld.error == pytest.approx(float(each.std()) / len(images) ** 0.5, rel=1e-3)
+
+
+def test_codes_that_are_maps(images: Tensor) -> None:
+    """Two channels of 1x2, of which the second is not decoded: all by channel and by position, and the sums are those
+    of the vectors."""
+    linear = LinearVAE(images, 2, 0.5)
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_sigma = linear.encode(x)
+        ignored = torch.zeros(len(x), 2)
+        return tuple(torch.cat(part, 1).reshape(-1, 2, 1, 2) for part in ((mu, ignored + 0.5), (log_sigma, ignored)))
+
+    found = vae.diagnose(encode, lambda z: linear.decode(z[:, 0].flatten(1)), images, **GAUSSIAN, **FAST)
+    maps = found.maps
+    assert maps is not None
+    assert maps.shape == (2, 1, 2)
+    first = 0.5 * np.log(np.array(EIGENVALUES[:2]) / 0.5)
+    assert maps.channel_kl == pytest.approx([first.sum(), 2 * 0.5 * 0.25], rel=1e-3)
+    assert np.array(maps.position_kl) == pytest.approx((first + 0.125)[None], rel=1e-3)
+    assert maps.channel_gaps[0] > 1
+    assert maps.channel_gaps[1] == 0
+    assert maps.channel_active == [1, 0]
+    assert "Channel 1: KL 0.25 nats, 0 nats" in str(found)
+    assert found.to_dict()["latent_channel_kl"] == maps.channel_kl
+
+
+def test_a_large_map_takes_little_memory_and_time() -> None:
+    """16,384 numbers a code: no measure of single dimensions, and as many images as fit."""
+    images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        mu = nn.functional.interpolate(x, scale_factor=16)
+        return mu, torch.full_like(mu, -2.0)
+
+    found = vae.diagnose(
+        encode, lambda z: nn.functional.avg_pool2d(z, 16), images, iw_samples=1, probe_images=8, **GAUSSIAN
+    )
+    assert found.record.identity.latent_dim == 16_384
+    assert found.record.final is not None
+    assert found.record.final.used_dimensions is None
+    assert "codes are maps" in found.to_dict()["null_reasons"]
+    assert len(found.kl) == 16_384
+
+
+def test_nothing_is_left_changed(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(3)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 4))
+    tail = nn.Sequential(nn.Linear(2, 6), nn.Unflatten(1, (1, 2, 3)))
+    body[2].eval()  # a frozen part: its mode is its own
+    modes = [part.training for part in body.modules()]
+    weights = {name: value.clone() for name, value in body.state_dict().items()}
+    state = torch.get_rng_state()
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        assert not body.training
+        assert not torch.is_grad_enabled()
+        mu, log_sigma = body(x).chunk(2, 1)
+        return mu, log_sigma
+
+    first = vae.diagnose(encode, tail, images[:200], **GAUSSIAN, **FAST)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [part.training for part in body.modules()] == modes
+    assert all(torch.equal(value, weights[name]) for name, value in body.state_dict().items())
+    assert all(parameter.grad is None for parameter in [*body.parameters(), *tail.parameters()])
+    assert first.to_dict() == vae.diagnose(encode, tail, images[:200], **GAUSSIAN, **FAST).to_dict()
+    assert list(tmp_path.iterdir()) == []
+
+
+class Network(nn.Module):
+    """The closed form as a module, in any precision."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        best = LinearVAE(images, 3, 0.5)
+        for name in ("mean", "v", "w", "log_sigma"):
+            setattr(self, name, nn.Parameter(getattr(best, name)))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu = (x.flatten(1) - self.mean) @ self.v
+        return mu, 2 * self.log_sigma.expand_as(mu)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z @ self.w.T + self.mean).reshape(len(z), 1, 2, 3)
+
+
+def test_networks_of_any_precision(images: Tensor) -> None:
+    found = {
+        kind: vae.diagnose(Network(images).to(kind), images, **GAUSSIAN, **FAST).to_dict()
+        for kind in (torch.float32, torch.float64, torch.bfloat16)
+    }
+    for key in ("kld", "mse", "swap_gap", "decoder_sensitivity"):
+        assert found[torch.float64][key] == pytest.approx(found[torch.float32][key], rel=1e-4)
+        assert found[torch.bfloat16][key] == pytest.approx(found[torch.float32][key], rel=0.03)
+
+
+def test_a_decoder_without_gradients_has_no_sensitivity(images: Tensor) -> None:
+    linear = LinearVAE(images, 3, 0.5)
+    found = vae.diagnose(linear.encode, torch.no_grad()(linear.decode), images, **GAUSSIAN, **FAST)
+    assert "decoder_sensitivity" not in found.measures
+    assert "cannot be differentiated twice" in found.to_dict()["null_reasons"]
+    assert found.verdict == "alive"
+
+
+LINEAR = LinearVAE(gaussian_images(64), 2, 0.5)
+BERNOULLI = {"likelihood": "bernoulli"}
+
+
+def spoiled(part: str) -> Any:
+    """An encoder or decoder with this fault."""
+    encode, decode = LINEAR.encode, LINEAR.decode
+    faults = {
+        "one number": lambda x: encode(x)[0].sum(1),
+        "three": lambda x: (*encode(x), x),
+        "shapes": lambda x: (encode(x)[0], encode(x)[1][:, :1]),
+        "nan": lambda x: (encode(x)[0] * torch.nan, encode(x)[1]),
+        "huge": lambda x: (encode(x)[0], encode(x)[1] + 200),
+        "text": lambda x: "mu",
+        "sample": lambda x: (encode(x)[0] + torch.randn(len(x), 2), encode(x)[1]),
+        "batch": lambda x: (encode(x)[0] - encode(x)[0].mean(0), encode(x)[1]),
+        "raises": lambda x: 1 / 0,
+        "few": lambda z: decode(z)[:, :, :1],
+        "last": lambda z: decode(z).expand(-1, 3, -1, -1).permute(0, 2, 3, 1),
+        "probabilities": lambda z: decode(z).sigmoid(),
+        "logits": lambda z: 3 * decode(z),
+        "decode nan": lambda z: decode(z) / 0,
+    }
+    return faults[part]
+
+
+@pytest.mark.parametrize(
+    ("encode", "decode", "how", "said"),
+    [
+        ("one number", None, {}, r"encode: mu has shape \(8,\) for 8 images"),
+        ("three", None, {}, "encode: gave 3 tensors; must give two"),
+        ("shapes", None, {}, r"mu has shape \(8, 2\) and the second output \(8, 1\)"),
+        ("nan", None, {}, "encode: gave numbers that are not finite"),
+        ("huge", None, {}, "log sigma goes up to .* is it the variance, or the precision"),
+        ("text", None, {}, r"encode: gave a str; must give \(mu, log_sigma\)"),
+        ("sample", None, {}, "encode: gave another mu for the same images"),
+        ("batch", None, {}, "an image has another mu in another batch"),
+        ("raises", None, {}, "encode: fails on images of shape .*ZeroDivisionError"),
+        (None, "few", {}, r"decode: gave shape \(8, 1, 1, 3\) for codes of \(8, 2\); must give \(8, 1, 2, 3\)"),
+        (None, "decode nan", {}, "decode: gave numbers that are not finite"),
+        (None, "probabilities", BERNOULLI | {"decoder_gives": "logits"}, "probabilities, not logits"),
+        (None, "logits", BERNOULLI | {"decoder_gives": "mean"}, "are no probabilities"),
+        (None, None, BERNOULLI | {"images": gaussian_images(64)}, "likelihood=bernoulli: .* must be in \\[0, 1\\]"),
+        (
+            None,
+            None,
+            BERNOULLI | {"images": torch.rand(99, 1, 2, 3) + (torch.arange(99) == 98)[:, None, None, None]},
+            "to",
+        ),
+        (None, None, {"likelihood": None}, "likelihood=None: must be one of gaussian"),
+        (None, None, {"sigma2": None}, "sigma2: needed with likelihood=gaussian"),
+        (None, None, {"sigma2": -1.0}, "sigma2=-1.0 with likelihood=gaussian: must be above 0"),
+        (None, None, {"kl_weight": -1}, "kl_weight=-1.0: must be a finite number from 0 on"),
+        (None, None, {"images": torch.zeros(5, 7, 7, 7, 7)}, "images: have shape"),
+        (None, None, {"images": torch.zeros(8, 1, 2, 3)}, "all 8 training images are the same"),
+        (None, None, {"images": torch.full((8, 1, 2, 3), torch.nan)}, "values that are not finite"),
+        (None, None, {"images": torch.ones(8, 1, 2, 3, dtype=torch.int64)}, "must be floats, or uint8"),
+        (None, None, {"images": [torch.zeros(1, 2, 3), "b"]}, "images: hold a str"),
+        (None, None, {"images": 3}, "images: is a int; must be"),
+        (None, None, {"train": torch.rand(9, 1, 4, 4)}, "train: has images of shape"),
+        (None, None, {"labels": torch.zeros(3)}, "labels: torch.float32 of shape"),
+        (None, None, {"probe_images": 0}, "probe_images=0: must be at least 2"),
+        (None, None, {"batches": 3}, "batches"),
+    ],
+)
+def test_a_mistake_is_one_line(encode: str | None, decode: str | None, how: dict[str, Any], said: str) -> None:
+    images = torch.rand(64, 1, 2, 3, generator=torch.Generator().manual_seed(0))
+    given = {"images": images} | GAUSSIAN | ({"sigma2": None} if "likelihood" in how else {}) | how
+    parts = spoiled(encode) if encode else LINEAR.encode, spoiled(decode) if decode else LINEAR.decode
+    with pytest.raises(vae.InputError, match=said) as failure:
+        vae.diagnose(*parts, **given)
+    assert "\n" not in str(failure.value)
+
+
+def test_channels_last_are_not_taken_for_channels_first() -> None:
+    images = torch.rand(64, 3, 2, 3, generator=torch.Generator().manual_seed(0))
+    encode = lambda x: LINEAR.encode(x[:, :1])  # noqa: E731
+    with pytest.raises(vae.InputError, match="channels first"):
+        vae.diagnose(encode, spoiled("last"), images, **GAUSSIAN)
+
+
+def test_probabilities_and_logits_are_told_by_their_range() -> None:
+    images = (torch.rand(64, 1, 2, 3, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    logits = vae.diagnose(LINEAR.encode, LINEAR.decode, images, **BERNOULLI, **FAST)
+    means = vae.diagnose(LINEAR.encode, spoiled("probabilities"), images, **BERNOULLI, **FAST)
+    assert means.to_dict()["elbo"] == pytest.approx(logits.to_dict()["elbo"], rel=1e-4)
+    with pytest.raises(vae.InputError, match="a continuous Bernoulli takes logits"):
+        vae.diagnose(LINEAR.encode, spoiled("probabilities"), images, likelihood="continuous_bernoulli")
+
+
+def test_a_fitted_variance_is_the_error_that_is_left(images: Tensor) -> None:
+    linear = LinearVAE(images, 2, 0.5)
+    found = vae.diagnose(linear.encode, linear.decode, images, likelihood="optimal_gaussian", **FAST)
+    left = found.measures["sse"]
+    assert found.record.split is not None
+    nll = -found.record.split.elbo - found.record.split.kld
+    assert nll == pytest.approx(3 * (np.log(2 * np.pi * left.value / 6) + 1), rel=0.02)
+
+
+def test_the_loss_as_it_is_written(images: Tensor) -> None:
+    """A mean over the six pixels beside the KL: t = 3, as much as the second eigenvalue; advice in the weight that the
+    loss has."""
+    loss = vae.scale("mse", "mean", (1, 2, 3), kl_weight=4.0, pixel_range=(-10, 10))
+    linear = LinearVAE(images, 4, 12.0)  # nothing is kept
+    found = vae.diagnose(linear.encode, linear.decode, images, loss=loss, **FAST)
+    assert (found.verdict, found.cause) == ("collapsed", "objective")
+    assert found.prediction.effective_t == 12
+    left = (0.1 + 0.05) / 6  # per pixel, of a PCA of four dimensions
+    assert found.advised_weight == pytest.approx(left / 3, rel=1e-3)
+    assert f"write {left / 3:.3g} as the KL weight (now 4)" in str(found)
+    better = vae.scale("mse", "mean", (1, 2, 3), kl_weight=found.advised_weight, pixel_range=(-10, 10))
+    assert better.t == pytest.approx(left, rel=1e-3)
+
+
+def test_the_page(images: Tensor, tmp_path: Path) -> None:
+    """Everything is on it, and what lay in the directory before stays."""
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(b"")
+    linear = LinearVAE(images, 4, 0.5)
+    found = vae.diagnose(linear.encode, linear.decode, images, name="mine", log_variance=True, **GAUSSIAN, **FAST)
+    page = found.report(tmp_path).read_text()
+    assert "Diagnosis: mine" in page
+    for heading in ("Where the nats are", "What the data offer", "What comes out", "Every measure of mine"):
+        assert heading in page
+    assert "To run it again" not in page
+    assert "second output was read as the log of the variance" in page
+    assert page.count("data:image/png") >= 4
+    assert json.loads((tmp_path / "result.json").read_text())["kld_error"] == found.errors["kld"]
+    assert (tmp_path / "events.out.tfevents.1.host").exists()
+
+
+def test_modules_that_can_be_called() -> None:
+    """Whatever is imported first."""
+    script = (
+        "import vae; a = vae.diagnose; import vae.diagnose, vae.scale; import inspect; "
+        "assert callable(a) and callable(vae.diagnose) and vae.diagnose is a; "
+        "assert 'likelihood' in inspect.signature(vae.diagnose).parameters; "
+        "assert vae.scale('mse', 'mean', (1, 28, 28)).t == 392; "
+        "from vae import diagnose, scale, audit_schedule, Monitor, load_run; assert callable(scale)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

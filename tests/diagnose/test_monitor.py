@@ -1,0 +1,93 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from elsewhere import LinearVAE, gaussian_images
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import vae
+from vae.diagnose.monitor import Monitor
+
+IMAGES = gaussian_images(600)
+TOLD: dict[str, Any] = {"likelihood": "gaussian", "sigma2": 0.5}
+FAST = {"iw_samples": 2, "probe_images": 32}
+
+
+def dies_and_lives(monitor: Monitor) -> None:
+    """A KL of five nats, at a constant weight, that goes out and comes back."""
+    for step in range(1, 151):
+        kl = 0.001 if 60 <= step < 100 else 2.5
+        monitor.step(10.0 - step / 100, torch.full((2,), kl), 1.0)
+
+
+def test_events_are_told_and_logged(tmp_path: Path) -> None:
+    with Monitor(tmp_path) as monitor:
+        dies_and_lives(monitor)
+    assert [event.split(" (")[0] for event in monitor.events] == [
+        "step 70: the code is out",
+        "step 100: the code is alive again",
+    ]
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
+    assert {"train/loss", "train/kld", "train/kl_weight"} <= set(events.Tags()["scalars"])
+    rows = events.Scalars("train/kld")
+    assert [row.step for row in rows] == list(range(10, 151, 10))
+    assert rows[0].value == pytest.approx(5)
+    assert events.Scalars("train/loss")[0].value == pytest.approx(15 - 0.055)
+
+
+def test_the_warning_comes_before_the_first_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At t = 392 no code of digits can pay; at t = 0.5 three of these dimensions do."""
+    with caplog.at_level(logging.INFO, "vae"):
+        logging.getLogger("vae").propagate = True
+        monitor = Monitor(tmp_path / "a", images=IMAGES, latent_dim=4, likelihood="gaussian", sigma2=7.0)
+        assert monitor.warning is not None
+        assert "Here the collapsed state is stable" in caplog.text
+        fine = Monitor(tmp_path / "b", images=IMAGES, latent_dim=4, **TOLD)
+    assert fine.warning is None
+    assert "a linear VAE would keep 3 of 4 dimensions" in caplog.text
+    loss = vae.scale("mse", "mean", (1, 2, 3), kl_weight=4.0, pixel_range=(-10, 10))
+    assert Monitor(tmp_path / "c", images=IMAGES, latent_dim=4, loss=loss).warning is not None  # t = 12
+
+
+def test_an_evaluation_knows_how_the_training_went(tmp_path: Path) -> None:
+    best = LinearVAE(IMAGES, 4, 0.5)
+    monitor = Monitor(tmp_path, images=IMAGES, latent_dim=4, **TOLD)
+    for _ in range(20):
+        monitor.step(3.0, torch.ones(8, 4), 1.0)  # of each image
+    early = monitor.evaluate((best.encode, best.decode), **FAST)
+    assert early.verdict == "unfinished"
+    assert "20 steps are too few" in early.reason
+    for _ in range(200):
+        monitor.step(3.0, torch.ones(4), 1.0)
+    found = monitor.evaluate((best.encode, best.decode), **FAST)
+    assert (found.verdict, found.to_dict()["steps"]) == ("alive", 220)
+    monitor.close()
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0, "images": 0}).Reload()
+    assert [row.step for row in events.Scalars("test/kld")] == [20, 220]
+    assert {"reconstructions", "prior_samples", "traversal"} <= set(events.Tags()["images"])
+    assert {"prediction/effective_t", "collapse/swap_gap", "test/negative_elbo"} <= set(events.Tags()["scalars"])
+
+
+def test_a_kl_term_that_has_not_begun_is_said(tmp_path: Path) -> None:
+    best = LinearVAE(IMAGES, 4, 0.5)
+    with Monitor(tmp_path, images=IMAGES, latent_dim=4, kl_weight=1.0, **TOLD) as monitor:
+        for _ in range(200):
+            monitor.step(3.0, torch.ones(4), 0.0)
+        found = monitor.evaluate((best.encode, best.decode), **FAST)
+    assert "The KL term never began" in str(found)
+
+
+def test_event_files_of_others_stay(tmp_path: Path) -> None:
+    other = tmp_path / "events.out.tfevents.5.other"
+    other.write_bytes(b"theirs")
+    Monitor(tmp_path).close()
+    assert other.read_bytes() == b"theirs"
+
+
+def test_what_is_no_row_is_refused(tmp_path: Path) -> None:
+    with Monitor(tmp_path) as monitor, pytest.raises(vae.InputError, match="kl_per_dimension: has shape"):
+        monitor.step(1.0, torch.tensor(3.0))
+    with pytest.raises(vae.InputError, match="log_every=0"):
+        Monitor(tmp_path, log_every=0)

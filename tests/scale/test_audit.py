@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+import vae
+from vae.config.schema import CyclicalKL, LinearKL
+from vae.training.schedule import build
+
+
+def test_a_warm_up_that_ends() -> None:
+    found = vae.audit_schedule(lambda step: min(1.0, step / 400), steps=1000)
+    assert (found.first, found.last, found.ends_at, found.problems) == (1 / 400, 1.0, 400, ())
+    assert vae.audit_schedule(0.5, 10).ends_at == 1
+    assert vae.audit_schedule([0.1, 0.2, 0.3, 0.3], 4).ends_at == 3
+
+
+def test_a_warm_up_that_never_ends_within_the_training() -> None:
+    """As in scvi-tools' tracker, #1569: a warm-up of 400 epochs, of which a large dataset trains 80."""
+    found = vae.audit_schedule(lambda epoch: min(1.0, epoch / 400), steps=80)
+    assert (found.last, found.ends_at) == (0.2, None)
+    assert "0.2" in found.problems[0]
+    assert "would end at 1, at step 400: 5 times the training" in found.problems[0]
+    endless = vae.audit_schedule(lambda step: step / 1e6, steps=100)
+    assert "still does" in endless.problems[0]
+
+
+def test_schedules_of_ours() -> None:
+    linear = build(LinearKL(name="linear", weight=2.0, steps=50))
+    assert vae.audit_schedule(linear, 100).ends_at == 50  # type: ignore[arg-type]
+    cyclical = build(CyclicalKL(name="cyclical", weight=1.0, steps=100, cycles=4, rising=0.5))
+    assert vae.audit_schedule(cyclical, 100).last == 1  # type: ignore[arg-type]
+
+
+def test_a_weight_of_zero_and_one_that_falls() -> None:
+    assert "0 throughout" in vae.audit_schedule(0.0, 10).problems[0]
+    assert "below its highest" in vae.audit_schedule([1.0, 1.0, 0.5, 0.5], 4).problems[0]
+
+
+class Terms:
+    """A loss of two parameters with known parts."""
+
+    def __init__(self) -> None:
+        self.a, self.b = torch.tensor(2.0, requires_grad=True), torch.tensor([1.0, -3.0], requires_grad=True)
+
+    def reconstruction(self) -> torch.Tensor:
+        return self.a.square() + (self.a * self.b).sum() + torch.randn(()) * 5  # the same draw at each weight
+
+    def kl(self) -> torch.Tensor:
+        return self.b.square().sum()  # 10
+
+
+def test_a_knob_that_reaches_the_loss() -> None:
+    terms = Terms()
+    found = vae.audit_schedule(0.5, 1, lambda weight: terms.reconstruction() + weight * terms.kl())
+    assert found.reaches_loss
+    assert not found.problems
+    assert found.kld == pytest.approx(10, rel=1e-5)
+    # Where the term is left out at weight 0.
+    found = vae.audit_schedule(
+        0.5, 1, lambda w: terms.reconstruction() + w * terms.kl() if w else terms.reconstruction()
+    )
+    assert found.reaches_loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda terms, weight: terms.reconstruction() + terms.kl(), "does not reach it"),
+        (lambda terms, weight: terms.reconstruction() + weight * terms.kl().item(), "the KL is detached"),
+        (lambda terms, weight: terms.reconstruction() + weight**2 * terms.kl(), "not change in proportion"),
+        (lambda terms, weight: terms.reconstruction() + min(weight, 0.3) * terms.kl(), "not change in proportion"),
+        (lambda terms, weight: (terms.reconstruction() + weight * terms.kl()).detach(), "has no gradient"),
+        (
+            # The value is right, the gradient is that of another weight for a part of it.
+            lambda terms, weight: (
+                terms.reconstruction() + weight * terms.kl() + weight**2 * (terms.b - terms.b.detach()).sum()
+            ),
+            "gradient of the loss does not change in proportion",
+        ),
+    ],
+)
+def test_knobs_that_do_not(loss: object, said: str) -> None:
+    terms = Terms()
+    found = vae.audit_schedule(0.5, 1, lambda weight: loss(terms, weight))  # type: ignore[operator]
+    assert not found.reaches_loss
+    assert said in found.problems[0]
+    assert "does not reach" in str(found)
+
+
+def test_the_caller_s_random_numbers_stay() -> None:
+    before = torch.get_rng_state()
+    vae.audit_schedule(0.5, 1, lambda weight: weight * Terms().kl() + torch.randn(()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (lambda step: -1.0, "is -1.0 at step 1"),
+        (lambda step: float("nan"), "is nan at step 1"),
+        ([1.0], "has 1 weights for 3 steps"),
+    ],
+)
+def test_what_is_no_schedule(schedule: object, said: str) -> None:
+    with pytest.raises(vae.InputError, match=said):
+        vae.audit_schedule(schedule, 3)  # type: ignore[arg-type]
+    with pytest.raises(vae.InputError, match="must give one number"):
+        vae.audit_schedule(1.0, 1, lambda weight: 3.0)  # type: ignore[arg-type, return-value]

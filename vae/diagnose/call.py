@@ -1,0 +1,314 @@
+"""`vae.diagnose`: a model from elsewhere, measured by what measures the runs of this program."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae.config import load, schema
+from vae.config.errors import InputError
+from vae.data import scale as pixel_scale
+from vae.data.in_memory import split_of
+from vae.data.split import Data, Split
+from vae.diagnose.diagnosis import Diagnosis, Maps
+from vae.measure import diagnostics, doubts
+from vae.measure.advice import Advice
+from vae.measure.evaluation import Evaluation
+from vae.measure.setting import Elsewhere
+from vae.measure.subject import Measured
+from vae.measure.watch import Rows, Trajectory
+from vae.models import likelihood as likelihoods
+from vae.models.faces import Face, face_of
+from vae.models.foreign import TRIED, ForeignModel, networks_of, tried, undisturbed
+from vae.models.likelihood import Likelihood, OptimalGaussian
+from vae.output.conclusion import judged
+from vae.output.pictures import Album
+from vae.output.record import Identity
+from vae.runtime.rng import generator
+from vae.scale.loss import Scale
+
+MAX_CODES = 2**26  # numbers of all codes that are held; with larger codes fewer images are measured
+MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
+SHOWN = 100  # eigenvalues in the plot
+SMOOTHING = 0.99  # of a fitted variance in training, which is not seen here
+LIKELIHOODS: dict[str, type[schema.Objective]] = {
+    "bernoulli": schema.Bernoulli,
+    "continuous_bernoulli": schema.ContinuousBernoulli,
+    "categorical": schema.Categorical,
+    "discretised_logistic": schema.DiscretisedLogistic,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What was seen of a training: nothing, unless a Monitor saw it."""
+
+    steps: int | None = None
+    trajectory: Trajectory = Trajectory()
+    final_weight: float | None = None  # the KL weight at which the schedule ends; None: it has ended
+    rows: Rows = Rows((), (), ())
+
+
+def diagnose(
+    encode: Any,
+    decode: Any = None,
+    images: Any = None,
+    *,
+    likelihood: str | Likelihood | None = None,
+    sigma2: float | None = None,
+    kl_weight: float | None = None,
+    loss: Scale | None = None,
+    labels: Any = None,
+    train: Any = None,
+    train_labels: Any = None,
+    log_variance: bool | None = None,
+    decoder_gives: str | None = None,
+    device: str | torch.device | None = None,
+    max_images: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    history: History | None = None,
+    **evaluation: Any,
+) -> Diagnosis:
+    """Measure a VAE, judge it, say why and what may help. Nothing is trained, written or left changed.
+
+    `encode`: images (B, C, H, W) to mu and log sigma (B, ...) of any shape, or with `log_variance` to mu and the log
+    variance; or to a torch.distributions.Normal, or an object with .mean and .logvar or .latent_dist; mu alone is an
+    autoencoder's. `decode`: codes to mean images, or to logits (Bernoulli likelihoods; `decoder_gives` says mean or
+    logits, else their range does). Or a model in place of both: `diagnose(model, images)`, of the kinds in
+    vae.models.faces. `images`: a tensor, an array, a DataLoader or a dataset, on the scale that the model was trained
+    on, best of images that it was not trained on. `train`: those that it was trained on, for the prediction, the gain
+    and a linear probe; without it `images` stand for them. `labels` and `train_labels`: whole numbers.
+
+    `likelihood`: gaussian (with `sigma2`, the variance of a pixel: 0.5 for a summed squared error), optimal_gaussian
+    (its variance fitted), bernoulli, continuous_bernoulli, categorical, discretised_logistic, or a Likelihood of one's
+    own; `kl_weight`: beside that likelihood in nats. Or `loss=vae.scale(...)`, which says both from the loss as it is
+    written. `evaluation`: batch_size, probe_images, iw_samples, marginal_samples as in conf/config.yaml. `history`:
+    what a vae.Monitor saw. The noise is a function of `seed`: a run of this program with that seed has the same
+    numbers.
+
+    Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
+    if not callable(decode) and images is None:
+        decode, images = None, decode
+    face = face_of(encode) if decode is None else Face(name or "model", encode, decode)
+    if images is None:
+        raise InputError("images: needed, as in vae.diagnose(encode, decode, images)")
+    log_variance = _first(log_variance, face.log_variance, False)
+    settings, pictures = load.measuring(**evaluation)
+    test, notes = split_of(images, labels, "images", max_images)
+    weight = _weight(kl_weight, loss, face)
+    objective, given = meaning(test.shape, likelihood, sigma2, loss, face)
+    where = None if device is None else torch.device(device)
+    with undisturbed(networks_of(face.encode, face.decode)), torch.no_grad():
+        some = test.batch(slice(0, TRIED))
+        refused = given.refuses(pixel_scale.sample(test).batch(slice(None)))
+        if refused is not None:
+            raise InputError(f"likelihood={objective.name}: {refused}")
+        model = tried(face.encode, face.decode, given, some, log_variance, decoder_gives, where)
+        limit = max(2, MAX_CODES // model.latent_dim)
+        if limit < len(test):
+            notes.append(
+                f"{limit} of {len(test)} images are measured: their codes have {model.latent_dim} numbers each"
+            )
+            test = test.take(torch.arange(limit) * len(test) // limit)
+        data, said = _data(test, images, train, train_labels)
+        config = Elsewhere(_model(model, name or face.name), objective, _anneal(weight), settings, seed)
+        are_maps = math.prod(model.layout.latent_shape[1:]) > 1
+        subject = Measured(config, model, given, data, by_dimension=not are_maps)
+        if isinstance(given, OptimalGaussian) and sigma2 is None:
+            given.start_at(_left(subject))
+        return _measured(subject, face, loss, pictures, history or History(), [*notes, *said])
+
+
+def _measured(
+    subject: Measured, face: Face, loss: Scale | None, pictures: schema.Pictures, history: History, notes: list[str]
+) -> Diagnosis:
+    config, model, data = subject.config, subject.model, subject.data
+    assert isinstance(model, ForeignModel)
+    done = subject.evaluate(thorough=True)
+    weight = getattr(config.anneal, "weight", 0.0)
+    highest = max(history.trajectory.max_kl_weight, weight)
+    trajectory = dataclasses.replace(history.trajectory, max_kl_weight=highest)
+    identity = Identity(
+        run_name=config.model.name,
+        model=face.name,
+        objective=config.objective.name,
+        anneal=config.anneal.name,
+        dataset="images",
+        seed=config.seed,
+        steps=history.steps,
+        best_step=None,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        latent_dim=model.latent_dim,
+        classes=None,
+        one_step=False,
+        kl_weight=weight,
+        final_kl_weight=weight if history.final_weight is None else history.final_weight,
+    )
+
+    found = judged(subject, identity, done, trajectory, history.rows, _in_words(weight, loss))
+    assert found.examination is not None
+    some = data.test.batch(slice(0, config.evaluation.probe_images))
+    doubt = doubts.of_sigma(model, subject.likelihood, some, weight, config.seed)
+    other = doubts.of_scale(model, some, done.measures.explained_variance)
+    album = Album(pictures, data.test, model.latent_dim, config.seed, _span(data.test))
+    drawn = {
+        "reconstructions": album.reconstructions(model),
+        "prior_samples": album.prior_samples(model),
+        "traversal": album.traversal(model, done.posterior),
+    }
+    return Diagnosis(
+        record=found.record,
+        errors=dict(done.errors) | dict(found.examination.errors),
+        kl=done.kl.tolist(),
+        eigenvalues=subject.spectrum.eigenvalues[:SHOWN].tolist(),
+        maps=_maps(subject, done),
+        doubts=tuple(said for said in (doubt, other) if said is not None),
+        notes=tuple(notes),
+        pictures=drawn,
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _weight(given: float | None, loss: Scale | None, face: Face) -> float:
+    weight = float(_first(given, None if loss is None else loss.beta, face.kl_weight, 1.0))
+    if not 0 <= weight < math.inf:
+        raise InputError(f"kl_weight={weight}: must be a finite number from 0 on")
+    return weight
+
+
+def meaning(
+    shape: tuple[int, int, int],
+    likelihood: str | Likelihood | None = None,
+    sigma2: float | None = None,
+    loss: Scale | None = None,
+    face: Face | None = None,
+) -> tuple[schema.Objective, Likelihood]:
+    """What the likelihood is called, and itself for images of `shape`; the arguments are those of `diagnose`. Raises
+    InputError."""
+    if isinstance(likelihood, Likelihood):
+        return schema.Objective(kind="own", name=type(likelihood).__name__), likelihood
+    said = likelihood is None and face is not None  # what a model says of itself goes last
+    name = _first(likelihood, None if loss is None else loss.likelihood, face.likelihood if said and face else None)
+    sigma2 = _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if said and face else None)
+    known = ("gaussian", "optimal_gaussian", *LIKELIHOODS)
+    if name not in known:
+        raise InputError(
+            f"likelihood={name}: must be one of {', '.join(known)}; vae.scale(...) tells what a loss means, and "
+            "goes in as loss="
+        )
+    objective: schema.Objective
+    if name == "gaussian":
+        if sigma2 is None:
+            raise InputError(
+                "sigma2: needed with likelihood=gaussian, the variance of a pixel: 0.5 for a summed squared error, "
+                "loss=vae.scale(...) for another, likelihood=optimal_gaussian for one that is fitted"
+            )
+        objective = schema.Gaussian(name=name, sigma2=sigma2)
+    elif name == "optimal_gaussian":
+        objective = schema.OptimalGaussian(name=name, smoothing=SMOOTHING)
+    else:
+        objective = LIKELIHOODS[name](name=name)
+    if sigma2 is not None and not (name in ("gaussian", "optimal_gaussian") and 0 < sigma2 < math.inf):
+        raise InputError(f"sigma2={sigma2} with likelihood={name}: must be above 0, and goes with a Gaussian")
+    output = None if name in LIKELIHOODS or face is None else face.output
+    found = likelihoods.build(objective, output, shape).eval()
+    if isinstance(found, OptimalGaussian) and sigma2 is not None:
+        found.start_at(sigma2)
+    return objective, found
+
+
+def _data(test: Split, images: Any, train: Any, train_labels: Any) -> tuple[Data, list[str]]:
+    """What is measured, and beside it what it was trained on, as far as that is known."""
+    if train is None and isinstance(images, Data):
+        train = images.train
+    if train is None:
+        own = dataclasses.replace(test, labels=None)  # a probe that is fitted and asked on the same images says nothing
+        data = Data(own, test, notes=())
+        notes = ["train= was not given: the prediction and the gain are of the images themselves"]
+    else:
+        split, notes = split_of(train, train_labels, "train")
+        if split.shape != test.shape:
+            raise InputError(f"train: has images of shape {split.shape}, images {test.shape}")
+        data = Data(split, test)
+    pixel_scale.check(data, "images")
+    return data, notes
+
+
+def _model(model: ForeignModel, name: str) -> schema.Model:
+    posterior = "dirac" if model.is_dirac else "gaussian"
+    return schema.Model(kind="elsewhere", name=name, latent_dim=model.latent_dim, posterior=posterior, output=None)
+
+
+def _anneal(weight: float) -> schema.Anneal:
+    return schema.ConstantKL(name="constant", weight=weight) if weight else schema.NoKL(name="none")
+
+
+def _left(subject: Measured) -> float:
+    """The squared error per pixel of the training images, one draw of z each: the variance that fits them."""
+    total, rng = 0.0, generator(subject.config.seed, "fitted variance")
+    split, batch_size = subject.data.train, subject.config.evaluation.batch_size
+    for start in range(0, len(split), batch_size):
+        batch = split.batch(slice(start, start + batch_size))
+        posterior = subject.model.encode(batch)
+        z = posterior.sample(torch.randn(posterior.mu.shape, generator=rng))
+        total += float(subject.likelihood.squared_error(batch, subject.model.raw(z, batch)).double().sum())
+    return total / (len(split) * subject.likelihood.pixels)
+
+
+def _in_words(weight: float, loss: Scale | None) -> Callable[[Advice], dict[str, Any]]:
+    """A piece of advice as its reader can follow it, in the KL weight of the loss as it is written. There is no
+    command."""
+
+    def said(advice: Advice) -> dict[str, Any]:
+        if advice.kl_weight is None:
+            return {"why": f"{advice.elsewhere}: {advice.why}", "command": ""}
+        to = advice.kl_weight if loss is None else loss.weight_for(advice.kl_weight)
+        now = weight if loss is None else loss.kl_weight
+        change = advice.elsewhere.format(weight=f"{to:.3g}") + ("" if to == now else f" (now {now:.3g})")
+        return {"why": f"{change}: {advice.why}", "command": "", "kl_weight": to}
+
+    return said
+
+
+def _span(test: Split) -> tuple[float, float]:
+    """What is shown black and white: 0 and 1, or the range of images that go beyond it."""
+    some = test.batch(slice(0, 1000))
+    low, high = float(some.min()), float(some.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (-1.0, 1.0) if low >= -1 and high <= 1 else (low, high)
+
+
+def _maps(subject: Measured, done: Evaluation) -> Maps | None:
+    """Per channel and per position, of codes that are maps."""
+    model, likelihood, settings = subject.model, subject.likelihood, subject.config.evaluation
+    assert isinstance(model, ForeignModel)
+    shape = model.layout.latent_shape
+    if len(shape) != 3:
+        return None
+    channels, height, width = shape
+    places = torch.arange(model.latent_dim).reshape(channels, -1)
+    rows = slice(0, min(settings.probe_images, len(subject.data.test)))
+    images, z = subject.data.test.batch(rows), done.z[rows]
+    noise = torch.randn(z.shape, generator=generator(subject.config.seed, "channels"))
+
+    def nll(codes: Tensor) -> Tensor:
+        parts = zip(codes.split(settings.batch_size), images.split(settings.batch_size), strict=True)
+        return torch.cat([likelihood.nll(batch, model.raw(part, batch)) for part, batch in parts])
+
+    groups = list(places) if channels <= MAX_CHANNELS else []
+    gaps = diagnostics.dimension_gaps(nll, z, noise, groups) if groups else torch.full((channels,), math.nan)
+    kl = done.kl.reshape(shape)
+    active = done.mu_variance.reshape(channels, -1) > settings.thresholds.active_variance
+    return Maps(
+        shape=(channels, height, width),
+        channel_kl=kl.sum((1, 2)).tolist(),
+        channel_gaps=gaps.tolist(),
+        channel_active=active.double().mean(1).tolist(),
+        position_kl=kl.sum(0).tolist(),
+    )

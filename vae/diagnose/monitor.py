@@ -1,0 +1,145 @@
+"""A VAE watched while it trains elsewhere: in any loop `monitor.step(...)` after each step, `monitor.evaluate(...)`
+when asked. TensorBoard has the same tags as a run of this program, events are told as they happen, and before the first
+step stands what the closed form expects."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from vae.config import load
+from vae.config.errors import InputError
+from vae.data.in_memory import split_of
+from vae.diagnose.call import History, diagnose, meaning
+from vae.diagnose.diagnosis import Diagnosis
+from vae.measure import prediction, spectrum, verdict
+from vae.measure.catalogue import CATALOGUE
+from vae.measure.subject import MORE_EIGENVALUES
+from vae.measure.watch import Watch
+from vae.output.events import there
+from vae.output.history import History as Rows
+from vae.output.recorder import tagged
+from vae.output.tensorboard import TensorBoardWriter
+from vae.scale.loss import Scale
+
+log = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Writes into `directory`. With `images` and `latent_dim` it says at once what is to be expected at `kl_weight`,
+    where the schedule ends; `likelihood`, `sigma2` or `loss=vae.scale(...)` as for vae.diagnose. A row is logged every
+    `log_every` steps. `events`: what has happened so far, `warning`: the prediction, where that is a collapse."""
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        images: Any = None,
+        latent_dim: int | None = None,
+        likelihood: Any = None,
+        sigma2: float | None = None,
+        kl_weight: float | None = None,
+        loss: Scale | None = None,
+        log_every: int = 10,
+        name: str = "monitor",
+    ) -> None:
+        if log_every < 1:
+            raise InputError(f"log_every={log_every}: must be at least 1")
+        self.directory, self.images, self.name, self.log_every = Path(directory), images, name, log_every
+        self.told = {"likelihood": likelihood, "sigma2": sigma2, "loss": loss}
+        self.final_weight = kl_weight if kl_weight is not None else 1.0 if loss is None else loss.beta
+        self.thresholds = load.measuring()[0].thresholds
+        self.watch = Watch(self.thresholds)
+        self.rows: Rows | None = None
+        self.steps, self.weight = 0, 0.0
+        self.events: list[str] = []
+        self.warning: str | None = None
+        self.waiting: list[tuple[Tensor | float, Tensor]] = []  # since the last row: reconstruction terms, KL (d,)
+        self.tensorboard = TensorBoardWriter(self.directory, there(self.directory))
+        if images is not None and latent_dim is not None:
+            self._expect(latent_dim)
+
+    def step(self, loss_reconstruction: Tensor | float, kl_per_dimension: Tensor, kl_weight: float = 1.0) -> None:
+        """After a training step. `loss_reconstruction`: -log p(x|z) in nats, the mean over the batch of the sum over
+        pixels, without constants (for a Gaussian, SSE / (2 sigma^2)). `kl_per_dimension`: in nats, (d,), or of each
+        image (B, d) or (B, ...). `kl_weight`: that the KL had in this step, beside that reconstruction term."""
+        self.steps += 1
+        kl = kl_per_dimension.detach()
+        kl = kl.flatten(1).mean(0) if kl.dim() > 1 else kl
+        if kl.dim() != 1:
+            raise InputError(f"kl_per_dimension: has shape {tuple(kl.shape)}; must be (d,), or (B, d) of each image")
+        given = loss_reconstruction.detach() if isinstance(loss_reconstruction, Tensor) else loss_reconstruction
+        self.waiting.append((given, kl))
+        if self.steps % self.log_every == 0:
+            self._row(float(kl_weight))
+
+    def evaluate(self, model: Any, images: Any = None, **how: Any) -> Diagnosis:
+        """Measure `model`, or a pair (encode, decode), on `images` (those of the constructor, where none are given),
+        log it, and return the diagnosis, which knows how the training went. `how`: as for vae.diagnose."""
+        encode, decode = model if isinstance(model, tuple) else (model, None)
+        trajectory = self.watch.found
+        seen = None if self.rows is None else self.rows.rows()
+        history = History(self.steps, trajectory, self.final_weight, *(() if seen is None else (seen,)))
+        given: dict[str, Any] = {"kl_weight": self.weight, "name": self.name, "history": history} | self.told | how
+        found = diagnose(encode, decode, self.images if images is None else images, **given)
+        split = found.record.split
+        assert split is not None
+        values = {CATALOGUE[name].tag: value.value for name, value in found.measures.items()}
+        self.tensorboard.scalars(values | {"test/negative_elbo": -split.elbo}, self.steps)
+        self.tensorboard.histogram("collapse/kl_per_dimension", torch.tensor(found.kl), self.steps)
+        for tag, picture in found.pictures.items():
+            self.tensorboard.picture(tag, picture, self.steps)
+        is_used = verdict.is_used(split, found.record.identity.kl_weight, self.thresholds)
+        self._tell(self.watch.evaluation(self.steps, is_used, split.kld))
+        return found
+
+    def close(self) -> None:
+        self.tensorboard.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _expect(self, latent_dim: int) -> None:
+        """Say what the closed form says of these images at the weight at which the schedule ends."""
+        split, _ = split_of(self.images)
+        objective, likelihood = meaning(split.shape, **self.told)
+        found = spectrum.measure(split, prediction.wider(latent_dim) + MORE_EIGENVALUES)
+        white = prediction.whitened(split, found, likelihood, prediction.wider(latent_dim))
+        predicted = prediction.measures(found, white, likelihood, latent_dim, self.final_weight)
+        optimum = prediction.predict(found, likelihood, latent_dim, self.final_weight)
+        said = prediction.sentence(predicted, optimum, objective.name, latent_dim, self.final_weight, rises=False)
+        self.tensorboard.scalars(tagged(predicted), 0)
+        if predicted.predicted_kld:
+            self.watch.expect(predicted.predicted_kld)
+        if predicted.predicted_active_units == 0:
+            self.warning = said
+        log.log(logging.WARNING if self.warning else logging.INFO, "%s", said)
+
+    def _row(self, weight: float) -> None:
+        """The means of the steps since the last one."""
+        reconstruction = sum(float(given) for given, _ in self.waiting) / len(self.waiting)
+        kl: Sequence[float] = torch.stack([kl for _, kl in self.waiting]).double().mean(0).tolist()
+        self.waiting.clear()
+        self.weight, kld = weight, math.fsum(kl)
+        values = {"train/loss": reconstruction + weight * kld, "train/kld": kld, "train/kl_weight": weight}
+        self.tensorboard.scalars(values, self.steps)
+        if self.rows is None:
+            self.rows = Rows(len(kl))
+        self.rows.add(self.steps, weight, reconstruction, list(kl))
+        self._tell(self.watch.training(self.steps, None, kld, weight))
+
+    def _tell(self, event: str | None) -> None:
+        if event is not None:
+            self.events.append(event)
+            log.info("%s  %s", self.name, event)
+            self.tensorboard.text("events", event, self.steps)

@@ -1,0 +1,36 @@
+"""How a model was trained, as far as measures, sentences and advice depend on it: of a run that is its configuration,
+of a model from elsewhere what its owner says. No torch."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vae.config import schema
+
+
+class Setting(Protocol):
+    """schema.RunConfig is one, and Elsewhere is."""
+
+    @property
+    def model(self) -> schema.Model: ...
+    @property
+    def objective(self) -> schema.Objective: ...
+    @property
+    def anneal(self) -> schema.Anneal: ...
+    @property
+    def train(self) -> schema.Train | None: ...
+    @property
+    def evaluation(self) -> schema.Evaluation: ...
+    @property
+    def seed(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Of a model whose training was not seen: its optimiser, learning rate and steps are not known."""
+
+    model: schema.Model
+    objective: schema.Objective
+    anneal: schema.Anneal
+    evaluation: schema.Evaluation
+    seed: int
+    train: None = None

@@ -1,0 +1,109 @@
+"""Models that other libraries train, known by what they offer (duck typing): no library is imported to tell.
+
+A face is what a model says of itself: how it encodes and decodes, and, where it says so, its likelihood and KL weight.
+Known are vae.load_run's models; modules with `encode` and `decode`, as in PyTorch's example and in Lightning's, whose
+forward gives (reconstruction, mu, logvar); pythae's VAE and BetaVAE (Chadebec et al. 2022, arXiv 2206.08309);
+diffusers' AutoencoderKL; and modules that hold one of these."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from vae.config.errors import InputError
+from vae.models import links
+from vae.models.foreign import Decode, Encode
+from vae.models.vae import VAE
+
+
+@dataclass(frozen=True)
+class Face:
+    name: str
+    encode: Encode
+    decode: Decode
+    log_variance: bool | None = None  # what the second output of encode is; None: the user says
+    likelihood: str | None = None
+    sigma2: float | None = None
+    kl_weight: float | None = None
+    output: str | None = None  # as model.output: from what decode gives to pixels
+
+
+def face_of(model: Any) -> Face:
+    """What `model` offers. Raises InputError where nothing known is found in it."""
+    found = _known(model)
+    if found is not None:
+        return found
+    if isinstance(model, nn.Module):
+        inside = {name: face for name, child in model.named_children() if (face := _known(child)) is not None}
+        if len(inside) == 1:
+            return next(iter(inside.values()))
+        if inside:
+            raise InputError(
+                f"{type(model).__name__}: has several models in it ({', '.join(inside)}); hand over one of them"
+            )
+    raise InputError(
+        f"{type(model).__name__}: has no encode and decode that are known; hand over two functions, encode(images) -> "
+        "(mu, log_sigma) and decode(z) -> images"
+    )
+
+
+def _known(model: Any) -> Face | None:
+    return next(
+        (face for look in (_ours, _diffusers, _pythae, _pair, _forward) if (face := look(model)) is not None), None
+    )
+
+
+def _ours(model: Any) -> Face | None:
+    if not isinstance(model, VAE):
+        return None
+    if model.is_autoregressive or not model.has_code:
+        raise InputError("a decoder that sees pixels, or gets no code: python run.py evaluate=DIR measures such a run")
+    return Face("collapse-lab", model.encode, model.raw, output="sigmoid" if model.link is links.sigmoid else None)
+
+
+def _diffusers(model: Any) -> Face | None:
+    """AutoencoderKL.encode(x).latent_dist and .decode(z).sample."""
+    if not (hasattr(model, "quant_conv") and hasattr(model, "encode") and hasattr(model, "decode")):
+        return None
+    return Face("AutoencoderKL", model.encode, model.decode, log_variance=True)
+
+
+def _pythae(model: Any) -> Face | None:
+    """Its encoder gives embedding and log_covariance, its decoder a reconstruction; its loss is half the squared error,
+    or the cross-entropy of probabilities, summed over pixels, and beta times the KL."""
+    config = getattr(model, "model_config", None)
+    if config is None or not hasattr(config, "reconstruction_loss") or not hasattr(model, "encoder"):
+        return None
+    likelihood, sigma2 = {"mse": ("gaussian", 1.0), "bce": ("bernoulli", None)}.get(
+        config.reconstruction_loss, (None, None)
+    )
+    beta = getattr(model, "beta", 1.0)
+    weight = float(beta) if isinstance(beta, int | float) else None
+    return Face(type(model).__name__, model.encoder, model.decoder, True, likelihood, sigma2, weight)
+
+
+def _pair(model: Any) -> Face | None:
+    """`encode` and `decode` methods. By the convention of PyTorch's example the second output of encode is the log
+    variance."""
+    encode, decode = getattr(model, "encode", None), getattr(model, "decode", None)
+    if not (callable(encode) and callable(decode)):
+        return None
+    return Face(type(model).__name__, encode, decode, log_variance=True)
+
+
+def _forward(model: Any) -> Face | None:
+    """A forward that gives (reconstruction, mu, logvar), and a decoder."""
+    decode = getattr(model, "decode", getattr(model, "decoder", None))
+    if not isinstance(model, nn.Module) or not callable(decode):
+        return None
+
+    def encode(images: Tensor) -> tuple[Tensor, ...]:
+        given = model(images)
+        if not isinstance(given, tuple) or len(given) != 3 or not all(isinstance(part, Tensor) for part in given):
+            raise InputError(
+                f"{type(model).__name__}: has no encode, and its forward gives no (reconstruction, mu, logvar); hand "
+                "over two functions, encode and decode"
+            )
+        return given[1:]
+
+    return Face(type(model).__name__, encode, decode, log_variance=True)
