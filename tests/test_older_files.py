@@ -82,7 +82,7 @@ def as_format_4(content: dict[str, Any]) -> dict[str, Any]:
     moments = {name: value for name, value in optimizer.items() if not name.startswith("step.")}
     schedule = {name: content["schedule"][name] for name in ("smoothed", "latched_at")}
     old = {"format": 4, "recorder": recorder, "optimizer": moments | {"count": count}, "schedule": schedule}
-    today = {key: value for key, value in content.items() if key not in ("clock", "stopping")}
+    today = {key: value for key, value in content.items() if key not in ("clock", "stopping", "cure")}
     return today | old | {"config": saved()["config"]}
 
 

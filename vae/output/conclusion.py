@@ -44,6 +44,7 @@ def conclude(
         model=config.model.name,
         objective=config.objective.name,
         anneal=config.anneal.name,
+        cure=config.cure.name,
         dataset=config.dataset.name,
         seed=config.seed,
         steps=step,

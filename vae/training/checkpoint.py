@@ -30,7 +30,7 @@ from vae.runtime.terminal import printable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 7
+FORMAT = 8
 READABLE = range(4, FORMAT + 1)
 MAX_SIDE = 2**16  # pixels
 
@@ -54,6 +54,7 @@ class Parts:
     likelihood: Stateful
     optimizer: Stateful
     schedule: Stateful
+    cure: Stateful
     stopping: Stateful
     recent: Stateful
     clock: Stateful
@@ -294,9 +295,14 @@ def _from_format_6(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "stopping": {"best": None, "best_step": 0, "waited": 0}}
 
 
-_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6}
+def _from_format_7(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 7, which knew no cures."""
+    return {**content, "cure": {}}
+
+
+_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_format_7}
 
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:
     likelihood = likelihoods.build(config.objective, config.model.output, shape)
-    return likelihood, VAE(config.model, likelihood, shape, config.seed)
+    return likelihood, VAE(config.model, likelihood, shape, config.seed, config.cure)
