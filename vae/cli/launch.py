@@ -28,6 +28,7 @@ VERBS = (
     *(key for key in SHORT.values() if key.startswith("use.")),
     "allow",
 )  # what this call is to do, no part of a run's configuration
+ALL = {"cause=all": "cause=objective,optimiser,decoder"}  # of sweep=cures
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -35,6 +36,7 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
+    sys.argv[1:] = [ALL.get(item, item) for item in sys.argv[1:]]
     sys.argv[1:] = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in sys.argv[1:]]
     session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1")
     token = CURRENT.set(session)

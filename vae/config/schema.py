@@ -726,6 +726,7 @@ class RunConfig:
     use: Use = dataclasses.field(default_factory=Use)
     allow: Any = None  # modules that a resumed or re-evaluated run's own parts may be imported from: a name, or a list
     experiment: Any = None  # groups that set the others and hold nothing themselves
+    cause: Any = None  # which cause of a dead code the run is to show; sets the others as an experiment does
     sweep: Any = None
 
     def verbs(self) -> dict[str, str]:

@@ -39,6 +39,9 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
         return _scale(config, record) if cause == "objective" else [_kinder(config)]
     if verdict == "deterministic":
         return [_with_kl(config, record)]
+    if verdict == "alive_on_paper":
+        plain = [] if config.cure.kind == "none" else [Advice("without what makes it pay for a code", ("cure=none",))]
+        return [*_blinder(config), *plain]
     found = [_kinder(config)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld

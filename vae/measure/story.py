@@ -11,6 +11,7 @@ from vae.measure.verdict import DEAD, number
 _WHAT = {
     "alive": "The code is alive.",
     "partly_collapsed": "The code is alive in part.",
+    "alive_on_paper": "The code is alive on paper: it is paid for, and the decoder makes less of it than it costs.",
     "collapsed": "The posterior has collapsed: every code says the same, and so does every image made from the prior.",
     "deterministic": "This is an autoencoder in effect.",
     "decoder_ignores_code": "The decoder ignores the code, although the encoder writes one.",

@@ -65,7 +65,7 @@ def conclude(
     trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
     examination = subject.examine(done, highest)
     verdict = subject.judge(
-        done.measures, examination.measures.gain, step, weight, trajectory, stopped=best_step is not None
+        done.measures, examination.measures, step, weight, trajectory, stopped=best_step is not None
     )
     record = dataclasses.replace(
         record,
