@@ -729,6 +729,12 @@ class RunConfig:
     cause: Any = None  # which cause of a dead code the run is to show; sets the others as an experiment does
     sweep: Any = None
 
+    def schedule(self) -> tuple[str, Anneal]:
+        """What the KL weight follows, and the key that it stands under."""
+        if isinstance(self.cure, ScheduleCure):
+            return "cure.schedule", self.cure.schedule
+        return "anneal", self.anneal
+
     def verbs(self) -> dict[str, str]:
         """What this call is to do with a run that exists, and the run's directory; empty where it trains a new one."""
         use = self.use

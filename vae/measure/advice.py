@@ -56,7 +56,9 @@ def advise(config: schema.RunConfig, record: Mapping[str, Any], verdict: str, ca
             )
         )
     elif worse_than_linear(config, record):
-        found.append(Advice("a linear VAE does better on these data", ("model=linear_vae", dimensions)))
+        found.append(
+            Advice("a linear VAE does better on these data", ("model=linear_vae", dimensions, *_of_layers(config)))
+        )
     if wants_dimensions(record):
         more = record["predicted_gain_wider"] / record["predicted_gain"] - 1
         latent_dim = f"model.latent_dim={2 * config.model.latent_dim}"
@@ -102,7 +104,7 @@ def _has_scale(config: schema.RunConfig) -> bool:
 
 def _begin(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
     """What lets a KL term begin that never had a weight."""
-    left, anneal = 1 - record["explained_variance"], config.anneal
+    left, (key, anneal) = 1 - record["explained_variance"], config.schedule()
     if not isinstance(anneal, schema.DelayedKL):
         return _longer(config, record)
     waits_for = anneal.threshold / (1 if anneal.threshold_of == "variance" else variance(record))
@@ -116,7 +118,7 @@ def _begin(config: schema.RunConfig, record: Mapping[str, Any]) -> Advice:
     longer = [f"train.steps={LONG}"] if record["steps"] < LONG else []
     return Advice(
         f"the KL term waits no longer than until {enough:.0%} of the variance are left",
-        ("anneal.threshold_of=variance", f"anneal.threshold={enough:g}", *longer, *_fitted(config, record)),
+        (f"{key}.threshold_of=variance", f"{key}.threshold={enough:g}", *longer, *_fitted(config, record)),
     )
 
 
@@ -170,7 +172,7 @@ def _at_weight(config: schema.RunConfig, weight: float) -> list[str]:
 
 
 def _kinder(config: schema.RunConfig) -> Advice:
-    if isinstance(config.anneal, schema.DelayedKL | schema.NoKL):
+    if isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight:
         return _gentler(config)
     weight = getattr(config.anneal, "weight", 1)
     overrides = ("anneal=delayed", *([f"anneal.weight={weight:g}"] if weight != 1 else []))
@@ -182,7 +184,12 @@ def _blinder(config: schema.RunConfig) -> list[Advice]:
     it."""
     if not isinstance(config.model, schema.PixelCNNModel):
         return []
-    return [Advice("a decoder that sees no pixels needs its code", ("model.kernels=[]",))]
+    return [Advice("a decoder that sees no pixels needs its code", ("model.kernels=[]", *_of_layers(config)))]
+
+
+def _of_layers(config: schema.RunConfig) -> tuple[str, ...]:
+    """What goes with another decoder: none of the cures that need one of their kind."""
+    return ("cure=none",) if isinstance(config.cure, schema.Skip | schema.InverseLipschitz) else ()
 
 
 def _gentler(config: schema.RunConfig) -> Advice:

@@ -40,7 +40,7 @@ def explain(
         left = 1 - record["explained_variance"]
         said.insert(
             0,
-            f"The KL term never began: anneal={record['anneal']} gave it no weight in {record['steps']} steps, at "
+            f"The KL term never began: {_giver(config)} gave it no weight in {record['steps']} steps, at "
             f"whose end {left:.1%} of the variance were left.",
         )
     elif record["kl_weight"] < record["final_kl_weight"] and record["max_kl_weight"] < record["final_kl_weight"]:
@@ -57,6 +57,12 @@ def explain(
     ]
     said += _events(config, record, verdict)
     return " ".join(said)
+
+
+def _giver(config: schema.RunConfig) -> str:
+    """What says how much weight the KL term has."""
+    key, _ = config.schedule()
+    return f"anneal={config.anneal.name}" if key == "anneal" else f"cure={config.cure.name}"
 
 
 def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
@@ -150,7 +156,7 @@ def _events(config: schema.RunConfig, record: Mapping[str, Any], verdict: str) -
     """What happened on the way, in its order, in words that fit the verdict."""
     said: list[tuple[int, str]] = []
     began, dip, out = (record[f"{name}_at_step"] for name in ("kl_began", "dipped", "collapsed"))
-    if isinstance(config.anneal, schema.DelayedKL) and began is not None:
+    if isinstance(config.schedule()[1], schema.DelayedKL) and began is not None:
         said.append((began, f"The KL term began at step {began}."))
     if dip is not None:
         said.append(

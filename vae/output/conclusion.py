@@ -62,7 +62,8 @@ def conclude(
     record = dataclasses.replace(record, split=done.measures)
     if failure is not None:
         return Conclusion(record, None)
-    trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
+    if not config.cure.changes_loss:  # of the plain loss, which need not fall where another one is minimised
+        trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
     examination = subject.examine(done, highest)
     verdict = subject.judge(
         done.measures, examination.measures, step, weight, trajectory, stopped=best_step is not None
