@@ -33,7 +33,9 @@ from vae.training.setup import Setup, prepare
 
 Program = Callable[..., tuple[int, str, str]]
 MLP = ["model=mlp_vae", "model.encoder_widths=[8]", "model.decoder_widths=[8]", "evaluation.iw_samples=2"]
-EVERY_PART = ["model=linear_vae", "objective=optimal_gaussian", "anneal=delayed", "anneal.threshold=10"]  # has a state
+EVERY_PART = [  # has a state
+    *("model=linear_vae", "objective=optimal_gaussian", "anneal=delayed", "anneal.threshold=10", "cure=aggressive"),
+]
 
 
 def saved_by(directory: Path) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def test_values_nested_without_end(content: dict[str, Any], tmp_path: Path) -> N
         ("model", None, "model: is NoneType"),
         ("model", {}, "is missing"),
         ("config", {"model": 3}, "model.kind=3: must be one of"),
-        ("format", 3, "checkpoint format 3; this version reads formats 4 to 7"),
+        ("format", 3, "checkpoint format 3; this version reads formats 4 to 8"),
         ("format", torch.zeros(4, 4), "checkpoint format Tensor"),
         ("recorder", {"written": {"../../x": 1}}, "recorder"),
         ("extra", 1, "extra does not belong there"),

@@ -1,11 +1,13 @@
 """The matrix of causes and cures, and phase diagrams, from records written by hand."""
 
+import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import options
+from conftest import QUICK, options
 from scipy.stats import binomtest
 
 from vae.cli.launch import ALL
@@ -87,6 +89,20 @@ def test_the_plots_of_cures(tmp_path: Path) -> None:
 
 def test_all_causes_are_swept() -> None:
     assert sorted(ALL["cause=all"].removeprefix("cause=").split(",")) == options("cause")
+
+
+@pytest.mark.slow
+def test_the_sweep_says_what_it_refuses(digits: list[str], program: Callable[..., tuple[int, str, str]]) -> None:
+    small = ["model.kernels=[3,3]", "model.encoder_widths=[8]", "model.channels=2", *QUICK, *digits]
+    chosen = ["sweep=cures", "cause=decoder", "cure=none,skip,spectral_start", "hydra.sweep.dir=sweep"]
+    status, _, err = program(*chosen, *small)
+    assert status == 1, err
+    rows = {row["cure"]: row for row in csv.DictReader(Path("sweep/cures.csv").read_text().splitlines())}
+    assert [rows[name]["unfinished"] for name in ("none", "skip", "spectral_start")] == ["1", "1", "0"]
+    assert "sees pixels" in rows["spectral_start"]["refused"]
+    before = {path: path.stat().st_mtime_ns for path in Path("sweep").glob("*/result.json")}
+    program("resume=sweep")
+    assert {path: path.stat().st_mtime_ns for path in Path("sweep").glob("*/result.json")} == before  # not run again
 
 
 def swept(lr: float, t: float, seed: int, verdict: str, kept: int | None) -> Run:
