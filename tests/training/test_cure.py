@@ -8,6 +8,7 @@ import torch
 from conftest import QUICK, composed, options, trained
 from twins import SETTINGS, assert_twins, interrupted, resumed
 
+import vae
 from vae.config.errors import InputError
 from vae.runtime import directory as names
 from vae.training import checkpoint
@@ -64,6 +65,7 @@ def test_wherever_it_was_cut(name: str, digits: list[str], tmp_path: Path, monke
     assert names.has_checkpoint(tmp_path / "cut")
     resumed(tmp_path / "cut", *settings)
     assert_twins(tmp_path / "whole", tmp_path / "cut")
+    assert vae.load_run(tmp_path / "cut").sample(2).isfinite().all()
 
 
 def test_its_own_loss_stands_beside_the_plain_one(digits: list[str], tmp_path: Path) -> None:

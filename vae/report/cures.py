@@ -22,7 +22,9 @@ COLUMNS = (
     "95 % interval",
     "on paper",
     "ELBO against none, nats",
+    "IWAE bound against none, nats",
     "saved less paid, nats",
+    "swap gap, nats",
     "active units",
     "mutual information, nats",
     "explained variance",
@@ -62,9 +64,9 @@ class Cell:
     def on_paper(self) -> int:
         return sum(run.record["verdict"] == "alive_on_paper" for run in self.runs)
 
-    def gains(self) -> list[float]:
-        """ELBO above that of the run without a cure and with the same seed."""
-        return [run.number("elbo") - self.plain[run.seed].number("elbo") for run in self.runs if run.seed in self.plain]
+    def gains(self, key: str = "elbo") -> list[float]:
+        """How far a bound on log p(x) lies above that of the run without a cure and with the same seed."""
+        return [run.number(key) - self.plain[run.seed].number(key) for run in self.runs if run.seed in self.plain]
 
     def saved_less_paid(self) -> list[float]:
         """Nats that the code saves of log p(x|z), at most, less its KL (at KL weight 1)."""
@@ -77,13 +79,13 @@ class Cell:
         low, high = wilson(self.alive, len(self.runs))
         measured = [
             [run.number(key) for run in self.runs]
-            for key in ("active_units", "mutual_information", "explained_variance", "seconds")
+            for key in ("swap_gap", "active_units", "mutual_information", "explained_variance", "seconds")
         ]
         return [
             f"{self.alive} of {len(self.runs)}" + (f", {self.unfinished} unfinished" if self.unfinished else ""),
             f"{low:.0%} to {high:.0%}",
             str(self.on_paper or ""),
-            "" if self.cure == PLAIN else mean_and_spread(self.gains()),
+            *(["", ""] if self.cure == PLAIN else map(mean_and_spread, (self.gains(), self.gains("iwae_bound")))),
             mean_and_spread(self.saved_less_paid()),
             *(mean_and_spread(values) for values in measured),
         ]
