@@ -18,6 +18,9 @@ Program = Callable[..., tuple[int, str, str]]
 Weights = Callable[[Path], dict[str, torch.Tensor]]
 LINE = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
+# Adam makes whole steps of gradients that are rounding alone: where some are 0, as that of a bias before batch
+# normalisation.
+PLAIN = ["train.optimizer=sgd", "train.lr=1e-4"]
 # A batch's own variance, a mean MSE that decides, a gradient's norm, what a cure says of a batch: each must be of the
 # whole batch.
 KINDS = {
@@ -30,10 +33,10 @@ KINDS = {
     "MMD": ["model=mlp_vae", "cure=mmd"],
     "ControlVAE": ["model=mlp_vae", "cure=controlvae", "cure.integral=0.05", "cure.target=1"],
     "GECO": ["model=mlp_vae", "cure=geco", "cure.rate=1"],
-    "batch norm": ["model=mlp_vae", "cure=batch_norm_mu"],
+    "batch norm": ["model=mlp_vae", "cure=batch_norm_mu", *PLAIN],
     "scale": ["model=mlp_vae", "cure=scale"],
-    "aggressive": ["model=mlp_vae", "cure=aggressive", "cure.max_inner=2"],
-    "pretrain": ["model=mlp_vae", "cure=pretrain", "cure.autoencoder=0.5"],
+    "aggressive": ["model=mlp_vae", "cure=aggressive", "cure.max_inner=2", *PLAIN],
+    "pretrain": ["model=mlp_vae", "cure=pretrain", "cure.autoencoder=0.5", *PLAIN],
     "IWAE": ["model=mlp_vae", "cure=iwae", "cure.samples=3"],
 }
 

@@ -68,6 +68,17 @@ def test_wherever_it_was_cut(name: str, digits: list[str], tmp_path: Path, monke
     assert vae.load_run(tmp_path / "cut").sample(2).isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["batch_norm_mu", "scale"])
+def test_looking_does_not_disturb_running_statistics(
+    name: str, digits: list[str], tmp_path: Path, weights: Weights
+) -> None:
+    often = ["train.log_every=1", "train.eval_every=1", "pictures.gif_every=1"]
+    trained(tmp_path / "often", *QUICK, *digits, *chosen(name), *often)
+    trained(tmp_path / "seldom", *QUICK, *digits, *chosen(name), "train.eval_every=4", "pictures.gif_every=0")
+    one, other = weights(tmp_path / "often"), weights(tmp_path / "seldom")
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
 def test_its_own_loss_stands_beside_the_plain_one(digits: list[str], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

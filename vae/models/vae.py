@@ -2,6 +2,8 @@
 raw output is what the likelihood p(x|z) needs (Kingma and Welling 2014, arXiv 1312.6114)."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -98,3 +100,15 @@ class VAE(nn.Module):
         """Images (count, C, H, W) of codes drawn from the prior: their means, or of an autoregressive decoder draws."""
         device = next(self.parameters()).device
         return self.decode(torch.randn(count, self.latent_dim, generator=generator(seed, "sample")).to(device))
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """So that looking at a model in the middle of its training leaves its running statistics alone, and asks no other
+    process for its batch."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -12,6 +12,7 @@ from vae.measure import diagnostics
 from vae.measure.evaluation import encode_split
 from vae.measure.subject import Subject
 from vae.models import decoders
+from vae.models.vae import in_eval_mode
 from vae.runtime import parallel
 from vae.runtime.rng import generator
 from vae.training.cure import Batch, Context, Cure, build
@@ -93,10 +94,8 @@ class Aggressive(Cure):
 def mutual_information(subject: Subject, images: Split, step: int) -> float:
     """I(x; z) in nats of these images, one code each; the same in all processes."""
     model = subject.model
-    was_training = model.training
-    model.eval()
-    posterior = encode_split(model, images, subject.config.evaluation.batch_size)
-    model.train(was_training)
+    with in_eval_mode(model):
+        posterior = encode_split(model, images, subject.config.evaluation.batch_size)
     rng = generator(subject.config.seed, "mutual information", step)
     z = posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(posterior.mu.device))
     found = diagnostics.aggregate_posterior(posterior, z, torch.arange(len(z), device=z.device))
