@@ -83,9 +83,10 @@ def test_every_cure_has_its_row_with_its_defaults() -> None:
     text = (ROOT / "docs" / "cures.md").read_text().split("## How a cure is judged")[0]
     rows = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", text, re.M)}
     assert sorted(rows) == options("cure")
+    steps = composed().train.steps  # which a default may follow
     for name, row in rows.items():
         for field, value in dataclasses.asdict(composed(f"cure={name}").cure).items():
-            if field not in ("kind", "name", "schedule") and value != composed().train.steps:
+            if field not in ("kind", "name", "schedule") and value != steps:
                 shown = f"{value:g}" if isinstance(value, int | float) else str(value)
                 assert f"`{field}` {shown}" in row, (name, field)
 
