@@ -56,6 +56,9 @@ SCHEDULES = {
 }
 VARIANTS = [
     [],
+    ["cure=free_bits"],
+    ["cure=batch_norm_mu"],
+    ["cure=aggressive", "cure.max_inner=3", "cure.compare_every=2"],
     ["train.precision=bf16"],
     ["objective=optimal_gaussian"],
     ["train.lr_schedule=cosine", "train.warmup_steps=5"],
@@ -78,6 +81,8 @@ def settings(number: int) -> list[str]:
     model, schedule = pairs[number % len(pairs)]
     chosen = [] if model == "ae" else [f"anneal={schedule}", *SCHEDULES[schedule]]
     variant = VARIANTS[(number + number // len(pairs)) % len(VARIANTS)]
+    if schedule == "no_kl":  # which has no KL term to cure
+        variant = [item for item in variant if not item.startswith("cure")]
     return [*MODELS[model], *chosen, *SETTINGS, *variant, f"seed={number}"]
 
 

@@ -58,7 +58,7 @@ def test_the_modules_that_a_page_names_exist(page: Path) -> None:
         assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
-@pytest.mark.parametrize("group", ["model", "objective", "anneal", "dataset", "train"])
+@pytest.mark.parametrize("group", ["model", "objective", "anneal", "cure", "cause", "dataset", "train"])
 def test_the_readme_lists_the_options_of_each_group(group: str) -> None:
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{group}` |"))
     assert sorted(re.findall(r"`(\w+)`", row)[1:]) == options(group)
@@ -77,6 +77,24 @@ def test_every_threshold_and_verdict_is_explained() -> None:
     for verdict in VERDICTS:
         assert f"| `{verdict}` |" in text
         assert verdict in (ROOT / "docs" / "figures" / "verdicts.svg").read_text()
+
+
+def test_every_cure_has_its_row_with_its_defaults() -> None:
+    text = (ROOT / "docs" / "cures.md").read_text().split("## How a cure is judged")[0]
+    rows = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", text, re.M)}
+    assert sorted(rows) == options("cure")
+    steps = composed().train.steps  # which a default may follow
+    for name, row in rows.items():
+        for field, value in dataclasses.asdict(composed(f"cure={name}").cure).items():
+            if field not in ("kind", "name", "schedule") and value != steps:
+                shown = f"{value:g}" if isinstance(value, int | float) else str(value)
+                assert f"`{field}` {shown}" in row, (name, field)
+
+
+def test_the_sweep_over_cures_has_them_all() -> None:
+    params = yaml.safe_load((ROOT / "conf" / "sweep" / "cures.yaml").read_text())["hydra"]["sweeper"]["params"]
+    assert sorted(params["cure"].split(",")) == options("cure")
+    assert sorted(params["cause"].split(",")) == options("cause")
 
 
 def test_the_sweep_over_schedules_has_them_all() -> None:

@@ -98,7 +98,19 @@ def one_line_at_most(kind: str, *errors: type[Exception]) -> Iterator[None]:
 
 KEYS = [
     *flat(dataclasses.asdict(composed("dataset=folder", "dataset.root=x"))),
-    *("model", "objective", "anneal", "dataset", "train", "experiment", "evaluate", "resume", "pictures"),
+    *(
+        "model",
+        "objective",
+        "anneal",
+        "cure",
+        "cure.floor",
+        "dataset",
+        "train",
+        "experiment",
+        "evaluate",
+        "resume",
+        "pictures",
+    ),
     *(
         "anneal.threshold",
         "anneal.steps",

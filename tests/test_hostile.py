@@ -33,7 +33,9 @@ from vae.training.setup import Setup, prepare
 
 Program = Callable[..., tuple[int, str, str]]
 MLP = ["model=mlp_vae", "model.encoder_widths=[8]", "model.decoder_widths=[8]", "evaluation.iw_samples=2"]
-EVERY_PART = ["model=linear_vae", "objective=optimal_gaussian", "anneal=delayed", "anneal.threshold=10"]  # has a state
+EVERY_PART = [  # has a state
+    *("model=linear_vae", "objective=optimal_gaussian", "anneal=delayed", "anneal.threshold=10", "cure=aggressive"),
+]
 
 
 def saved_by(directory: Path) -> dict[str, Any]:

@@ -14,7 +14,18 @@ from setuptools import find_packages
 
 from vae.config.errors import InputError, RunFailed
 from vae.config.load import GROUPS
-from vae.config.schema import Anneal, AutoencoderModel, Dataset, Model, Objective, Part
+from vae.config.schema import (
+    Anneal,
+    AutoencoderModel,
+    Cure,
+    Dataset,
+    Model,
+    NoCure,
+    Objective,
+    Part,
+    ScheduleCure,
+    SpectralStart,
+)
 from vae.runtime import files
 from vae.runtime.signals import Interrupted
 from vae.training.recent import not_finite
@@ -148,14 +159,22 @@ def test_all_rooms_are_installed() -> None:
 @pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS)
 def test_every_kind_has_a_name_and_a_builder_of_its_own(group: type[Part]) -> None:
     from vae.data import readers
-    from vae.models import likelihood, networks
-    from vae.training import schedule
+    from vae.models import decoders, heads, likelihood, networks
+    from vae.training import schedule, setup
 
-    build = {Model: networks.build, Objective: likelihood.build, Anneal: schedule.build, Dataset: readers.read}[group]
+    registries = {
+        Model: [networks.build],
+        Objective: [likelihood.build],
+        Anneal: [schedule.build],
+        Dataset: [readers.read],
+        Cure: [setup.cures.build, heads.build, decoders.build],  # a term, weight or rule; a layer
+    }[group]
+    registered = {part for build in registries for part in build.registry}
     parts = [part for part in subclasses(group) if part.kind != MISSING]
     assert len({part.kind for part in parts}) == len(parts), "two parts of one kind"
-    shared = {AutoencoderModel}  # the conv network's
-    assert {part for part in parts if part not in build.registry} == shared & set(parts)
+    # The conv network's; a schedule, and a start, which are built with those.
+    shared = {AutoencoderModel, NoCure, ScheduleCure, SpectralStart}
+    assert {part for part in parts if part not in registered} == shared & set(parts)
 
 
 def subclasses(part: type[Part]) -> list[type[Part]]:

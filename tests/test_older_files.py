@@ -89,7 +89,7 @@ def as_format_4(content: dict[str, Any]) -> dict[str, Any]:
         "optimizer": moments | {"count": count},
         "schedule": schedule,
     }
-    today = {key: value for key, value in content.items() if key not in ("clock", "stopping")}
+    today = {key: value for key, value in content.items() if key not in ("clock", "stopping", "cure")}
     return today | old | {"config": saved()["config"]}
 
 

@@ -7,11 +7,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from conftest import QUICK, composed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vae.data import split
 from vae.runtime import directory as names
 from vae.training import checkpoint
+from vae.training.loop import train
+
+SETTINGS = [*QUICK, "train.steps=11", "train.log_every=2", "train.eval_every=4", "pictures.gif_every=3"]
+
+
+class PowerCut(BaseException):
+    """Stands for the end of the process: nothing in the program catches it."""
+
+
+def power_cut(*args: Any, **options: Any) -> None:
+    raise PowerCut
+
+
+def interrupted(directory: Path, at: int, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """Train, and cut the power when batch number `at` is asked for (11: after the last one)."""
+    whole = split.training_batches
+
+    def cut(split: split.Split, batch_size: int, seed: int, start: int = 0) -> Any:
+        for number, batch in enumerate(whole(split, batch_size, seed, start), start=start):
+            if number == at:
+                raise PowerCut
+            yield batch
+
+    directory.mkdir(parents=True)
+    (directory / ".hydra").mkdir()
+    config = composed(*overrides)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr("vae.data.binarize.training_batches", cut)
+        if at >= config.train.steps:
+            patch.setattr("vae.output.recorder.Recorder.finish", power_cut)
+        train(config, directory)
+
+
+def resumed(directory: Path, *overrides: str) -> None:
+    saved = checkpoint.read(directory) if names.has_checkpoint(directory) else None
+    train(composed(*overrides), directory, saved)
+
 
 TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 

@@ -178,7 +178,9 @@ def test_a_job_with_a_wrong_config_is_named(digits: list[str], program: Program,
     assert "no KL term" in (tmp_path / "sweep" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("name", ["compare", "anneal", "weight", "learning_rate"])
+@pytest.mark.parametrize(
+    "name", ["compare", "anneal", "weight", "learning_rate", "cures", "phase", "phase_latent_dim", "phase_decoder"]
+)
 def test_sweeps_compose(name: str, tmp_path: Path) -> None:
     shown = python(str(ROOT / "run.py"), f"sweep={name}", "--cfg", "all", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUICK
+from conftest import QUICK, composed
 
+from vae.cli.twins import Twins
 from vae.runtime import directory as names
 
 Program = Callable[..., tuple[int, str, str]]
@@ -158,3 +159,15 @@ def test_points_can_be_resumed_and_measured_again(digits: list[str], program: Pr
     for arguments in (["evaluate=mine"], ["resume=mine", "train.steps=6"]):
         status, _, err = program(*arguments)
         assert status == 0, err
+
+
+def test_a_twin_that_a_cure_cannot_go_with_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(Twins, "_made", lambda twins, config, what, changes: made.append((config, changes)))
+    Twins(tmp_path, composed("model=pixelcnn_vae", "objective=bernoulli", "cure=skip"), 10, []).without_code()
+    (config, changes), *_ = made
+    assert (config.cure.name, changes) == ("none", ("model.posterior=none", "cure=none"))
+    Twins(tmp_path, composed("model=pixelcnn_vae", "cure=free_bits"), 10, []).factorised()
+    assert made[1][0].cure.name == "free_bits"
+    Twins(tmp_path, composed("cure=geco"), 10, []).kind_start(1.0)
+    assert made[2][1][0].startswith("train.lr=")  # no second schedule beside a controlled weight

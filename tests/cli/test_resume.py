@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import QUICK, ROOT, composed
-from twins import assert_twins, timeless
+from twins import SETTINGS, PowerCut, assert_twins, interrupted, power_cut, resumed, timeless
 
 from vae.config.errors import InputError, RunFailed
-from vae.data import split
 from vae.output import record as records
 from vae.runtime import directory as names
 from vae.runtime import files
@@ -27,42 +26,6 @@ from vae.training import checkpoint
 from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
-SETTINGS = [*QUICK, "train.steps=11", "train.log_every=2", "train.eval_every=4", "pictures.gif_every=3"]
-
-
-class PowerCut(BaseException):
-    """Stands for the end of the process: nothing in the program catches it."""
-
-
-def power_cut(*args: Any, **options: Any) -> None:
-    raise PowerCut
-
-
-def interrupted(directory: Path, at: int, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
-    """Train, and cut the power when batch number `at` is asked for (11: after the last one)."""
-    whole = split.training_batches
-
-    def cut(split: split.Split, batch_size: int, seed: int, start: int = 0) -> Any:
-        for number, batch in enumerate(whole(split, batch_size, seed, start), start=start):
-            if number == at:
-                raise PowerCut
-            yield batch
-
-    directory.mkdir(parents=True)
-    (directory / ".hydra").mkdir()
-    config = composed(*overrides)
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr("vae.data.binarize.training_batches", cut)
-        if at >= config.train.steps:
-            patch.setattr("vae.output.recorder.Recorder.finish", power_cut)
-        train(config, directory)
-
-
-def resumed(directory: Path, *overrides: str) -> None:
-    saved = checkpoint.read(directory) if names.has_checkpoint(directory) else None
-    train(composed(*overrides), directory, saved)
-
-
 KINDS = {
     "conv, delayed": ["model=conv_vae", "anneal=delayed", "anneal.threshold=10", "anneal.observe_every=3"],
     "mlp, spectral, cyclical": ["model=mlp_vae", "model.start=spectral", "anneal=cyclical"],

@@ -99,6 +99,21 @@ def test_an_unfinished_run() -> None:
     ]
 
 
+def test_a_run_with_a_cure() -> None:
+    """What is advised goes with it, or takes it away."""
+    gentle = [("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")]
+    assert advised("cure=geco", verdict="collapsed", cause="optimiser") == gentle  # no second schedule
+    assert advised("cure=free_bits", verdict="collapsed", cause="optimiser") == [("anneal=delayed",)]
+    assert advised("cure=free_bits", verdict="alive_on_paper") == [("cure=none",)]
+    pixels = ["model=pixelcnn_vae", "objective=bernoulli"]
+    both = [("model.kernels=[]",), ("cure=none",)]
+    assert advised(*pixels, "cure=free_bits", verdict="alive_on_paper") == both
+    assert advised(*pixels, "cure=skip", verdict="collapsed", cause="decoder") == [("model.kernels=[]", "cure=none")]
+    never = {"max_kl_weight": 0.0, "verdict": "deterministic", "explained_variance": 0.76}
+    found = advised("cure=delayed", "cure.schedule.threshold=0.1", **never)
+    assert found == [("cure.schedule.threshold_of=variance", "cure.schedule.threshold=0.48")]
+
+
 def test_where_nothing_can_be_advised() -> None:
     """A decoder that needs no code, and one that was to get none."""
     assert advised(verdict="collapsed", cause="decoder") == []

@@ -67,8 +67,10 @@ def test_a_schedule_that_never_began_is_the_first_thing_said() -> None:
     assert "The KL term began at step 10." in began
     said = told("deterministic", None, "anneal=delayed", max_kl_weight=0.0, kl_weight=0.0, kl_began_at_step=None)
     assert said.startswith(
-        "The KL term never began: anneal=constant gave it no weight in 2000 steps, at whose end 50.0%"
+        "The KL term never began: anneal=delayed gave it no weight in 2000 steps, at whose end 50.0%"
     )
+    cured = told("deterministic", None, "cure=delayed", max_kl_weight=0.0, kl_weight=0.0, kl_began_at_step=None)
+    assert cured.startswith("The KL term never began: cure=delayed gave it no weight")
     assert "The KL term began" not in said
 
 

@@ -129,13 +129,14 @@ def test_deterministic_is_what_never_had_a_kl_term() -> None:
 
 def test_deterministic_is_a_point_far_from_the_prior() -> None:
     assert verdict(kld=400, sigma_ratio=0.02, active_spread=30).name == "deterministic"
-    assert verdict(kld=400, sigma_ratio=0.5, active_spread=30).name == "alive"  # one dimension is no point
+    one_wide = {"kld": 400, "swap_gap": 900, "sigma_ratio": 0.5, "active_spread": 30}
+    assert verdict(**one_wide).name == "alive"  # one dimension is no point
 
 
 def test_small_sigma_is_healthy_where_codes_fit_the_prior() -> None:
     """The exact optimum for a small pixel variance has small sigma, and q(z) = p(z) all the same."""
-    assert verdict(kld=60, sigma_ratio=0.02, active_spread=1.0).name == "alive"
-    assert verdict(kld=60, sigma_ratio=0.02, active_spread=0.3).name == "alive"
+    assert verdict(kld=60, swap_gap=200, sigma_ratio=0.02, active_spread=1.0).name == "alive"
+    assert verdict(kld=60, swap_gap=200, sigma_ratio=0.02, active_spread=0.3).name == "alive"
 
 
 def test_partly_collapsed_is_held_against_what_can_be_had() -> None:
@@ -197,3 +198,20 @@ def test_numbers_near_zero_can_be_told_from_zero() -> None:
         "12.3",
         "inf",
     ]
+
+
+def test_a_code_that_costs_more_than_it_saves_is_alive_on_paper() -> None:
+    """Free bits on a decoder that needs no code: 3.6 nats paid, 2.7 saved."""
+    paid = {"kld": 3.6, "swap_gap": 2.7, "swap_gap_error": 0.1}
+    found = verdict({"autoregressive": True, "predicted": UNKNOWN}, **paid)
+    assert (found.name, found.cause) == ("alive_on_paper", None)
+    assert "costs 3.6 nats and saves at most 2.7 ± 0.1 of log p(x|z)" in found.reason
+    assert verdict(**(paid | {"swap_gap_error": 0.4})).name != "alive_on_paper"  # it could be noise
+    assert verdict({"weight": 0.5}, **paid).name != "alive_on_paper"  # 1.8 nats paid
+
+
+def test_the_smaller_gap_is_what_a_code_can_have_saved() -> None:
+    wide = {"kld": 3.6, "swap_gap": 9.0, "swap_gap_error": 0.1}
+    assert verdict({"cut_gap": 2.0, "cut_gap_error": 0.1}, **wide).name == "alive_on_paper"
+    assert verdict({"cut_gap": 4.0, "cut_gap_error": 0.1}, **wide).name != "alive_on_paper"
+    assert verdict(None, **wide).name != "alive_on_paper"

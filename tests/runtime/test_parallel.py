@@ -18,11 +18,26 @@ Program = Callable[..., tuple[int, str, str]]
 Weights = Callable[[Path], dict[str, torch.Tensor]]
 LINE = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
-# A batch's own variance, a mean MSE that decides, a gradient's norm: each must be of the whole batch.
+# Adam makes whole steps of gradients that are rounding alone: where some are 0, as that of a bias before batch
+# normalisation.
+PLAIN = ["train.optimizer=sgd", "train.lr=1e-4"]
+# A batch's own variance, a mean MSE that decides, a gradient's norm, what a cure says of a batch: each must be of the
+# whole batch.
 KINDS = {
     "fitted variance": ["model=mlp_vae", "objective=optimal_gaussian", "train.max_grad_norm=1"],
     "delayed": ["model=conv_vae", "anneal=delayed", "anneal.threshold=0.14", "anneal.observe_every=2"],
     "a point for a posterior": ["model=mlp_vae", "model.posterior=dirac", "anneal=no_kl"],
+    "free bits": ["model=mlp_vae", "cure=free_bits"],
+    "capacity": ["model=mlp_vae", "cure=capacity", "cure.gamma=3"],
+    "mu-forcing": ["model=mlp_vae", "cure=mu_forcing", "cure.floor=100"],
+    "MMD": ["model=mlp_vae", "cure=mmd"],
+    "ControlVAE": ["model=mlp_vae", "cure=controlvae", "cure.integral=0.05", "cure.target=1"],
+    "GECO": ["model=mlp_vae", "cure=geco", "cure.rate=1"],
+    "batch norm": ["model=mlp_vae", "cure=batch_norm_mu", *PLAIN],
+    "scale": ["model=mlp_vae", "cure=scale"],
+    "aggressive": ["model=mlp_vae", "cure=aggressive", "cure.max_inner=2", *PLAIN],
+    "pretrain": ["model=mlp_vae", "cure=pretrain", "cure.autoencoder=0.5", *PLAIN],
+    "IWAE": ["model=mlp_vae", "cure=iwae", "cure.samples=3"],
 }
 
 

@@ -29,6 +29,7 @@ VERBS = (
     "allow",
     "recommend",
 )  # what this call is to do, no part of a run's configuration
+ALL = {"cause=all": "cause=objective,optimiser,decoder"}  # of sweep=cures
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -36,7 +37,7 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
-    sys.argv[1:], added = expanded(sys.argv[1:])
+    sys.argv[1:], added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
     session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=added)
     token = CURRENT.set(session)
     try:

@@ -49,9 +49,11 @@ class Twins:
 
     def kind_start(self, weight: float) -> Twin:
         """Its KL weight stays near 0 for an eighth of the steps, and has risen to `weight` by half of them. Where the
-        run rose late already, or has no KL term, smaller steps and a slow start instead."""
+        run rose late already, a cure says what its weight is, or it has no KL term, smaller steps and a slow start
+        instead."""
         config = self.config
-        if weight == 0 or isinstance(config.anneal, schema.DelayedKL | schema.SigmoidKL):
+        rises_late = isinstance(config.anneal, schema.DelayedKL | schema.SigmoidKL) or config.cure.changes_weight
+        if weight == 0 or rises_late:
             gentle = gentle_start(dataclasses.replace(config.train, steps=self.steps))
             twin = dataclasses.replace(config, run_name="kind_start", train=dataclasses.replace(config.train, **gentle))
             return self._made(twin, "a quarter of the learning rate and a slow start", as_overrides(gentle))
@@ -97,6 +99,8 @@ class Twins:
 
     def _with_model(self, model: schema.Model, name: str, what: str, *changes: str) -> Twin:
         config = self.config
+        if config.cure.refuses(dataclasses.replace(config, model=model)) is not None:  # as where there is no code
+            config, changes = dataclasses.replace(config, cure=schema.NoCure(name="none")), (*changes, "cure=none")
 
         def is_one(other: RunConfig, record: dict[str, Any]) -> bool:
             return same_but(other, config, "model") and dataclasses.replace(other.model, name=model.name) == model
@@ -175,5 +179,13 @@ def _rises_to(anneal: schema.Anneal, weight: float) -> bool:
 def same_but(one: RunConfig, other: RunConfig, part: str) -> bool:
     """Whether two configurations train the same thing, but for one part. Names tell runs apart and change nothing; nor
     do pictures and evaluations."""
-    ignored = {"run_name": "", "evaluation": None, "pictures": None, "experiment": None, "sweep": None, part: None}
+    ignored = {
+        "run_name": "",
+        "evaluation": None,
+        "pictures": None,
+        "experiment": None,
+        "cause": None,
+        "sweep": None,
+        part: None,
+    }
     return dataclasses.replace(one, **ignored) == dataclasses.replace(other, **ignored)  # type: ignore[arg-type]

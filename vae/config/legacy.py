@@ -40,6 +40,7 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
             found[group] = part | {"kind": KINDS.get(group, {}).get(str(name), name)}
             if found[group]["kind"] == "torchvision":
                 found[group] |= {"source": SOURCES.get(str(name), name)}
+    found.setdefault("cure", {"kind": "none", "name": "none"})  # until format 7 there were none
     anneal, evaluation = found.get("anneal"), found.get("evaluation")
     if isinstance(anneal, dict) and anneal.get("kind") == "delayed" and "threshold_of" not in anneal:
         found["anneal"] = anneal | {"threshold_of": "mse", "patience": None}

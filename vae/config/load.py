@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -41,12 +41,7 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
         given = plain(OmegaConf.create(values))
         shape = OmegaConf.structured(schema.RunConfig)
         for group, base in GROUPS.items():
-            part = given.get(group)
-            kind = part.get("kind") if isinstance(part, dict) else part
-            known = schema.kinds(base)
-            if not isinstance(kind, str) or kind not in known:
-                raise InputError(f"{group}.kind={kind}: must be one of {', '.join(known)}")
-            shape[group] = OmegaConf.structured(known[kind])
+            shape[group] = _shape(base, given.get(group), group)
         config = OmegaConf.to_object(OmegaConf.merge(shape, given))
     except ConfigKeyError as error:
         raise InputError(unknown_key(str(error.full_key))) from error
@@ -83,6 +78,24 @@ def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
     assert isinstance(pictures, schema.Pictures)
     _check_fields(evaluation, "")
     return evaluation, pictures
+
+
+def _shape(base: type[schema.Part], given: Any, key: str) -> DictConfig:
+    """The dataclass that `given` says it is, with those of the parts in it. Raises InputError for a kind that `base`
+    has not."""
+    kind = given.get("kind") if isinstance(given, dict) else given
+    known = schema.kinds(base)
+    if not isinstance(kind, str) or kind not in known:
+        raise InputError(f"{key}.kind={kind}: must be one of {', '.join(known)}")
+    shape: DictConfig = OmegaConf.structured(known[kind])
+    for field in dataclasses.fields(known[kind]):
+        if _is_part(field.type):
+            shape[field.name] = _shape(field.type, given.get(field.name), f"{key}.{field.name}")
+    return shape
+
+
+def _is_part(kind: Any) -> TypeGuard[type[schema.Part]]:
+    return isinstance(kind, type) and issubclass(kind, schema.Part)
 
 
 REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another value: the only interpolation that a saved configuration may have
@@ -233,8 +246,8 @@ def known_keys(node: type, path: str = "") -> list[str]:
     keys: dict[str, None] = {}
     for field in dataclasses.fields(node):
         key = path + field.name
-        if field.name in GROUPS and not path:
-            for kind in schema.kinds(GROUPS[field.name]).values():
+        if _is_part(field.type):
+            for kind in schema.kinds(field.type).values():
                 keys |= dict.fromkeys(known_keys(kind, key + "."))
         elif dataclasses.is_dataclass(field.type) and isinstance(field.type, type):
             keys |= dict.fromkeys(known_keys(field.type, key + "."))
@@ -271,6 +284,9 @@ def _check_together(config: schema.RunConfig) -> None:
     """Parts that are fine alone and do not fit each other."""
     model, objective, anneal = config.model, config.objective, config.anneal
     bernoulli = isinstance(objective, schema.Bernoulli | schema.ContinuousBernoulli)
+    refused = config.cure.refuses(config)
+    if refused is not None:
+        raise InputError(f"cure={config.cure.name} with {refused}")
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
         raise InputError(
             f"anneal={anneal.name} with model={model.name}: the autoencoder has no KL term to weigh; leave anneal out, "

@@ -285,6 +285,218 @@ class CustomKL(Anneal):
     schedule: dict[str, Any] = MISSING  # _target_ and arguments
 
 
+@dataclass
+class Cure(Part):
+    """A published rule against collapse. `changes_loss`: what is minimised is not the reconstruction term + KL weight *
+    KL; `changes_weight`: the KL weight is not the schedule's."""
+
+    changes_loss = False
+    changes_weight = False
+    fits_spectral_start = True  # the model is still what model.start=spectral is exact for
+
+    def refuses(self, config: "RunConfig") -> str | None:
+        """Why this cure cannot go with the other parts, which part first; None where it can."""
+        model = config.model
+        if model.posterior != "gaussian":
+            return f"model.posterior={model.posterior}: there is no KL term to cure; take model.posterior=gaussian"
+        if isinstance(config.anneal, NoKL):
+            return f"anneal={config.anneal.name}: there is no KL term to cure; take another anneal, or leave cure out"
+        if self.changes_weight and not isinstance(config.anneal, ConstantKL):
+            return f"anneal={config.anneal.name}: both say what the KL weight is; leave one of them out"
+        if model.start == "spectral" and not self.fits_spectral_start:
+            return "model.start=spectral: it starts a model without that layer; leave one of them out"
+        return None
+
+
+@dataclass
+class NoCure(Cure):
+    kind: str = "none"
+
+    def refuses(self, config: "RunConfig") -> str | None:
+        return None
+
+
+@dataclass
+class ScheduleCure(Cure):
+    """A KL schedule that rises to the weight of anneal=constant."""
+
+    changes_weight = True
+    kind: str = "schedule"
+    schedule: Anneal = MISSING  # its weights are fractions of anneal.weight
+
+
+@dataclass
+class FreeBits(Cure):
+    changes_loss = True
+    kind: str = "free_bits"
+    floor: float = within(gt=0)  # nats of each group, which cost nothing
+    group_size: int = within(ge=1)  # dimensions a group; 1: each by itself
+
+    def refuses(self, config: "RunConfig") -> str | None:
+        if config.model.latent_dim % self.group_size:
+            return (
+                f"cure.group_size={self.group_size} and model.latent_dim={config.model.latent_dim}: groups must be of "
+                "one size; take a divisor"
+            )
+        return super().refuses(config)
+
+
+@dataclass
+class Capacity(Cure):
+    changes_loss = True
+    kind: str = "capacity"
+    capacity: float = within(gt=0)  # nats, C at the end of its rise
+    steps: int = within(ge=1)  # over which C rises from 0
+    gamma: float = within(gt=0)  # price of a nat off C
+
+
+@dataclass
+class MuForcing(Cure):
+    changes_loss = True
+    kind: str = "mu_forcing"
+    floor: float = within(gt=0)  # of the variance of mu over the images, summed over dimensions
+    strength: float = within(gt=0)  # nats for each unit below it
+
+
+@dataclass
+class MMD(Cure):
+    changes_loss = True
+    kind: str = "mmd"
+    alpha: float = within(le=1)  # 1 - alpha is the fraction of the KL term that stays
+    lam: float = within(ge=0)  # alpha + lam - 1 is the weight of the MMD, in nats
+
+    def check(self) -> None:
+        if self.alpha + self.lam - 1 <= 0:
+            raise ValueError(
+                f"lam={self.lam:g} with alpha={self.alpha:g}: the MMD would have weight alpha + lam - 1 = "
+                f"{self.alpha + self.lam - 1:g}; must be above 0, so lam above {1 - self.alpha:g}"
+            )
+
+
+@dataclass
+class ControlVAE(Cure):
+    changes_loss = True
+    changes_weight = True
+    kind: str = "controlvae"
+    target: float = within(gt=0)  # nats, the KL that is held
+    proportional: float = within(ge=0)  # Kp
+    integral: float = within(gt=0)  # Ki, a step and nat
+    max_weight: float = within(gt=0)  # of the KL term, as a multiple of anneal.weight
+
+
+@dataclass
+class GECO(Cure):
+    changes_loss = True
+    changes_weight = True
+    kind: str = "geco"
+    goal: float = within(gt=0, lt=1)  # the squared error that is allowed, as a fraction of the data's variance
+    rate: float = within(gt=0, le=1)  # that log lambda moves by, a step and unit of the constraint
+    smoothing: float = within(ge=0, lt=1)  # memory of the constraint's exponential mean over steps
+
+
+@dataclass
+class BatchNormMu(Cure):
+    fits_spectral_start = False
+    kind: str = "batch_norm_mu"
+    gamma: float = within(gt=0)  # standard deviation of each mu_j over the images
+    momentum: float = within(gt=0, le=1)  # of a batch in the running mean and variance that evaluation uses
+
+
+@dataclass
+class Delta(Cure):
+    fits_spectral_start = False
+    kind: str = "delta"
+    delta: float = within(gt=0, le=100)  # nats, the KL that each dimension has for every image
+
+
+@dataclass
+class Scale(Cure):
+    changes_loss = True
+    fits_spectral_start = False
+    kind: str = "scale"
+    spread: float = within(gt=0)  # standard deviation over the images of each mu_j that the decoder gets
+    momentum: float = within(gt=0, le=1)  # of a batch in the running factors that evaluation uses
+
+
+@dataclass
+class Skip(Cure):
+    fits_spectral_start = False
+    kind: str = "skip"
+
+    def refuses(self, config: "RunConfig") -> str | None:
+        model = config.model
+        if isinstance(model, LinearModel | CustomModel):
+            return f"model={model.name}: its decoder has no layers that are known here to skip to; take another model"
+        if isinstance(model, PixelCNNModel) and len(model.kernels) < 2:
+            return f"model.kernels={model.kernels}: there is no layer to skip to; take two or more"
+        return super().refuses(config)
+
+
+@dataclass
+class InverseLipschitz(Cure):
+    fits_spectral_start = False
+    kind: str = "inverse_lipschitz"
+    bound: float = within(gt=0)  # L: raw outputs of two codes lie at least L times as far apart as the codes
+    widths: list[int] = within(ge=1, le=MAX_SIZE)  # units of each layer of the two convex potentials
+
+    def check(self) -> None:
+        if not 1 <= len(self.widths) <= MAX_LAYERS:
+            raise ValueError(f"widths={self.widths}: must be 1 to {MAX_LAYERS} numbers, one a layer")
+
+    def refuses(self, config: "RunConfig") -> str | None:
+        model = config.model
+        if isinstance(model, LinearModel | CustomModel) or (isinstance(model, PixelCNNModel) and model.kernels):
+            return f"model={model.name}: the cure is a decoder of its own, in place of one of conv_vae or mlp_vae"
+        return super().refuses(config)
+
+
+@dataclass
+class SpectralStart(Cure):
+    kind: str = "spectral_start"
+
+    def refuses(self, config: "RunConfig") -> str | None:
+        if config.model.start != "spectral":
+            return f"model.start={config.model.start}: the cure is model.start=spectral; leave model.start out"
+        return super().refuses(config)
+
+
+@dataclass
+class Aggressive(Cure):
+    kind: str = "aggressive"
+    max_inner: int = within(ge=1)  # steps of the encoder alone before each of the decoder
+    compare_every: int = within(ge=1)  # they end where the mean loss of so many steps is above that of those before
+    patience: int = within(ge=1)  # passes over the data with no higher mutual information, after which all is as usual
+
+
+@dataclass
+class Pretrain(Cure):
+    changes_loss = True
+    changes_weight = True
+    kind: str = "pretrain"
+    autoencoder: float = within(gt=0, lt=1)  # fraction of the steps without a KL term, after which the decoder is reset
+    rising: float = within(gt=0, le=1)  # fraction of the steps in which the KL weight then rises to its end
+    floor: float = within(ge=0)  # nats, of all dimensions together, which cost nothing
+
+    def refuses(self, config: "RunConfig") -> str | None:
+        if config.model.start == "spectral":
+            return "model.start=spectral: the decoder is reset on the way; leave one of them out"
+        return super().refuses(config)
+
+    def check(self) -> None:
+        if self.autoencoder + self.rising > 1:
+            raise ValueError(
+                f"rising={self.rising:g} with autoencoder={self.autoencoder:g}: more than the run; at most 1 in all"
+            )
+
+
+@dataclass
+class IWAE(Cure):
+    changes_loss = True
+    kind: str = "iwae"
+    samples: int = within(ge=1, le=10_000)  # K codes an image
+    gradient: str = one_of("dreg", "plain")  # of the encoder: doubly reparameterised, or of the bound as it stands
+
+
 def is_side(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 4 <= value <= 4096
 
@@ -511,6 +723,7 @@ class RunConfig:
     model: Model = MISSING
     objective: Objective = MISSING
     anneal: Anneal = MISSING
+    cure: Cure = MISSING
     dataset: Dataset = MISSING
     train: Train = MISSING
     evaluation: Evaluation = MISSING
@@ -525,7 +738,14 @@ class RunConfig:
     use: Use = dataclasses.field(default_factory=Use)
     allow: Any = None  # modules that a resumed or re-evaluated run's own parts may be imported from: a name, or a list
     experiment: Any = None  # groups that set the others and hold nothing themselves
+    cause: Any = None  # which cause of a dead code the run is to show; sets the others as an experiment does
     sweep: Any = None
+
+    def schedule(self) -> tuple[str, Anneal]:
+        """What the KL weight follows, and the key that it stands under."""
+        if isinstance(self.cure, ScheduleCure):
+            return "cure.schedule", self.cure.schedule
+        return "anneal", self.anneal
 
     def verbs(self) -> dict[str, str]:
         """What this call is to do with a run that exists, and the run's directory; empty where it trains a new one."""

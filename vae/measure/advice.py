@@ -43,6 +43,9 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         return _scale(config, record) if cause == "objective" else [_kinder(config)]
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
+    if verdict == "alive_on_paper":
+        plain = [] if config.cure.kind == "none" else [Advice("without what makes it pay for a code", ("cure=none",))]
+        return [*_blinder(config), *plain]
     found = [_kinder(config)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
@@ -63,7 +66,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         found.append(
             Advice(
                 "a linear VAE does better on these data",
-                ("model=linear_vae", dimensions),
+                ("model=linear_vae", dimensions, *_of_layers(config)),
                 elsewhere="give encoder and decoder a linear path beside the network, or train longer in smaller steps",
             )
         )
@@ -134,7 +137,7 @@ def _has_scale(config: Setting) -> bool:
 
 def _begin(config: Setting, record: Mapping[str, Any]) -> Advice:
     """What lets a KL term begin that never had a weight."""
-    left, anneal = 1 - record["explained_variance"], config.anneal
+    left, (key, anneal) = 1 - record["explained_variance"], config.schedule()
     if not isinstance(anneal, schema.DelayedKL):
         return _longer(config, record)
     waits_for = anneal.threshold / (1 if anneal.threshold_of == "variance" else variance(record))
@@ -148,7 +151,7 @@ def _begin(config: Setting, record: Mapping[str, Any]) -> Advice:
     longer = [f"train.steps={LONG}"] if record["steps"] < LONG else []
     return Advice(
         f"the KL term waits no longer than until {enough:.0%} of the variance are left",
-        ("anneal.threshold_of=variance", f"anneal.threshold={enough:g}", *longer, *_fitted(config, record)),
+        (f"{key}.threshold_of=variance", f"{key}.threshold={enough:g}", *longer, *_fitted(config, record)),
     )
 
 
@@ -218,7 +221,7 @@ def _at_weight(config: Setting, weight: float) -> list[str]:
 
 
 def _kinder(config: Setting) -> Advice:
-    if isinstance(config.anneal, schema.DelayedKL | schema.NoKL):
+    if isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight:
         return _gentler(config)
     weight = getattr(config.anneal, "weight", 1)
     overrides = ("anneal=delayed", *([f"anneal.weight={weight:g}"] if weight != 1 else []))
@@ -236,7 +239,12 @@ def _blinder(config: Setting) -> list[Advice]:
     it."""
     if not isinstance(config.model, schema.PixelCNNModel):
         return []
-    return [Advice("a decoder that sees no pixels needs its code", ("model.kernels=[]",))]
+    return [Advice("a decoder that sees no pixels needs its code", ("model.kernels=[]", *_of_layers(config)))]
+
+
+def _of_layers(config: Setting) -> tuple[str, ...]:
+    """What goes with another decoder: none of the cures that need one of their kind."""
+    return ("cure=none",) if isinstance(config.cure, schema.Skip | schema.InverseLipschitz) else ()
 
 
 def _gentler(config: Setting) -> Advice:

@@ -80,10 +80,11 @@ _WANG = "Wang and Ziyin 2022, arXiv 2205.04009"
 class TrainingMeasures:
     """Means over the training batches since the last row, every `train.log_every` steps."""
 
-    loss: float = measure("loss", "nats", "what is minimised: the reconstruction term + KL weight * KL", place="train")
+    loss: float = measure("loss", "nats", "what is minimised: `plain_loss`, or a cure's own loss", place="train")
+    plain_loss: float = measure("plain loss", "nats", "the reconstruction term + KL weight * KL", place="train")
     mse: float = measure("MSE", "per pixel", "squared error with z drawn from q(z|x)", place="train")
     kld: float = measure("KL", "nats", "E KL(q(z|x) || p(z)), summed over dimensions", place="train")
-    kl_weight: float = measure("KL weight", "", "the weight (beta) of the KL term at this step", place="train")
+    kl_weight: float = measure("KL weight", "", "the schedule's weight (beta) of the KL term", place="train")
     images_per_second: float = measure(
         "images per second",
         "1/s",

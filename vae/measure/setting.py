@@ -1,6 +1,7 @@
 """How a model was trained, as far as measures, sentences and advice depend on it: of a run that is its configuration,
 of a model from elsewhere what its owner says. No torch."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,11 +18,15 @@ class Setting(Protocol):
     @property
     def anneal(self) -> schema.Anneal: ...
     @property
+    def cure(self) -> schema.Cure: ...
+    @property
     def train(self) -> schema.Train | None: ...
     @property
     def evaluation(self) -> schema.Evaluation: ...
     @property
     def seed(self) -> int: ...
+
+    def schedule(self) -> tuple[str, schema.Anneal]: ...
 
 
 @dataclass(frozen=True)
@@ -34,3 +39,7 @@ class Elsewhere:
     evaluation: schema.Evaluation
     seed: int
     train: None = None
+    cure: schema.Cure = dataclasses.field(default_factory=lambda: schema.NoCure(name="none"))
+
+    def schedule(self) -> tuple[str, schema.Anneal]:
+        return "anneal", self.anneal

@@ -12,6 +12,7 @@ from vae.measure.verdict import DEAD, number
 _WHAT = {
     "alive": "The code is alive.",
     "partly_collapsed": "The code is alive in part.",
+    "alive_on_paper": "The code is alive on paper: it is paid for, and the decoder makes less of it than it costs.",
     "collapsed": "The posterior has collapsed: every code says the same, and so does every image made from the prior.",
     "deterministic": "This is an autoencoder in effect.",
     "decoder_ignores_code": "The decoder ignores the code, although the encoder writes one.",
@@ -40,7 +41,7 @@ def explain(
         left = 1 - record["explained_variance"]
         said.insert(
             0,
-            f"The KL term never began: anneal={record['anneal']} gave it no weight in {record['steps']} steps, at "
+            f"The KL term never began: {_giver(config)} gave it no weight in {record['steps']} steps, at "
             f"whose end {left:.1%} of the variance were left.",
         )
     elif record["kl_weight"] < record["final_kl_weight"] and record["max_kl_weight"] < record["final_kl_weight"]:
@@ -67,6 +68,12 @@ def _samples(record: Mapping[str, Any]) -> str:
         f"Measured: images of codes from the prior are near to {prior} of the test images, those of a mixture that is "
         f"fitted to the codes to {mixture} (training images: {real})."
     )
+
+
+def _giver(config: Setting) -> str:
+    """What says how much weight the KL term has."""
+    key, _ = config.schedule()
+    return f"anneal={config.anneal.name}" if key == "anneal" else f"cure={config.cure.name}"
 
 
 def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
@@ -161,7 +168,7 @@ def _events(config: Setting, record: Mapping[str, Any], verdict: str) -> list[st
     """What happened on the way, in its order, in words that fit the verdict."""
     said: list[tuple[int, str]] = []
     began, dip, out = (record[f"{name}_at_step"] for name in ("kl_began", "dipped", "collapsed"))
-    if isinstance(config.anneal, schema.DelayedKL) and began is not None:
+    if isinstance(config.schedule()[1], schema.DelayedKL) and began is not None:
         said.append((began, f"The KL term began at step {began}."))
     if dip is not None:
         said.append(

@@ -11,7 +11,7 @@ from vae.config import schema
 from vae.config.errors import RunFailed
 from vae.data.split import Data
 from vae.measure import evaluation, inference, linear, prediction, quality, spectrum, verdict
-from vae.measure.catalogue import LinearMeasures, Prediction, SampleMeasures, SplitMeasures
+from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SampleMeasures, SplitMeasures
 from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.quality import Quality
 from vae.measure.setting import Setting
@@ -106,25 +106,27 @@ class Measured:
     def judge(
         self,
         found: SplitMeasures,
-        gain: float | None,
+        final: FinalMeasures,
         steps: int | None,
         weight: float,
         trajectory: Trajectory,
         stopped: bool = False,
     ) -> Verdict:
-        """After so many steps (None: not known), at this KL weight; `gain` as in FinalMeasures. `stopped`: early, since
-        images that it was not trained on gained no more."""
+        """After so many steps (None: not known), at this KL weight. `stopped`: early, since images that it was not
+        trained on gained no more."""
         evidence = Evidence(
             measured=found,
             latent_dim=self.model.latent_dim,
             posterior=self.config.model.posterior,
             weight=weight,
             predicted=self.prediction(max(trajectory.max_kl_weight, weight)),
-            gain=gain,
+            gain=final.gain,
             steps=steps,
             trajectory=trajectory,
             autoregressive=self.model.is_autoregressive,
             stopped=stopped,
+            cut_gap=final.cut_gap,
+            cut_gap_error=final.cut_gap_error,
         )
         return verdict.judge(evidence, self.config.evaluation.thresholds)
 

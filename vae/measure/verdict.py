@@ -12,7 +12,7 @@ from vae.measure.catalogue import Prediction, SplitMeasures
 from vae.measure.watch import Trajectory
 
 DEAD = ("collapsed", "decoder_ignores_code")  # verdicts: the decoder does not use the code
-VERDICTS = ("alive", "partly_collapsed", *DEAD, "deterministic", "unfinished")
+VERDICTS = ("alive", "partly_collapsed", "alive_on_paper", *DEAD, "deterministic", "unfinished")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Evidence:
     trajectory: Trajectory
     autoregressive: bool = False  # the decoder predicts pixels from pixels
     stopped: bool = False  # early: what it still learns of training images others do not gain by
+    cut_gap: float | None = None  # as in FinalMeasures; None: not measured
+    cut_gap_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     point = _why_deterministic(e, limits)
     if point is not None:
         return Verdict("deterministic", f"{point}; {units}, and {read}")
+    unpaid = _why_on_paper(e)
+    if unpaid is not None:
+        return Verdict("alive_on_paper", f"{unpaid}; {units}, and {read}")
     lacking = _what_lacks(e, limits)
     if lacking is not None:
         return Verdict("partly_collapsed", f"{lacking}; {units}, and {read}")
@@ -100,6 +105,26 @@ def _why_deterministic(e: Evidence, limits: Thresholds) -> str | None:
             f"there (beyond the prior from {limits.prior_misfit:g} on)"
         )
     return None
+
+
+def _why_on_paper(e: Evidence) -> str | None:
+    """What says that the code costs more than the decoder makes of it: a loss that asks for KL buys it, whether it is
+    read or not. None where it pays, or there is no KL term.
+
+    A decoder that gets the same code for all images, or a random image's, gets none of the image: no worse than the
+    better of the two is what it could do without a code, so the code saves at most the smaller of the two gaps."""
+    gaps = [(e.measured.swap_gap, e.measured.swap_gap_error)]
+    if e.cut_gap is not None:
+        gaps.append((e.cut_gap, e.cut_gap_error))
+    saved, error = min(gaps)
+    paid = e.weight * e.measured.kld if e.weight else 0.0
+    if paid - saved <= 3 * error:
+        return None
+    scale = "" if e.weight == 1 else f" at KL weight {e.weight:.3g}"
+    return (
+        f"the code costs {number(paid)} nats{scale} and saves at most {number(saved)} ± {error:.2g} of log p(x|z), so "
+        "it is not worth what is paid for it"
+    )
 
 
 def _what_lacks(e: Evidence, limits: Thresholds) -> str | None:

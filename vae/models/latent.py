@@ -2,6 +2,7 @@
 trained here are such models (vae.models.vae), and so is what was trained elsewhere (vae.models.foreign)."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -35,3 +36,15 @@ class LatentModel(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]: ...
     def eval(self) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
+
+
+@contextmanager
+def in_eval_mode(model: LatentModel) -> Iterator[None]:
+    """So that looking at a model in the middle of its training leaves its running statistics alone, and asks no other
+    process for its batch."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vae.config import schema
-from vae.models import networks
+from vae.models import decoders, heads
 from vae.models.autoregressive import PixelCNN
 from vae.models.likelihood import Likelihood
 from vae.models.linear_path import DecoderWithPath, EncoderWithPath, silence
-from vae.models.posteriors import Posterior, bound_log_sigma, reparameterised
+from vae.models.posteriors import Posterior, reparameterised
 from vae.runtime.rng import generator
 
 
@@ -25,16 +25,23 @@ class VAE(nn.Module):
     is_autoregressive: Final[bool]
 
     def __init__(
-        self, config: schema.Model, likelihood: Likelihood, shape: tuple[int, int, int], seed: int = 0
+        self,
+        config: schema.Model,
+        likelihood: Likelihood,
+        shape: tuple[int, int, int],
+        seed: int = 0,
+        cure: schema.Cure | None = None,
     ) -> None:
+        """`cure`: its layers, if it has any, are part of the model."""
         super().__init__()
         self.latent_dim = config.latent_dim
         self.shape = shape
         self.is_dirac = config.posterior == "dirac"
         self.has_code = config.posterior != "none"
         self.link, self.quantile, self.outputs = likelihood.link, likelihood.quantile, likelihood.outputs
-        rng = generator(seed, "initialisation")
-        self.encoder, self.decoder = networks.build(config, shape, likelihood.outputs, rng)
+        rng, cure = generator(seed, "initialisation"), cure or schema.NoCure()
+        self.encoder, self.decoder = decoders.build(cure, config, shape, likelihood.outputs, rng)
+        self.head = heads.build(cure, self.latent_dim)
         if config.start == "spectral" and not isinstance(config, schema.LinearModel):
             maps = (likelihood.outputs * shape[0], *shape[1:])
             own = isinstance(config, schema.CustomModel)
@@ -53,7 +60,7 @@ class VAE(nn.Module):
         mu = mu.float()
         if self.is_dirac:
             return Posterior(mu, torch.full_like(mu, -torch.inf))
-        return Posterior(mu, bound_log_sigma(raw.float()))
+        return self.head(mu, raw.float())
 
     def raw(self, z: Tensor, images: Tensor | None = None) -> Tensor:
         """Codes (B, d) to the decoder's output (B, outputs * C, H, W), without a code it gets zeros. One that
@@ -79,8 +86,11 @@ class VAE(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Posterior, Tensor]:
         """What a training step needs: the posteriors, and the raw output for one code of each. `noise` (B, d) is from
-        N(0, I)."""
+        N(0, I); of (B, K, d) there are K codes for each image, and B * K raw outputs, those of an image together."""
         posterior = self.encode(images)
+        if noise.dim() == 3:
+            z = reparameterised(posterior.mu[:, None], posterior.log_sigma[:, None], noise).flatten(0, 1)
+            return posterior, self.raw(z, images.repeat_interleave(noise.shape[1], dim=0))
         return posterior, self.raw(reparameterised(posterior.mu, posterior.log_sigma, noise), images)
 
     @torch.no_grad()

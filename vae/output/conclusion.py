@@ -46,6 +46,7 @@ def conclude(
         model=config.model.name,
         objective=config.objective.name,
         anneal=config.anneal.name,
+        cure=config.cure.name,
         dataset=config.dataset.name,
         seed=config.seed,
         steps=step,
@@ -66,7 +67,8 @@ def conclude(
     def say(advice: Advice) -> dict[str, Any]:
         return {"why": advice.why, "command": command(config, directory, advice)}
 
-    found = judged(subject, identity, done, trajectory, rows, say)
+    settles = not config.cure.changes_loss  # the plain loss need not fall where another one is minimised
+    found = judged(subject, identity, done, trajectory, rows, say, settles)
     linear = subject.against_closed_form(weight)
     return Conclusion(dataclasses.replace(found.record, linear=linear), found.examination)
 
@@ -78,16 +80,17 @@ def judged(
     trajectory: Trajectory,
     rows: Rows,
     say: Callable[[Advice], dict[str, Any]],
+    settles: bool = True,
 ) -> Conclusion:
     """What is measured once, the verdict, its reasons and what may help, of any model that was evaluated. `say`: a
-    piece of advice as its reader can follow it."""
+    piece of advice as its reader can follow it; `settles`: whether the rows tell if the training has come to rest."""
     config, step, weight = subject.config, identity.steps, identity.kl_weight
     highest = trajectory.max_kl_weight
-    if step is not None:
+    if step is not None and settles:
         trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
     examination = subject.examine(done, highest)
-    gain, stopped = examination.measures.gain, identity.best_step is not None
-    verdict = subject.judge(done.measures, gain, step, weight, trajectory, stopped)
+    stopped = identity.best_step is not None
+    verdict = subject.judge(done.measures, examination.measures, step, weight, trajectory, stopped)
     quality = subject.sample_quality()
     record = RunRecord(
         identity,

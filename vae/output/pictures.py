@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae.config import schema
 from vae.data.split import Split
-from vae.models.latent import LatentModel
+from vae.models.latent import LatentModel, in_eval_mode
 from vae.models.posteriors import Posterior
 from vae.runtime import untrusted
 from vae.runtime.rng import generator
@@ -79,14 +79,16 @@ class Album:
     @torch.no_grad()
     def reconstructions(self, model: LatentModel) -> Picture:
         """Rows of test images, each above the row of their reconstructions from z = mu."""
-        means = model.decode(model.encode(self.images).mu)
+        with in_eval_mode(model):
+            means = model.decode(model.encode(self.images).mu)
         pairs = torch.stack([self._rows(self.images), self._rows(means)], 1)
         return grid(pairs.flatten(0, 1), self.gamma)
 
     @torch.no_grad()
     def prior_samples(self, model: LatentModel) -> Picture:
         """Images of the same codes from N(0, I) every time."""
-        return grid(self._rows(model.decode(self.codes)), self.gamma)
+        with in_eval_mode(model):
+            return grid(self._rows(model.decode(self.codes)), self.gamma)
 
     @torch.no_grad()
     def traversal(self, model: LatentModel, posterior: Posterior) -> Picture:
@@ -101,7 +103,8 @@ class Album:
         z = mu[int(self.chosen[0])].repeat(len(dims), self.columns, 1)
         for row, j in enumerate(dims):
             z[row, :, j] = mu[:, j].mean() + steps * scale[j]
-        return grid(self._rows(model.decode(z.flatten(0, 1), same_chance=True)), self.gamma)
+        with in_eval_mode(model):
+            return grid(self._rows(model.decode(z.flatten(0, 1), same_chance=True)), self.gamma)
 
 
 class Film:

@@ -30,6 +30,7 @@ class Identity:
     model: str = key("name of the model's option")
     objective: str = key("name of the objective's option")
     anneal: str = key("name of the KL schedule's option")
+    cure: str = key("name of the cure's option")
     dataset: str = key("name of the dataset's option")
     seed: int = key("what every random number of the run derives from")
     steps: int | None = key("training steps made", "steps")
@@ -44,7 +45,7 @@ class Identity:
         "whether squared errors are of one-step predictions: of each pixel from those before it, as an autoregressive "
         "decoder makes them"
     )
-    kl_weight: float = key("the KL weight (beta) at the last step")
+    kl_weight: float = key("the KL weight (beta) of the schedule at the last step, whatever a cure makes of it")
     final_kl_weight: float = key("the KL weight at which the schedule ends")
 
 
@@ -68,6 +69,12 @@ class Course:
     images_per_second: float = key("training images per second of training", "1/s")
     peak_memory_mib: float | None = key("the most memory held: of the GPU where one was used, else of the host", "MiB")
     versions: str = key("of Python and the main libraries")
+    training_loss: float | None = key(
+        "what was minimised, the mean over the last `train.log_every` training batches: with a cure that has a loss of "
+        "its own that one, which compares with no other",
+        "nats",
+        default=None,
+    )
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self | None:

@@ -4,6 +4,7 @@ the final record. The training loop says when; here stands what."""
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ class TrainingMeans(NamedTuple):
     """Means over a few training batches, in nats per image but for the MSE."""
 
     loss: float
-    reconstruction: float  # the loss less its KL term
+    reconstruction: float  # of -log p(x|z), some constants left out
     mse: float  # per pixel
     kl: list[float]  # of each latent dimension
 
@@ -131,11 +132,19 @@ class Recorder:
             self._add_frame(0, weight)
 
     def record(
-        self, step: int, weight: float, means: TrainingMeans | None, done: Evaluation | None, frame: bool
+        self,
+        step: int,
+        weight: float,
+        means: TrainingMeans | None,
+        done: Evaluation | None,
+        frame: bool,
+        of_cure: Mapping[str, float],
     ) -> None:
-        """What is due after a step: a row of training measures, a frame of the film, an evaluation."""
+        """What is due after a step: a row of training measures with what the cure shows of itself, a frame of the film,
+        an evaluation."""
         if means is not None:
             self._record_training(step, weight, means)
+            self.tensorboard.scalars({f"cure/{name}": value for name, value in of_cure.items()}, step)
         if frame:
             self._add_frame(step, weight)
         if done is not None and math.isfinite(done.measures.mse):
@@ -146,7 +155,12 @@ class Recorder:
         images = (step - self.logged_step) * self.config.train.batch_size
         self.logged_step, self.logged_seconds = step, self.clock.training_seconds
         found = catalogue.TrainingMeasures(
-            loss=means.loss, mse=means.mse, kld=sum(means.kl), kl_weight=weight, images_per_second=images / seconds
+            loss=means.loss,
+            plain_loss=means.reconstruction + weight * sum(means.kl) if weight else means.reconstruction,
+            mse=means.mse,
+            kld=sum(means.kl),
+            kl_weight=weight,
+            images_per_second=images / seconds,
         )
         self.tensorboard.scalars(tagged(found), step)
         self.history.add(step, weight, means.reconstruction, means.kl)
@@ -174,9 +188,10 @@ class Recorder:
         done: Evaluation | None,
         failure: str | None = None,
         best_step: int | None = None,
+        training_loss: float | None = None,
     ) -> RunRecord:
         """The costly measures, the last pictures, and result.json. `done`: the last evaluation whose numbers were
-        finite."""
+        finite; `training_loss`: the mean of what was minimised at the last steps."""
         config = self.config
         # At the end, so that no training waits for matplotlib; the curve of the eigenvalues is there from the start.
         spectrum, optimum = self.subject.spectrum, self.subject.optimum(self.final_weight)
@@ -210,6 +225,7 @@ class Recorder:
             images_per_second=step * config.train.batch_size / self.clock.training_seconds,
             peak_memory_mib=peak_memory_mib(),
             versions=versions(),
+            training_loss=training_loss,
         )
         record = dataclasses.replace(record, course=course)
         if self.film.frames:

@@ -14,6 +14,7 @@ COLOURS = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
 VERDICT_COLOURS = {
     "alive": "#2e7d32",
     "partly_collapsed": "#ef8f00",
+    "alive_on_paper": "#00838f",
     "collapsed": "#c62828",
     "deterministic": "#1565c0",
     "decoder_ignores_code": "#6a1b9a",

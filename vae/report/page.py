@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vae.measure.catalogue import CATALOGUE
 from vae.measure.verdict import DEAD, VERDICTS
-from vae.report import coding, dimensions, over_time, points
+from vae.report import coding, cures, dimensions, over_time, phase, points
 from vae.report.drawing import spread
 from vae.report.runs import Run
 from vae.runtime import commands, files
@@ -59,6 +59,8 @@ CHARTS: dict[str, tuple[str, str, Draw]] = {  # heading, caption
         points.prediction,
     ),
     "boundary": ("Where the code goes out", "Over the KL weight, beside the closed form.", points.boundary),
+    "cures": ("Which cure helps which cause?", "The runs of each cure that live; empty: refused.", cures.matrix),
+    "phase": ("Where it collapses", "Over the two settings that were swept; each cell over its seeds.", phase.diagram),
     "collapse_fraction": ("How often it collapses", "Runs that differ in their seed alone.", points.collapse_fraction),
     "heatmaps": ("Which dimensions live", "KL of each latent dimension, bright is much.", over_time.heatmaps),
     "kl_per_dimension": ("Where the nats are", "Mean KL over the images.", dimensions.kl_per_dimension),
@@ -92,6 +94,9 @@ def write(runs: Sequence[Run], output: Path, title: str, charts: Sequence[str] =
     output.mkdir(parents=True, exist_ok=True)
     table = summary(runs)
     files.replace(output / "summary.csv", table.to_csv(index=False).encode())
+    of_cures = cures.table(runs)
+    if not of_cures.empty:
+        files.replace(output / "cures.csv", of_cures.to_csv(index=False).encode())
     pictures = [picture for key in charts if (picture := draw(key, runs, output)) is not None]
     loader = PackageLoader("vae.report", ".")
     environment = Environment(
@@ -105,6 +110,9 @@ def write(runs: Sequence[Run], output: Path, title: str, charts: Sequence[str] =
         columns=list(COLUMNS.values()),
         pictures=pictures,
         coding=coding.table(runs),
+        cures={cause: cures.rows(of_cause) for cause, of_cause in cures.cells(runs).items()},
+        cure_columns=cures.COLUMNS,
+        follows=cures.what_follows(runs),
         coding_columns=list(coding.COLUMNS.values()),
         explained={run.name: explained(run) for run in runs},
         advice={run.name: commands.advised(run.record, run.directory) for run in runs},

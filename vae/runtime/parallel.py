@@ -91,6 +91,15 @@ def mean(values: Tensor) -> Tensor:
     return all_reduce(values) / size()
 
 
+def all_rows(rows: Tensor) -> Tensor:
+    """The rows (B, ...) of all processes, one process's after another's, through which gradients flow."""
+    if size() == 1:
+        return rows
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(rows.contiguous()))
+
+
 def maximum(number: int) -> int:
     """Over the processes. They all wait for each other."""
     if size() == 1:

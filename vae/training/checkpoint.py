@@ -55,6 +55,7 @@ class Parts:
     likelihood: Stateful
     optimizer: Stateful
     schedule: Stateful
+    cure: Stateful
     stopping: Stateful
     recent: Stateful
     clock: Stateful
@@ -293,9 +294,10 @@ def _from_format_6(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_format_7(content: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of format 7, which did not say how the images were read."""
+    """A checkpoint of format 7, which knew no cures, and did not say how the images were read."""
     data = content.get("data")
-    return {**content, "data": data | {"range": None, "classes": None}} if isinstance(data, dict) else content
+    read = {"data": data | {"range": None, "classes": None}} if isinstance(data, dict) else {}
+    return {**content, **read, "cure": {}}
 
 
 _NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_format_7}
@@ -303,4 +305,4 @@ _NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_form
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:
     likelihood = likelihoods.build(config.objective, config.model.output, shape)
-    return likelihood, VAE(config.model, likelihood, shape, config.seed)
+    return likelihood, VAE(config.model, likelihood, shape, config.seed, config.cure)

@@ -14,6 +14,7 @@ from vae.output.recorder import Recorder
 from vae.runtime import parallel
 from vae.runtime.signals import Interrupted, Interruption
 from vae.training.checkpoint import Checkpoint
+from vae.training.cure import Batch
 from vae.training.optimizer import learning_rate
 from vae.training.recent import NotFinite, not_finite
 from vae.training.setup import prepare
@@ -28,6 +29,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
     setup = prepare(config, saved)
     settings, subject, schedule, recent, clock = config.train, setup.subject, setup.schedule, setup.recent, setup.clock
     model, likelihood, optimizer, stopping = subject.model, subject.likelihood, setup.optimizer, setup.stopping
+    cure = setup.cure
     step = start = saved.step if saved else 0
     weight = saved.kl_weight if saved else schedule.weight(1)
     recorder = None
@@ -44,17 +46,20 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                 recorder.begin(weight, schedule.rises)
         for step, images in setup.batches(after=start):
             weight = schedule.weight(step)
+            noise = setup.noise(step)
             with setup.autocast():
-                posterior, raw = setup.network(images, setup.noise(step))
-            reconstruction = likelihood(images, raw)
-            kl = posterior.kl().mean(0)  # (d,)
-            loss = reconstruction.loss + weight * kl.sum() if weight else reconstruction.loss
+                posterior, raw = setup.network(images, noise)
+            batch = Batch.of(step, weight, images, noise, posterior, raw, likelihood)
+            loss = cure.loss(batch)
             optimizer.zero_grad()
             loss.backward()
+            for parameter in cure.holds():
+                parameter.grad = None
             if settings.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(optimizer.parameters, settings.max_grad_norm)
             optimizer.step(learning_rate(settings, step))
-            recent.add(loss, reconstruction.loss, reconstruction.squared_error.mean() / likelihood.pixels, kl)
+            cure.learn(batch, loss)
+            recent.add(loss, batch.reconstruction.loss, batch.mse(likelihood), batch.kl)
 
             if is_due(step, schedule.observe_every):
                 schedule.observe(step, recent.means(schedule.observe_every).mse, setup.variance)
@@ -66,7 +71,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                 with clock.paused():
                     found = subject.evaluate(thorough=step == settings.steps) if due.evaluation else None
                     if recorder:
-                        recorder.record(step, weight, means if due.row else None, found, due.frame)
+                        recorder.record(step, weight, means if due.row else None, found, due.frame, cure.measures())
                     if found and not math.isfinite(found.measures.mse):
                         raise not_finite(step, "reconstruction", settings)
                     evaluation = found or evaluation
@@ -88,7 +93,10 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
             weight = setup.keep_best(directory, step, weight)
         if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end
             evaluation = subject.evaluate(thorough=True)
-        return recorder.finish(step, weight, evaluation, best_step=stopping.best_step or None) if recorder else None
+        if recorder is None:
+            return None
+        last = recent.means(settings.log_every).loss
+        return recorder.finish(step, weight, evaluation, best_step=stopping.best_step or None, training_loss=last)
 
 
 class Due(NamedTuple):

@@ -26,7 +26,7 @@ Memory = Mapping[str, list[Tensor]]
 
 
 class Optimizer(ABC):
-    """`step` moves the parameters that have a gradient; it must always be the same ones. `memory` is what is kept of
+    """`step` moves the parameters that have a gradient. `memory` is what is kept of
     past gradients: for each name a tensor like each parameter, and under `step` the number of steps of each."""
 
     names: tuple[str, ...] = ()
@@ -48,6 +48,12 @@ class Optimizer(ABC):
         untrusted.tensors(state, own, "optimizer")
         for name, value in own.items():
             value.copy_(state[name])
+
+    def forget(self) -> None:
+        """As if no step had been made."""
+        for values in self.memory.values():
+            for value in values:
+                value.zero_()
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:

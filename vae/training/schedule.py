@@ -47,6 +47,12 @@ def build(config: schema.Anneal) -> Schedule:
     raise NotImplementedError(type(config))
 
 
+def of(config: schema.RunConfig) -> Schedule:
+    """The schedule of a run: that of `anneal`, or a cure's up to the weight of anneal=constant."""
+    own = build(config.anneal)
+    return Scaled(build(config.cure.schedule), own.final) if isinstance(config.cure, schema.ScheduleCure) else own
+
+
 class Constant(Schedule):
     rises = False
 
@@ -150,6 +156,34 @@ class Delayed(Schedule):
         for name, value in state.items():
             setattr(self, name, value)
         self.observe_every = self.interval if self.latched_at is None else 0
+
+
+class Scaled(Schedule):
+    """Another schedule's weights, times a number."""
+
+    def __init__(self, schedule: Schedule, factor: float) -> None:
+        super().__init__(factor * schedule.final)
+        self.schedule, self.factor = schedule, factor
+
+    @property
+    def observe_every(self) -> int:  # type: ignore[override]
+        return self.schedule.observe_every
+
+    @property
+    def rises(self) -> bool:  # type: ignore[override]
+        return self.schedule.rises
+
+    def weight(self, step: int) -> float:
+        return self.factor * self.schedule.weight(step)
+
+    def observe(self, step: int, mse: float, variance: float) -> None:
+        self.schedule.observe(step, mse, variance)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.schedule.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.schedule.load_state_dict(state)
 
 
 class Own(Schedule):

@@ -26,10 +26,12 @@ from vae.runtime import parallel
 from vae.runtime.clock import Clock
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
-from vae.training import checkpoint, start
+from vae.training import bounds, checkpoint, controllers, rules, start, terms  # noqa: F401  (which register cures)
+from vae.training import cure as cures
 from vae.training import optimizer as optimizers
 from vae.training import schedule as schedules
 from vae.training.checkpoint import Checkpoint, Parts, rehearse
+from vae.training.cure import Context, Cure
 from vae.training.optimizer import Optimizer
 from vae.training.recent import Recent
 from vae.training.schedule import Schedule
@@ -44,6 +46,7 @@ class Setup:
     network: nn.Module  # the model, or its replica of several processes
     optimizer: Optimizer
     schedule: Schedule
+    cure: Cure
     stopping: Stopping
     recent: Recent
     clock: Clock
@@ -59,10 +62,12 @@ class Setup:
         return zip(steps, images, strict=False)
 
     def noise(self, step: int) -> Tensor:
-        """(B, d) from N(0, I): a function of the seed and the step alone; this process's rows of it."""
+        """(B, d) from N(0, I), or (B, K, d) where the cure draws K codes an image: a function of the seed and the step
+        alone; this process's rows of it."""
         config = self.subject.config
         rng = generator(config.seed, "noise", step, self.device)
-        shape = config.train.batch_size, config.model.latent_dim
+        codes = () if self.cure.codes == 1 else (self.cure.codes,)
+        shape = config.train.batch_size, *codes, config.model.latent_dim
         return parallel.own_rows(torch.randn(shape, generator=rng, device=self.device))
 
     def keep_best(self, directory: Path, step: int, weight: float) -> float:
@@ -115,7 +120,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
         )
     likelihood = likelihoods.build(config.objective, config.model.output, data.train.shape).to(device)
     probe.check_images(likelihood, data, f"objective={config.objective.name} with dataset={config.dataset.name}")
-    model = VAE(config.model, likelihood, data.train.shape, config.seed).to(device)
+    model = VAE(config.model, likelihood, data.train.shape, config.seed, config.cure).to(device)
     some = data.train.batch(slice(0, 2))
     if isinstance(config.model, CustomModel):
         probe.check_networks(model, some)
@@ -125,8 +130,9 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
         raise InputError("objective.likelihood: has parameters to train, which several processes do not average")
     trained = [p for part in (model, likelihood) for p in part.parameters() if p.requires_grad]
     optimizer = optimizers.build(settings, trained)
-    schedule = schedules.build(config.anneal)
+    schedule = schedules.of(config)
     subject = Subject(config, model, likelihood, data)
+    cure = cures.build(config.cure, Context(subject, optimizer, variance, device))
     if saved is None and config.init is not None:
         _begin_with(Path(config.init), subject)
     elif saved is None and config.model.start == "spectral":
@@ -134,7 +140,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     stopping = Stopping(settings.patience)
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
     clock = Clock()
-    parts = Parts(fingerprint, model, likelihood, optimizer, schedule, stopping, recent, clock)
+    parts = Parts(fingerprint, model, likelihood, optimizer, schedule, cure, stopping, recent, clock)
     own = (CustomModel, CustomObjective, CustomKL)
     if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal)):
         rehearse(config, data.train.shape, parts)
@@ -145,6 +151,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
         ),
         optimizer=optimizer,
         schedule=schedule,
+        cure=cure,
         stopping=stopping,
         recent=recent,
         clock=clock,

@@ -1,0 +1,213 @@
+"""Which cure helped which cause: the matrix of sweep=cures, causes by cures, over seeds. A run says what it was for by
+`cause` in its configuration."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vae.measure.verdict import number
+from vae.report.drawing import single
+from vae.report.runs import Run
+
+ALIVE = ("alive", "partly_collapsed")  # verdicts: the code is used, and worth what it costs
+PLAIN = "none"  # the cure that the others are held against
+Z = 1.959964  # of a normal distribution's 97.5 %
+COLUMNS = (
+    "alive",
+    "95 % interval",
+    "on paper",
+    "ELBO against none, nats",
+    "IWAE bound against none, nats",
+    "saved less paid, nats",
+    "swap gap, nats",
+    "active units",
+    "mutual information, nats",
+    "explained variance",
+    "seconds",
+)
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+def wilson(alive: int, count: int) -> Interval:
+    """The 95 % interval of a fraction, by its score (Wilson 1927): right for few runs too, where all or none live."""
+    fraction, shrunk = alive / count, 1 + Z**2 / count
+    centre = (fraction + Z**2 / (2 * count)) / shrunk
+    half = Z * math.sqrt(fraction * (1 - fraction) / count + Z**2 / (4 * count**2)) / shrunk
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one cure on one cause that can be judged; those without a cure by seed."""
+
+    cause: str
+    cure: str
+    runs: list[Run]
+    plain: dict[object, Run]
+    unfinished: int  # runs that say nothing yet
+    refused: str | None = None  # why there are none
+
+    @property
+    def alive(self) -> int:
+        return sum(run.record["verdict"] in ALIVE for run in self.runs)
+
+    @property
+    def on_paper(self) -> int:
+        return sum(run.record["verdict"] == "alive_on_paper" for run in self.runs)
+
+    def gains(self, key: str = "elbo") -> list[float]:
+        """How far a bound on log p(x) lies above that of the run without a cure and with the same seed."""
+        return [run.number(key) - self.plain[run.seed].number(key) for run in self.runs if run.seed in self.plain]
+
+    def saved_less_paid(self) -> list[float]:
+        """Nats that the code saves of log p(x|z), at most, less its KL (at KL weight 1)."""
+        return [min(run.number("cut_gap"), run.number("swap_gap")) - run.number("kld") for run in self.runs]
+
+    def row(self) -> list[str]:
+        if not self.runs:
+            none = "unfinished" if self.unfinished else "no run has come to its end"
+            return [self.refused or none, *[""] * (len(COLUMNS) - 1)]
+        low, high = wilson(self.alive, len(self.runs))
+        measured = [
+            [run.number(key) for run in self.runs]
+            for key in ("swap_gap", "active_units", "mutual_information", "explained_variance", "seconds")
+        ]
+        return [
+            f"{self.alive} of {len(self.runs)}" + (f", {self.unfinished} unfinished" if self.unfinished else ""),
+            f"{low:.0%} to {high:.0%}",
+            str(self.on_paper or ""),
+            *(["", ""] if self.cure == PLAIN else map(mean_and_spread, (self.gains(), self.gains("iwae_bound")))),
+            mean_and_spread(self.saved_less_paid()),
+            *(mean_and_spread(values) for values in measured),
+        ]
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """The mean, and over several runs the standard deviation."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return ""
+    mean = number(float(np.mean(known)))
+    return mean if len(known) == 1 else f"{mean} ± {np.std(known, ddof=1):.2g}"
+
+
+def cells(runs: Sequence[Run]) -> dict[str, list[Cell]]:
+    """By cause, in the order of the runs; empty where no run says what it was for."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        cause, cure = run.config.get("cause"), run.config.get("cure.name")
+        if cause and cure:
+            found.setdefault(str(cause), {}).setdefault(str(cure), []).append(run)
+    table: dict[str, list[Cell]] = {}
+    for cause, cures in found.items():
+        plain = {run.seed: run for run in cures.get(PLAIN, []) if "verdict" in run.record}
+        table[cause] = []
+        for cure, mine in cures.items():
+            ended = [run for run in mine if "verdict" in run.record]
+            judged = [run for run in ended if run.record["verdict"] != "unfinished"]
+            table[cause].append(Cell(cause, cure, judged, plain, len(ended) - len(judged), _why_none(mine)))
+    return table
+
+
+def _why_none(runs: Sequence[Run]) -> str | None:
+    problems = [run.problem for run in runs if run.problem]
+    return problems[0].removeprefix("failed: ") if problems else None
+
+
+def rows(of_cause: Sequence[Cell]) -> list[tuple[str, list[str]]]:
+    return [(cell.cure, cell.row()) for cell in of_cause]
+
+
+def table(runs: Sequence[Run]) -> pd.DataFrame:
+    """The same as numbers, a row a cause and cure: cures.csv."""
+    found = []
+    for cell in (cell for of_cause in cells(runs).values() for cell in of_cause):
+        interval = wilson(cell.alive, len(cell.runs)) if cell.runs else Interval(math.nan, math.nan)
+        found.append(
+            {
+                "cause": cell.cause,
+                "cure": cell.cure,
+                "runs": len(cell.runs),
+                "unfinished": cell.unfinished,
+                "alive": cell.alive,
+                "on_paper": cell.on_paper,
+                "alive_low": interval.low,
+                "alive_high": interval.high,
+                "elbo_gain": _mean(cell.gains()),
+                "saved_less_paid": _mean(cell.saved_less_paid()),
+                "seconds": _mean([run.number("seconds") for run in cell.runs]),
+                "refused": "" if cell.runs else cell.refused or "",
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def what_follows(runs: Sequence[Run]) -> list[str]:
+    """A sentence or two for each cause: what brought every seed to life, what none, and which ELBO was the best."""
+    return [_of_cause(cause, of_cause) for cause, of_cause in cells(runs).items()]
+
+
+def _of_cause(cause: str, of_cause: Sequence[Cell]) -> str:
+    tried = [cell for cell in of_cause if cell.runs and cell.cure != PLAIN]
+    if not tried:
+        return f"Of the {cause} nothing is known: no cure has come to its end."
+
+    def named(what: Callable[[Cell], bool]) -> str:
+        return ", ".join(cell.cure for cell in tried if what(cell)) or "none"
+
+    plain = next((cell for cell in of_cause if cell.cure == PLAIN and cell.runs), None)
+    without = "" if plain is None else f", where without a cure {plain.alive} of {len(plain.runs)} runs live"
+    said = (
+        f"The {cause}{without}: alive with every seed: {named(lambda cell: cell.alive == len(cell.runs))}; with some: "
+        f"{named(lambda cell: 0 < cell.alive < len(cell.runs))}; with none: {named(lambda cell: cell.alive == 0)}."
+    )
+    paper = named(lambda cell: cell.on_paper > 0)
+    if paper != "none":
+        said += f" Paid for and not worth it: {paper}."
+    gains = {cell.cure: _mean(cell.gains()) for cell in tried}
+    known = {cure: gain for cure, gain in gains.items() if math.isfinite(gain)}
+    if known:
+        best = max(known, key=lambda cure: known[cure])
+        above = f"{number(known[best])} nats above none's" if known[best] > 0 else "none is above that of none"
+        said += f" The best ELBO has {best}, {above}." if known[best] > 0 else f" Of their ELBOs {above}."
+    fewest = min(len(cell.runs) for cell in tried)
+    if fewest < 5:
+        low, high = wilson(fewest, fewest)
+        said += f" With {fewest} seeds, all alive still means {low:.0%} to {high:.0%}."
+    return said
+
+
+def matrix(runs: Sequence[Run]) -> Figure | None:
+    """Cures by causes, coloured by the fraction of the seeds that live."""
+    found = cells(runs)
+    cures = list(dict.fromkeys(cell.cure for of_cause in found.values() for cell in of_cause))
+    if len(cures) < 2:
+        return None
+    shown = {(cell.cause, cell.cure): cell for of_cause in found.values() for cell in of_cause if cell.runs}
+    values = np.full((len(cures), len(found)), math.nan)
+    figure, axes = single(2.2 + 1.5 * len(found), 1.2 + 0.3 * len(cures))
+    for (cause, cure), cell in shown.items():
+        place = cures.index(cure), list(found).index(cause)
+        values[place] = cell.alive / len(cell.runs)
+        paper = f"\n{cell.on_paper} on paper" if cell.on_paper else ""
+        text = f"{cell.alive} of {len(cell.runs)}{paper}"
+        axes.annotate(text, place[::-1], ha="center", va="center", fontsize=6.5 if paper else 8)
+    axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, alpha=0.7, aspect="auto")
+    axes.set_xticks(range(len(found)), labels=list(found))
+    axes.set_yticks(range(len(cures)), labels=cures)
+    axes.set_xlabel("cause of the dead code")
+    return figure

@@ -1,0 +1,96 @@
+"""The phase diagram of a sweep over two axes: the fraction of the seeds that collapsed, and where the closed form says
+that they do."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vae.measure.verdict import DEAD
+from vae.report.drawing import short, single
+from vae.report.runs import Run
+
+NOT_AXES = ("seed", "run_name", "sweep")
+MAX_CELLS = 400
+
+
+def axes_of(runs: Sequence[Run]) -> list[str]:
+    """The settings by which a sweep's runs were called that are not the same for all, the seed left out."""
+    given = [dict(item.lstrip("+").partition("=")[::2] for item in run.overrides) for run in runs]
+    keys = dict.fromkeys(key for settings in given for key in settings)
+    swept = [key for key in keys if len({settings.get(key) for settings in given}) > 1]
+    return [key for key in swept if key not in NOT_AXES and not key.startswith("hydra")]
+
+
+def diagram(runs: Sequence[Run]) -> Figure | None:
+    """One cell for each pair of values of the two axes; None where a sweep has not two. A line runs between the cells
+    where the linear VAE would keep a dimension at its optimum and those where it would not. Runs that are unfinished
+    say nothing, and are left out."""
+    done = [run for run in runs if run.record.get("verdict") not in (None, "unfinished")]
+    names = axes_of(runs)
+    if len(names) != 2:
+        return None
+    across, up = names
+    columns, lines = (_values(done, name) for name in names)
+    if min(len(columns), len(lines)) < 2 or len(columns) * len(lines) > MAX_CELLS:
+        return None
+    shape = len(lines), len(columns)
+    count, dead, kept = np.zeros(shape), np.zeros(shape), np.full(shape, math.nan)
+    for run in done:
+        place = lines.index(_value(run, up)), columns.index(_value(run, across))
+        count[place] += 1
+        dead[place] += run.record["verdict"] in DEAD
+        kept[place] = run.number("predicted_active_units")
+    figure, plot = single(1.6 + 0.95 * len(columns), 1.4 + 0.6 * len(lines))
+    with np.errstate(invalid="ignore"):
+        fraction = dead / count
+    image = plot.imshow(fraction, cmap="RdYlBu_r", vmin=0, vmax=1, origin="lower", aspect="auto")
+    for line, column in np.argwhere(count > 0):
+        text = f"{dead[line, column]:.0f} of {count[line, column]:.0f}"
+        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+        plot.annotate(text, (column, line), ha="center", va="center", fontsize=7, bbox=box)
+    for start, end in boundary(kept):
+        plot.plot([start[0], end[0]], [start[1], end[1]], color="black", lw=2.5)
+    plot.set_xticks(range(len(columns)), labels=[short(value) for value in columns])
+    plot.set_yticks(range(len(lines)), labels=[short(value) for value in lines])
+    plot.set(xlabel=across, ylabel=up, xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(lines) - 0.5))
+    drawn = "black: predicted boundary" if boundary(kept) else "no boundary is predicted"
+    plot.set_title(f"fraction that collapsed\n({drawn})", fontsize=8)
+    figure.colorbar(image, ax=plot)
+    return figure
+
+
+Point = tuple[float, float]
+
+
+def boundary(kept: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[tuple[Point, Point]]:
+    """The edges (x, y) between neighbouring cells (row, column) of which one keeps dimensions and the other none."""
+    edges: list[tuple[Point, Point]] = []
+    height, width = kept.shape
+    for row in range(height):
+        for column in range(width):
+            for down, right in ((0, 1), (1, 0)):
+                other = row + down, column + right
+                if other[0] >= height or other[1] >= width:
+                    continue
+                pair = kept[row, column], kept[other]
+                if not all(math.isfinite(value) for value in pair) or (pair[0] > 0) == (pair[1] > 0):
+                    continue
+                x, y = column + right / 2, row + down / 2
+                edges.append(((x - down / 2, y - right / 2), (x + down / 2, y + right / 2)))
+    return edges
+
+
+def _value(run: Run, key: str) -> str:
+    settings = dict(item.lstrip("+").partition("=")[::2] for item in run.overrides)
+    return settings.get(key, "")
+
+
+def _values(runs: Sequence[Run], key: str) -> list[str]:
+    """In the order of their numbers, or that of the runs."""
+    found = list(dict.fromkeys(_value(run, key) for run in runs))
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return found
