@@ -27,6 +27,7 @@ QUICK = [
     "train.threads=1",
     "pictures.gif_every=2",
     "pictures.columns=4",
+    "pictures.report=false",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=16",
 ]

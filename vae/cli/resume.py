@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.cli.grid import grid
 from vae.cli.launch import user_environment
+from vae.cli.reporting import write_report
 from vae.cli.session import Job
 from vae.cli.train import alone_in, train_together
 from vae.config.errors import InputError, one_line
@@ -22,7 +23,6 @@ from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
 from vae.runtime import commands, files
 from vae.runtime import directory as names
-from vae.runtime.terminal import show
 from vae.training import checkpoint
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,6 @@ def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> 
 def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     """Continue each unfinished run of a sweep and begin those that never began, one after the other, each in a process
     of its own, then write the sweep's report. Raises InputError where some failed."""
-    from vae.report import page, runs
-
     directory = job.directory
     modules = allowed_modules(call)
     allow = [f"allow=[{','.join(modules)}]"] if modules else []
@@ -91,8 +89,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
         log.info("sweep: resuming %s, %d of %d", name, number, len(todo))
         command = [sys.executable, str(program), *arguments]
         failed += subprocess.run(command, check=False, env=user_environment()).returncode != 0
-    found = runs.find([directory])
-    show(f"report: {page.write(found, directory, page.heading(found))}")
+    write_report(directory)
     if failed:
         raise InputError(f"{directory}: {failed} of its runs failed")
 

@@ -10,6 +10,7 @@ from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
 from vae.runtime import directory as names
 from vae.runtime import files
+from vae.runtime.terminal import logged_to
 from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
 
@@ -30,7 +31,7 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
 @contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
     """No other program trains in `directory` meanwhile. What the machine cannot give is said in one line."""
-    with files.locked(directory), failures.machine_errors(directory):
+    with files.locked(directory), failures.machine_errors(directory), logged_to(directory / names.LOG):
         yield
 
 

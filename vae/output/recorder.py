@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
+from PIL import Image
 
 from vae.config.schema import RunConfig
 from vae.measure import catalogue
@@ -20,7 +21,7 @@ from vae.output import plots
 from vae.output.conclusion import conclude
 from vae.output.events import check_written
 from vae.output.history import History
-from vae.output.pictures import Album, Film
+from vae.output.pictures import Album, Film, Picture, png
 from vae.output.record import Course, RunRecord
 from vae.output.tensorboard import TensorBoardWriter
 from vae.runtime import directory as names
@@ -114,7 +115,7 @@ class Recorder:
         for component, eigenvalue in enumerate(subject.spectrum.eigenvalues[:SHOWN_EIGENVALUES].tolist(), start=1):
             self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
         predicted, optimum = subject.prediction(self.final_weight), subject.optimum(self.final_weight)
-        self.tensorboard.scalars(tagged(predicted), 0)
+        self.tensorboard.text("prediction", table(predicted))
         if predicted.predicted_kld:
             self.watch.expect(predicted.predicted_kld)
         said = sentence(predicted, optimum, config.objective.name, self.model.latent_dim, self.final_weight, rises)
@@ -158,11 +159,17 @@ class Recorder:
         self.tensorboard.scalars(tagged(found) | {"test/negative_elbo": -found.elbo}, step)
         self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
         self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
-        self.tensorboard.picture("reconstructions", self.album.reconstructions(self.model), step)
-        self.tensorboard.picture("prior_samples", self.album.prior_samples(self.model), step)
-        self.tensorboard.picture("traversal", self.album.traversal(self.model, done.posterior), step)
+        for tag, picture in self._grids(done).items():
+            self.tensorboard.picture(tag, picture, step)
         self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
         self.progress.milestone(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
+
+    def _grids(self, done: Evaluation) -> dict[str, Picture]:
+        return {
+            "reconstructions": self.album.reconstructions(self.model),
+            "prior_samples": self.album.prior_samples(self.model),
+            "traversal": self.album.traversal(self.model, done.posterior),
+        }
 
     def _add_frame(self, step: int, weight: float) -> None:
         self.film.add(self.album, self.model, step, weight, last=step == self.config.train.steps)
@@ -200,7 +207,10 @@ class Recorder:
         )
         for part in (record.final, record.linear):
             if part is not None:
-                self.tensorboard.scalars(tagged(part), step)
+                self.tensorboard.text("at_the_end", table(part), step)
+        if record.answer is not None:
+            answer = record.answer
+            self.tensorboard.text("verdict", f"**{answer.verdict.replace('_', ' ')}**\n\n{answer.explanation}", step)
         if examination is not None:
             self.tensorboard.histogram("collapse/dimension_gap", examination.dimension_gaps, step)
             self.tensorboard.histogram("collapse/sensitivity", examination.sensitivities, step)
@@ -215,10 +225,15 @@ class Recorder:
             gif = self.film.gif()
             files.replace(self.directory / names.FILM, gif)
             self.tensorboard.gif("training", gif, step)
-        self.tensorboard.hyperparameters(dataclasses.asdict(config))
+        verdict = (
+            {} if record.answer is None else {"verdict": record.answer.verdict, "cause": record.answer.cause or ""}
+        )
+        self.tensorboard.hyperparameters(verdict | dataclasses.asdict(config))
         if done is not None and failure is None:
             self._draw_codes(done, step)
-        record.save(self.directory)  # last: a run that has it is whole
+        record.save(self.directory)  # a run that has it is whole
+        if failure is None:
+            (self.directory / names.PREVIOUS_CHECKPOINT).unlink(missing_ok=True)  # and needs one checkpoint
         return record
 
     def close(self) -> None:
@@ -226,13 +241,16 @@ class Recorder:
         self.tensorboard.close()
 
     def _draw_codes(self, done: Evaluation, step: int) -> None:
-        """The codes of the test images: two dimensions beside the prior, and all of them for the projector."""
-        labels = self.data.test.labels
+        """The codes of the test images: two dimensions beside the prior, and all of them for the projector. The last
+        grids lie beside them as PNG."""
+        labels, drawn = self.data.test.labels, self._grids(done)
         if self.model.latent_dim > 1:
             dims = done.mu_variance.argsort(descending=True)[:2].tolist()
-            self.tensorboard.picture(
-                "aggregate_posterior", plots.aggregate_plot(done.z, dims, labels, self.data.classes), step
-            )
+            plot = plots.aggregate_plot(done.z, dims, labels, self.data.classes)
+            self.tensorboard.picture("aggregate_posterior", plot, step)
+            drawn["aggregate_posterior"] = plot
+        for tag, picture in drawn.items():
+            files.replace(self.directory / f"{tag}.png", png(Image.fromarray(picture)))
         some = slice(0, PROJECTED_IMAGES)
         images = self.data.test.batch(some)
         self.tensorboard.projector(done.posterior.mu[some], images, labels, self.data.classes, step)
@@ -252,6 +270,17 @@ def remembered(saved: Any, config: RunConfig) -> tuple[Trajectory, Rows]:
         untrusted.matches(state.watch, watch.state_dict(), "watch")
         watch.load_state_dict(state.watch)
     return watch.found, history.rows()
+
+
+def table(group: Any) -> str:
+    """The measures of a dataclass of the catalogue as a table in Markdown, for numbers that are measured once."""
+    rows = [
+        f"| {item.title} | {getattr(group, item.name)} | {item.definition} |"
+        for item in catalogue.measures(type(group))
+    ]
+    return "\n".join(
+        ["| measure | value | definition |", "|---|---|---|", *(row.replace("q(z|x)", "q(z\\|x)") for row in rows)]
+    )
 
 
 def tagged(group: Any) -> dict[str, Any]:
