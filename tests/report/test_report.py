@@ -12,7 +12,7 @@ import pytest
 from conftest import QUICK, ROOT
 from omegaconf import OmegaConf
 
-from vae.report import groups, measures, page, runs, words
+from vae.report import drawing, groups, measures, over_time, page, runs, words
 from vae.runtime.naming import split
 
 
@@ -94,7 +94,7 @@ def test_only_differences_are_listed(sweep: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_files_give_the_same_figures(sweep: Path, tmp_path: Path) -> None:
+def test_the_same_files_give_the_same_plots(sweep: Path, tmp_path: Path) -> None:
     found = runs.find([sweep])
     for name in ("a", "b"):
         page.write(found, tmp_path / name, "title")
@@ -295,3 +295,19 @@ def test_many_runs_answer_what_the_sweep_asks_first(tmp_path: Path) -> None:
     places = [text.index(f'id="{key}"') for key in ("boundary", "collapse_fraction", "measures", "findings")]
     assert places == sorted(places)
     assert "12 are alive, 12 collapsed" in text
+
+
+def test_plots_of_a_page_stay_in_their_boxes_and_take_its_colours(sweep: Path) -> None:
+    """A panel by itself: no ink outside, no colour that would vanish in the dark, marks that can be lit up."""
+    together = groups.together(runs.find([sweep]))
+    with drawing.style():
+        panel = over_time.curves(together).panels[0]
+        svg = drawing.on_page(panel)
+    assert svg.startswith("<svg viewBox")
+    assert "currentColor" in svg
+    assert "#000000" not in svg
+    assert {f'data-mark="mark-{group.index}"' for group in together} <= set(re.findall(r'data-mark="[^"]+"', svg))
+    width, height = map(float, re.findall(r'viewBox="0 0 (\d+) (\d+)"', svg)[0])
+    places = re.findall(r'<text[^>]*?x="([\d.-]+)" y="([\d.-]+)"', svg)
+    assert places
+    assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in places)

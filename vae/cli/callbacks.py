@@ -16,7 +16,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae.cli.grid import count_jobs, shared_keys, subdirectories, unresolved_subdir
+from vae.cli.grid import (
+    count_jobs,
+    jobs,
+    naming_override,
+    own_overrides,
+    shared_keys,
+    subdirectories,
+    unresolved_subdir,
+)
 from vae.cli.reporting import write_report
 from vae.cli.session import CURRENT, DIRECTORIES
 from vae.config.errors import InputError, one_line
@@ -133,9 +141,8 @@ def _refusals() -> Iterator[None]:
 def name_jobs(config: DictConfig) -> None:
     """Let the name of each job's directory leave out what all jobs share. The jobs are composed anew, with Hydra's own
     overrides of this call: so it is one of them."""
-    shared = ",".join(shared_keys(config))
     with read_write(config.hydra):
-        config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{shared}]")
+        config.hydra.overrides.hydra.append(naming_override(shared_keys(config)))
 
 
 def check_subdirectories(config: DictConfig) -> None:
@@ -144,7 +151,7 @@ def check_subdirectories(config: DictConfig) -> None:
     if "hydra:job.num" in subdir or OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:
         return
     first: dict[str, int] = {}
-    for number, place in enumerate(subdirectories(config)):
+    for number, place in enumerate(subdirectories(config.hydra.job.config_name, jobs(config), own_overrides(config))):
         if place in first:
             raise InputError(
                 f"hydra.sweep.subdir={subdir}: jobs {first[place]} and {number} would both write into {place}; leave "

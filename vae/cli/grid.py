@@ -1,7 +1,7 @@
 """The jobs of a sweep: what each is called with, and where each will lie."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hydra import compose
@@ -41,19 +41,28 @@ def shared_keys(config: DictConfig) -> list[str]:
     return [key for key, swept in is_swept.items() if not swept]
 
 
-def subdirectories(config: DictConfig) -> list[str]:
-    """hydra.sweep.subdir of each job of a grid, as Hydra will compose it."""
+def naming_override(shared: Collection[str]) -> str:
+    """Hydra's override by which the name of a job's directory leaves out the keys that all jobs share."""
+    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"
+
+
+def subdirectories(config_name: str, jobs: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
+    """hydra.sweep.subdir of each job, as Hydra composes it with its own `overrides`."""
     before = HydraConfig.instance().cfg
     found = []
     try:
-        for number, job in enumerate(jobs(config)):
-            own = [*_unresolved(config.hydra.overrides.hydra), *job, f"hydra.job.num={number}"]
-            composed = compose(config.hydra.job.config_name, own, return_hydra_config=True)
+        for number, job in enumerate(jobs):
+            composed = compose(config_name, [*overrides, *job, f"hydra.job.num={number}"], return_hydra_config=True)
             HydraConfig.instance().set_config(composed)  # what ${hydra:...} reads
             found.append(str(OmegaConf.select(composed, "hydra.sweep.subdir")))
     finally:
         HydraConfig.instance().cfg = before
     return found
+
+
+def own_overrides(config: DictConfig) -> list[str]:
+    """Hydra's own overrides of this call, as they were typed."""
+    return _unresolved(config.hydra.overrides.hydra)
 
 
 def unresolved_subdir(config: DictConfig) -> str:

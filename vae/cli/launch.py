@@ -35,7 +35,7 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
-    sys.argv[1:] = [re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), item) for item in sys.argv[1:]]
+    sys.argv[1:] = [_as_hydra_reads(item) for item in sys.argv[1:]]
     session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1")
     token = CURRENT.set(session)
     try:
@@ -54,6 +54,17 @@ def run(main: Callable[[], Any]) -> None:
         if session.sweep is not None:
             session.sweep.write()
         CURRENT.reset(token)
+
+
+def _as_hydra_reads(argument: str) -> str:
+    """An argument with the full name of its key, and in quotes where it names a directory with characters, as = and the
+    comma, that mean something else to Hydra."""
+    key, equals, value = argument.partition("=")
+    key = SHORT.get(key, key)
+    if equals and key in DIRECTORIES and re.search(r"[^\w/.@:+-]", value) and Path(value).is_dir():
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'{key}="{quoted}"'
+    return f"{key}{equals}{value}"
 
 
 def begin_job() -> Job:

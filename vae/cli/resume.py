@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from vae.cli.grid import grid
+from vae.cli.grid import grid, naming_override, subdirectories
 from vae.cli.launch import user_environment
 from vae.cli.reporting import write_report
 from vae.cli.session import Job
@@ -21,7 +21,7 @@ from vae.config.errors import InputError, one_line
 from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat, load_saved, revise
 from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
-from vae.runtime import commands, files
+from vae.runtime import commands, files, naming
 from vae.runtime import directory as names
 from vae.training import checkpoint
 
@@ -78,7 +78,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     options = [argument for path in sources for argument in ("--config-dir", path)]
     unfinished = [
         run
-        for run in (path.parent.parent for path in sorted(directory.glob(f"*/{names.CONFIG}")))
+        for run in sorted(names.runs_below(directory))
         if not (run / names.RESULT).exists() or (run / names.ERROR).exists()
     ]
     todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | {
@@ -158,19 +158,22 @@ def _never_begun(directory: Path, allow: Sequence[str]) -> dict[str, list[str]]:
         hydra = files.read_yaml(directory / names.SWEEP)["hydra"]
         if not hydra["sweeper"]["_target_"].endswith("BasicSweeper"):
             return {}  # what a search tries next depends on what it has seen
-        jobs = grid(hydra["sweeper"]["params"] or {}, hydra["overrides"]["task"])
-        place = f"hydra.run.dir={directory}/{hydra['sweep']['subdir']}"
+        jobs, subdir = grid(hydra["sweeper"]["params"] or {}, hydra["overrides"]["task"]), str(hydra["sweep"]["subdir"])
     except (OSError, ValueError, LookupError, TypeError, HydraException) as error:
         reason = one_line(error)
         raise InputError(f"{directory / names.SWEEP}: does not say what the sweep is ({reason})") from error
     for override in {item for job in jobs for item in job}:
         _check_override(override, allow, directory / names.SWEEP)
-    if ".." in Path(str(hydra["sweep"]["subdir"])).parts or Path(str(hydra["sweep"]["subdir"])).is_absolute():
+    quoted = subdir.replace("\\", "\\\\").replace('"', '\\"')
+    shared = {naming.split(item)[0] for job in jobs for item in job} - set(naming.varied(jobs))
+    own = [f'hydra.sweep.subdir="{quoted}"', naming_override(sorted(shared))]
+    places = [directory / place for place in subdirectories(str(HydraConfig.get().job.config_name), jobs, own)]
+    if not all(place.resolve().is_relative_to(directory.resolve()) for place in places):
         raise InputError(f"{directory / names.SWEEP}: its runs would not lie below it")
     return {
-        " ".join(job): [*job, "hydra.mode=RUN", place.replace("${hydra:job.num}", str(number))]
-        for number, job in enumerate(jobs)
-        if not list(directory.glob(f"{number}_*"))
+        " ".join(job): [*job, "hydra.mode=RUN", f'hydra.run.dir="{place}"']
+        for job, place in zip(jobs, places, strict=True)
+        if not place.exists()
     }
 
 

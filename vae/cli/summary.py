@@ -2,14 +2,35 @@
 
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from vae.measure.catalogue import CATALOGUE
+from vae.measure.catalogue import CATALOGUE, FinalMeasures, SplitMeasures, measures
+from vae.measure.verdict import number
 from vae.output.record import RunRecord
 from vae.runtime import commands
 
-SHOWN = ("mse", "kld", "elbo", "iwae_bound")
+SHOWN = ("mse", "mse_mu", "kld", "elbo", "iwae_bound")
 WIDTH = 100
+
+
+def size(directory: Path) -> int:
+    """Bytes of the files in and below it."""
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def measured(record: RunRecord, before: Mapping[str, Any]) -> str:
+    """Every measure of the test split and of the end, beside what `before`, an earlier record, has."""
+    found, lines = record.to_dict(), []
+    for group in (SplitMeasures, FinalMeasures):
+        for item in measures(group):
+            new, old = found.get(item.name), before.get(item.name)
+            if not isinstance(new, int | float):
+                continue
+            was = f"   was {number(old)}" if isinstance(old, int | float) and number(old) != number(new) else ""
+            lines.append(f"{item.title:<44}{number(new)}{was}")
+    return "\n".join(lines)
 
 
 def summary(record: RunRecord, directory: Path) -> str:
@@ -24,7 +45,7 @@ def summary(record: RunRecord, directory: Path) -> str:
         f"{'KL weight':<27}{found['kl_weight']:.6g}",
         f"{'mu':<27}{found['mu_min']:.3g} to {found['mu_max']:.3g}, mean {found['mu_mean']:.3g}",
         f"{'sigma':<27}{found['sigma_min']:.3g} to {found['sigma_max']:.3g}, mean {found['sigma_mean']:.3g}",
-        f"{'results':<27}{os.path.relpath(directory)}",
+        f"{'results':<27}{os.path.relpath(directory)} ({size(directory) / 1e6:.0f} MB)",
         f"{'browse':<27}tensorboard --logdir {os.path.relpath(directory)}",
     ]
     if record.course is not None:  # not where an interrupted run is measured again

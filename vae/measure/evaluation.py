@@ -24,6 +24,7 @@ from vae.runtime.rng import generator
 Rows = TypeVar("Rows", slice, Tensor)
 
 MAX_TRAIN_IMAGES = 10_000  # that are measured beside the test images
+STAGES = 6  # of an examination
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,11 @@ def examine(
     settings: schema.Evaluation,
     weight: float,
     seed: int,
+    stage: Callable[[str], None] = lambda name: None,
 ) -> Examination:
     """The costly measures of an evaluated model, those that decode many codes on `probe_images` images of the test
-    split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run."""
+    split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run; `stage`:
+    told what is measured next, STAGES times at most."""
     model.eval(), likelihood.eval()
     posterior, z, found = evaluation.posterior, evaluation.z, evaluation.measures
     rng = generator(seed, "examination")
@@ -176,8 +179,10 @@ def examine(
         return model.link(model.raw(codes, images))
 
     with torch.no_grad():
+        stage("single dimensions")
         gaps = diagnostics.dimension_gaps(nll, z[some], noise)
         cut = diagnostics.paired((nll(torch.zeros_like(noise)) - nll(z[some])).double())
+        stage("the decoder's sensitivity")
         sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[some])
         importance = None
         if model.is_dirac:
@@ -185,6 +190,7 @@ def examine(
         elif not likelihood.is_density_of(images):
             notes.append("iwae_bound: this likelihood is no density of these images, and elbo no bound on one")
         else:
+            stage("the IWAE bound")
             chosen = Posterior(posterior.mu[some], posterior.log_sigma[some])
             importance = diagnostics.iwae_bound(nll, chosen, settings.iw_samples, rng)
     total_correlation = None
@@ -195,10 +201,13 @@ def examine(
             f"{found.mutual_information_ceiling:.3g}; marginal_kl is at most {at_most:.3g} nats"
         )
     else:
+        stage("the total correlation")
         total_correlation = diagnostics.total_correlation(posterior, z[codes])
+    stage("a linear probe")
     probe = _probe(model, data, z, settings, rng)
     if probe is None:
         notes.append("probe_accuracy: needs labels of at least two classes")
+    stage("training images")
     train = _training_measures(model, likelihood, data, spectrum, settings, weight, rng)
     constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
     measures = FinalMeasures(

@@ -126,7 +126,7 @@ class Watch:
         if kld < self.trough:
             self.trough, self.trough_step = kld, step
         if began:
-            return f"step {step}: the KL term has begun; the training MSE was {before:.4g}"
+            return f"step {step}: the wait is over, the KL term has begun; the training MSE was {before:.4g}"
         if not self.out and kld > self.high:
             self.high, self.high_step = kld, step
         if not self.out and kld < self.low:

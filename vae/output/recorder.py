@@ -4,6 +4,7 @@ the final record. The training loop says when; here stands what."""
 import dataclasses
 import logging
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from vae.measure import catalogue
 from vae.measure.evaluation import Evaluation
 from vae.measure.prediction import sentence
 from vae.measure.subject import Subject
+from vae.measure.verdict import number
 from vae.measure.watch import Rows, Trajectory, Watch
 from vae.output import plots
 from vae.output.conclusion import conclude
@@ -32,6 +34,7 @@ from vae.runtime.terminal import Progress
 
 log = logging.getLogger(__name__)
 
+ESTIMATE_AFTER = 5.0  # seconds of training
 PROJECTED_IMAGES, SHOWN_EIGENVALUES = 1000, 100  # in the projector, in TensorBoard's curve
 
 
@@ -80,11 +83,13 @@ class Recorder:
         self.watch = Watch(config.evaluation.thresholds)
         self.history = History(self.model.latent_dim)
         self.logged_step, self.logged_seconds = 0, 0.0
+        self.estimated = False
         written = None
         if saved is not None:
             with untrusted.restoring("recorder"):
                 written = self._restore(RecorderState.of(saved))
         self.tensorboard = TensorBoardWriter(directory, written)
+        self.begun_step, self.begun_seconds = self.logged_step, clock.training_seconds
         self.progress = Progress(config.run_name, config.train.steps, self.logged_step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,6 +116,18 @@ class Recorder:
         """Before the first step: the configuration, the prediction for the schedule's end, the first pictures.
         `weight`: at the first step; `rises`: it changes over the run."""
         config, subject = self.config, self.subject
+        log.info(
+            "Training %s: %s (%s weights) on %s, %s images to train on and %s to test on; %s steps of %s, into %s",
+            config.run_name,
+            config.model.name,
+            f"{sum(parameter.numel() for parameter in self.model.parameters()):,}",
+            config.dataset.name,
+            f"{len(self.data.train):,}",
+            f"{len(self.data.test):,}",
+            f"{config.train.steps:,}",
+            config.train.batch_size,
+            os.path.relpath(self.directory),
+        )
         self.tensorboard.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
         for component, eigenvalue in enumerate(subject.spectrum.eigenvalues[:SHOWN_EIGENVALUES].tolist(), start=1):
             self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
@@ -149,10 +166,22 @@ class Recorder:
         found = catalogue.TrainingMeasures(
             loss=means.loss, mse=means.mse, kld=sum(means.kl), kl_weight=weight, images_per_second=images / seconds
         )
+        self._estimate(step)
         self.tensorboard.scalars(tagged(found), step)
         self.history.add(step, weight, means.reconstruction, means.kl)
         self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
         self.progress.update(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
+
+    def _estimate(self, step: int) -> None:
+        """Say once, as soon as it can be told, how long the training will take."""
+        spent = self.clock.training_seconds - self.begun_seconds
+        if self.estimated or spent < ESTIMATE_AFTER:
+            return
+        self.estimated = True
+        left = spent / (step - self.begun_step) * (self.config.train.steps - step)
+        if left > 2 * ESTIMATE_AFTER:
+            how_long = f"{left / 60:.0f} minutes" if left > 100 else f"{left:.0f} s"
+            log.info("%s  about %s to go", self.config.run_name, how_long)
 
     def _record_evaluation(self, step: int, weight: float, done: Evaluation) -> None:
         found = done.measures
@@ -207,10 +236,10 @@ class Recorder:
         )
         for part in (record.final, record.linear):
             if part is not None:
-                self.tensorboard.text("at_the_end", table(part), step)
+                self.tensorboard.text("measured_at_the_end", table(part), step)
         if record.answer is not None:
             answer = record.answer
-            self.tensorboard.text("verdict", f"**{answer.verdict.replace('_', ' ')}**\n\n{answer.explanation}", step)
+            self.tensorboard.text("answer", f"**{answer.verdict.replace('_', ' ')}**. {answer.explanation}", step)
         if examination is not None:
             self.tensorboard.histogram("collapse/dimension_gap", examination.dimension_gaps, step)
             self.tensorboard.histogram("collapse/sensitivity", examination.sensitivities, step)
@@ -274,13 +303,12 @@ def remembered(saved: Any, config: RunConfig) -> tuple[Trajectory, Rows]:
 
 def table(group: Any) -> str:
     """The measures of a dataclass of the catalogue as a table in Markdown, for numbers that are measured once."""
-    rows = [
-        f"| {item.title} | {getattr(group, item.name)} | {item.definition} |"
-        for item in catalogue.measures(type(group))
-    ]
-    return "\n".join(
-        ["| measure | value | definition |", "|---|---|---|", *(row.replace("q(z|x)", "q(z\\|x)") for row in rows)]
-    )
+    rows = ["| measure | value | definition |", "|---|---|---|"]
+    for item in catalogue.measures(type(group)):
+        value = getattr(group, item.name)
+        shown = number(value) if isinstance(value, int | float) else "none"
+        rows.append(f"| {item.title} | {shown} | {item.definition.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)
 
 
 def tagged(group: Any) -> dict[str, Any]:

@@ -53,20 +53,18 @@ LAYOUT = {  # of the Custom Scalars tab, in the order in which a person asks
     },
 }
 COMPARED = ("mse", "mse_mu", "kld", "elbo", "active_units", "mutual_information", "swap_gap")  # in the HParams tab
-FIRST = (  # of its columns; the others follow
-    "verdict",
-    "cause",
-    "run_name",
-    "seed",
-    "model.name",
-    "model.latent_dim",
-    "objective.name",
-    "anneal.name",
-    "anneal.weight",
-    "train.lr",
-    "train.steps",
-    "dataset.name",
-)
+# The HParams tab sorts its columns by name and shows the first few: these names come before all others.
+FIRST = {
+    "0 verdict": "verdict",
+    "1 model": "model.name",
+    "2 anneal": "anneal.name",
+    "3 lr": "train.lr",
+    "4 seed": "seed",
+    "5 objective": "objective.name",
+    "6 latent_dim": "model.latent_dim",
+    "7 dataset": "dataset.name",
+    "8 cause": "cause",
+}
 DESCRIPTIONS = {
     item.tag: f"{item.definition}{f', in {item.unit}' if item.unit else ''}"
     for group in GROUPS
@@ -148,8 +146,8 @@ class TensorBoardWriter:
         """A row of the HParams tab: the configuration, nested as it is, beside the last values of COMPARED. It goes
         into the run's own directory: SummaryWriter.add_hparams would make a second run of it."""
         given = flat(values)
-        ordered = [*(key for key in FIRST if key in given), *(key for key in given if key not in FIRST)]
-        plain = {key: given[key] if isinstance(given[key], PLAIN) else str(given[key]) for key in ordered}
+        shown = {name: given[key] for name, key in FIRST.items() if key in given} | given
+        plain = {key: value if isinstance(value, PLAIN) else str(value) for key, value in shown.items()}
         for summary in hparams(plain, dict.fromkeys((CATALOGUE[name].tag for name in COMPARED), 0.0)):
             self.events.add_summary(summary)
 

@@ -162,7 +162,9 @@ def on_disk(chart: Chart, groups: Sequence[Group]) -> tuple[bytes, bytes]:
             for group in chart.legend
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    return saved(figure, "png"), saved(figure, "svg")
+    png = saved(figure, "png")
+    figure.set_layout_engine("none")  # it has its layout
+    return png, saved(figure, "svg")
 
 
 def saved(figure: Figure, kind: str) -> bytes:

@@ -7,10 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from vae.report import films
-from vae.report.drawing import spread
+from vae.report.drawing import short, spread
 from vae.report.groups import Group
 from vae.report.runs import Run
 
@@ -100,3 +102,22 @@ def png(content: bytes) -> str:
 
 def url(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def poster(shown: Sequence[Column]) -> Figure | None:
+    """The pictures of all columns on one sheet, for a slide: test images and reconstructions above prior samples."""
+    able = [column for column in shown if column.reconstructions and column.samples]
+    if not able:
+        return None
+    figure = Figure(figsize=(3.4 * len(able), 3.0), layout="constrained")
+    places = figure.subplots(2, len(able), squeeze=False)
+    for i, column in enumerate(able):
+        for row, tag in enumerate(("reconstructions", "prior_samples")):
+            with Image.open(io.BytesIO(column.run.images[tag]), formats=["PNG"]) as picture:
+                places[row, i].imshow(np.asarray(picture.convert("RGB")))
+            places[row, i].set(xticks=[], yticks=[])
+            places[row, i].grid(False)
+        places[0, i].set_title(f"{short(column.group.name)}: {column.group.fate}")
+    places[0, 0].set_ylabel("test images,\nredrawn below each")
+    places[1, 0].set_ylabel("made from the prior")
+    return figure

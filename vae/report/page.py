@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from vae.measure.verdict import VERDICTS
 from vae.report import coding, gallery, measures, over_time, points, words
-from vae.report.drawing import COLOURS, Chart, colour, on_disk, on_page, style
+from vae.report.drawing import COLOURS, Chart, colour, on_disk, on_page, saved, style
 from vae.report.groups import Group, controlled, differences, things, together, varied
 from vae.report.groups import words as verdict_words
 from vae.report.runs import Run
@@ -64,6 +64,10 @@ def pictures(story: Story) -> Section | None:
     columns = gallery.columns(story.groups)
     if not columns:
         return None
+    with style():
+        poster = gallery.poster(columns)
+        if poster is not None:
+            files.replace(story.output / "pictures.png", saved(poster, "png"))
     base = controlled(story.groups)
     differ = {name: words.difference(thing) for name, thing in base[1].items()} if base else {}
     title = "What each run draws" if len(story.groups) > 1 else "What it draws"

@@ -120,6 +120,24 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
+class Stages:
+    """Which of a few things is being done, on a terminal: each is named as it begins."""
+
+    def __init__(self, what: str, count: int) -> None:
+        self.bar = tqdm(total=count, desc=what, unit="", dynamic_ncols=True, leave=False, disable=None)
+
+    def __call__(self, name: str) -> None:
+        if not self.bar.disable:
+            self.bar.set_postfix_str(name, refresh=False)
+            self.bar.update()
+
+    def __enter__(self) -> "Stages":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.bar.close()
+
+
 class Progress:
     def __init__(self, name: str, steps: int, done: int = 0) -> None:
         self.name, self.steps = name, steps
