@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageSequence
 
-FRAMES = 30
-WIDTH = 300  # pixels
+FRAMES = 25
+WIDTH = 290  # pixels
 MAX_HEIGHT = 16000  # of a WebP
 MAX_PIXELS = 4_000_000  # of a frame
 
@@ -33,7 +33,7 @@ def sheet(gif: bytes) -> Sheet:
     for i, frame in enumerate(frames):
         sheet.paste(frame, (0, i * height))
     file = io.BytesIO()
-    sheet.save(file, "WEBP", quality=60)
+    sheet.save(file, "WEBP", quality=45)
     return Sheet(file.getvalue(), len(frames), height / width)
 
 
