@@ -6,7 +6,6 @@ import hydra
 from omegaconf import DictConfig
 
 from vae.cli import failures, launch
-from vae.cli.reporting import write_report
 from vae.cli.session import USES
 from vae.cli.summary import summary
 from vae.config.load import load
@@ -50,8 +49,6 @@ def main(composed: DictConfig) -> float | None:
 
             record = train_new(job, config)
     show(summary(record, job.directory))
-    if job.is_single and config.pictures.report and not config.evaluate:
-        write_report(job.directory)
     return float(record.to_dict()[config.metric])
 
 

@@ -99,7 +99,7 @@ def test_other_jobs_go_on_when_one_fails(digits: list[str], program: Program, tm
     assert status == 1
     assert "9999" in err
     (result,) = (tmp_path / "multirun_sweeps").glob("*/*/result.json")
-    assert result.parent.name == "1_conv_vae_constant_seed0"
+    assert result.parent.name == "1_batch_size=8"
 
 
 def test_tab_completion_is_offered(tmp_path: Path) -> None:

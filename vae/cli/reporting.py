@@ -4,22 +4,22 @@ import logging
 import os
 from pathlib import Path
 
+from vae.runtime import directory as names
 from vae.runtime.terminal import show
 
 log = logging.getLogger(__name__)
 
 
 def write_report(directory: Path) -> None:
-    """report.html of the run or the runs in `directory`, and where it is. The runs are there whatever becomes of their
-    report: what goes wrong is said, and raises nothing."""
+    """report.html of the run or the runs in `directory`; of a sweep a table too, and where the report is. The runs are
+    there whatever becomes of their report: what goes wrong is said, and raises nothing."""
     try:
         from vae.report import measures, page, runs
         from vae.report.groups import together
 
         found = runs.find([directory])
         path = page.write(found, directory, page.heading(found))
-        if len(found) > 1:
-            show(f"\n{measures.plain(together(found))}\n")
-        show(f"report: {os.path.relpath(path)}")
+        if (directory / names.SWEEP).is_file():
+            show(f"\n{measures.plain(together(found))}\n\nreport: {os.path.relpath(path)}")
     except Exception as error:
         log.error("report: not written (%s: %s)", type(error).__name__, error, exc_info=error)

@@ -16,7 +16,7 @@ from vae.cli.grid import grid, naming_override, subdirectories
 from vae.cli.launch import user_environment
 from vae.cli.reporting import write_report
 from vae.cli.session import Job
-from vae.cli.train import alone_in, train_together
+from vae.cli.train import alone_in, report_on, train_together
 from vae.config.errors import InputError, one_line
 from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat, load_saved, revise
 from vae.config.schema import RunConfig
@@ -55,7 +55,9 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
             _note_overrides(directory, job.keys, config)
         (directory / names.EXPLANATION).unlink(missing_ok=True)  # of the run as it was
-        return train_together(config, directory, saved)
+        record = train_together(config, directory, saved)
+    report_on(job, config)
+    return record
 
 
 def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from vae.measure.catalogue import CATALOGUE, FinalMeasures, SplitMeasures, measu
 from vae.measure.verdict import number
 from vae.output.record import RunRecord
 from vae.runtime import commands
+from vae.runtime import directory as names
 
 SHOWN = ("mse", "mse_mu", "kld", "elbo", "iwae_bound")
 WIDTH = 100
@@ -48,6 +49,8 @@ def summary(record: RunRecord, directory: Path) -> str:
         f"{'results':<27}{os.path.relpath(directory)} ({size(directory) / 1e6:.0f} MB)",
         f"{'browse':<27}tensorboard --logdir {os.path.relpath(directory)}",
     ]
+    if (directory / names.REPORT).is_file():
+        lines.append(f"{'report':<27}{os.path.relpath(directory / names.REPORT)}")
     if record.course is not None:  # not where an interrupted run is measured again
         lines.append(f"{'time':<27}{record.course.seconds:.0f} s, {record.course.images_per_second:.0f} images/s")
     if record.linear is not None:

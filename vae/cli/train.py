@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vae.cli import failures, processes
+from vae.cli.reporting import write_report
 from vae.cli.session import Job
 from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
@@ -19,13 +20,21 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
     try:
         with alone_in(job.directory):
-            return train_together(config, job.directory)
+            record = train_together(config, job.directory)
     except files.DirectoryInUse:
         raise  # it is the other run's
     except Exception:
         if job.is_single and not list(job.directory.glob(names.EVENTS)):
             failures.discard(job.directory)
         raise
+    report_on(job, config)
+    return record
+
+
+def report_on(job: Job, config: RunConfig) -> None:
+    """The report of a run that has ended; those of a sweep have one together."""
+    if job.is_single and config.pictures.report:
+        write_report(job.directory)
 
 
 @contextmanager

@@ -9,7 +9,11 @@ import pandas as pd
 from vae.measure.verdict import DEAD
 from vae.report.runs import Run
 
-NO_SETTINGS = ("seed", "run_name", "evaluate", "resume", "allow")  # in a configuration, but nothing that is compared
+# In a configuration, but nothing that is compared: these change no weight.
+NO_SETTINGS = (
+    *("seed", "run_name", "metric", "evaluate", "resume", "allow", "experiment", "sweep"),
+    *(f"train.{name}" for name in ("log_every", "eval_every", "checkpoint_every", "threads", "device")),
+)
 PARTS = ("model", "objective", "anneal", "dataset", "cure")  # groups of settings that are chosen as a whole
 
 
@@ -86,14 +90,19 @@ def together(runs: Sequence[Run]) -> list[Group]:
 
 
 def _settings(run: Run) -> dict[str, object]:
-    return {key: value for key, value in run.config.items() if key not in NO_SETTINGS}
+    """What may change the training."""
+    return {
+        key: value
+        for key, value in run.config.items()
+        if key not in NO_SETTINGS and key.partition(".")[0] not in ("evaluation", "pictures", "use", "explain")
+    }
 
 
 def differences(runs: Sequence[Run]) -> pd.DataFrame:
     """The settings in which the runs differ, a column a run."""
     columns = {run.name: {key: str(value) for key, value in run.config.items()} for run in runs}
     table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    table = table.drop(index=[key for key in NO_SETTINGS[1:] if key in table.index]).fillna("")
+    table = table.drop(index=[key for key in ("run_name", "evaluate") if key in table.index]).fillna("")
     return table[table.nunique(axis=1) > 1]
 
 

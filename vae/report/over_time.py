@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vae.measure.catalogue import CATALOGUE
-from vae.report.drawing import MAX_LINES, Chart, Panel, colour, curve, logarithmic, mark, short, spread
+from vae.report.drawing import COLOURS, MAX_LINES, Chart, Panel, colour, curve, logarithmic, mark, short, spread
 from vae.report.groups import Group
 from vae.report.runs import Run
 
@@ -52,6 +52,8 @@ def _lines(groups: Sequence[Group], key: str, title: str, caption: str, tags: di
     shown = spread(able, MAX_LINES)
     if len(shown) < len(able):
         caption += f" {len(shown)} of {len(able)} settings are drawn."
+    if len(groups) > len(COLOURS):
+        caption += " The colours are those of the table, in its order; point at a line to see whose it is."
     panels = [
         Panel(label, partial(_draw_lines, shown=shown, groups=groups, tag=tag, scale=scale))
         for tag, (label, scale) in tags.items()

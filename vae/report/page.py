@@ -5,6 +5,7 @@ heading and what its template shows, or None where the runs have nothing for it.
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -241,6 +242,11 @@ def answer(groups: Sequence[Group]) -> list[str]:
     dead = [group for group in groups if group.dead]
     if len(groups) <= MANY:
         said += [f"{group.name}: {group.fate}. {words.why(group.dead[0])}" for group in dead]
+    else:
+        causes = Counter(str(run.record.get("cause") or "not known") for group in dead for run in group.dead)
+        if causes:
+            told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+            said.append(f"What the codes that are not used died of, predicted or tested: {told}.")
     found = controlled(groups)
     if found is not None and found[0].dead:
         base, differ = found
