@@ -92,7 +92,7 @@ def latent(groups: Sequence[Group]) -> Chart:
         "width "
         "1, mu between -3 and 3 is what a healthy code fills."
     )
-    return Chart("latent", "The range of the code", caption, panels, columns=len(shown) or None)
+    return Chart("latent", "The range of the code", caption, panels, columns=len(shown) if len(shown) > 1 else None)
 
 
 def _limits(groups: Sequence[Group], name: str) -> Limits:
