@@ -25,7 +25,8 @@ run: $(VENV)/installed          ## train the default on the embedded digits
 	@echo "See it in TensorBoard with: make board"
 
 board: $(VENV)/installed        ## TensorBoard over every run, on this machine only
-	$(BIN)/tensorboard --host 127.0.0.1 --logdir_spec runs:outputs,sweeps:multirun_sweeps
+	mkdir -p .board && ln -sfn ../outputs .board/runs && ln -sfn ../multirun_sweeps .board/sweeps
+	$(BIN)/tensorboard --host 127.0.0.1 --logdir .board
 
 test: $(VENV)/installed-dev     ## the test suite, under four minutes on two cores
 	$(BIN)/pytest -n 2

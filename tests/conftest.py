@@ -27,6 +27,7 @@ QUICK = [
     "train.threads=1",
     "pictures.gif_every=2",
     "pictures.columns=4",
+    "pictures.report=false",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=16",
 ]
@@ -45,6 +46,7 @@ def _blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     test starts."""
     if "plots" not in request.node.nodeid:
         monkeypatch.setattr("vae.output.plots._drawn", lambda figure: np.full((8, 8, 3), 255, np.uint8))
+        monkeypatch.setattr("vae.report.drawing.saved", lambda figure, kind: b"<svg></svg>")
 
 
 def composed(*overrides: str) -> schema.RunConfig:

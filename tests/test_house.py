@@ -41,13 +41,19 @@ WITHOUT_TORCH = [
     *(f"vae.config.{name}" for name in ("errors", "schema", "load", "legacy")),
     *(
         f"vae.runtime.{name}"
-        for name in ("directory", "files", "terminal", "torchrun", "signals", "custom", "commands", "doors")
+        for name in ("directory", "files", "terminal", "torchrun", "signals", "custom", "commands", "doors", "naming")
     ),
     *(f"vae.measure.{name}" for name in ("catalogue", "verdict", "watch", "story", "advice", "setting")),
     *(f"vae.scale{name}" for name in ("", ".loss", ".audit")),
     "vae.output.record",
-    *(f"vae.report.{name}" for name in ("runs", "page", "points", "over_time")),
-    *(f"vae.cli.{name}" for name in ("launch", "failures", "callbacks", "summary", "grid", "session", "shell")),
+    *(
+        f"vae.report.{name}"
+        for name in ("runs", "page", "points", "over_time", "gallery", "films", "measures", "words")
+    ),
+    *(
+        f"vae.cli.{name}"
+        for name in ("launch", "failures", "callbacks", "summary", "grid", "session", "shell", "reporting", "arguments")
+    ),
     "run",
 ]
 # Rooms that report/ may import: it reads files that any version may have left.

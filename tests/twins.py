@@ -72,8 +72,9 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, Any]]]:
 
 
 def left_behind(directory: Path) -> set[str]:
-    """The names of a run's files, the event files under one name: how many there are tells of interruptions."""
-    files = {path.relative_to(directory) for path in directory.rglob("*") if path.is_file()}
+    """The names of a run's files, the event files under one name: how many there are tells of interruptions, as the
+    log does."""
+    files = {path.relative_to(directory) for path in directory.rglob("*") if path.is_file() and path.name != names.LOG}
     return {names.EVENTS if path.match(names.EVENTS) else str(path) for path in files}
 
 

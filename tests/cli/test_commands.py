@@ -58,8 +58,11 @@ def test_one_run_in_its_own_process(digits: list[str], tmp_path: Path) -> None:
     assert (directory / ".hydra" / "config.yaml").exists()
     everything = done.stderr.splitlines()
     lines = [line for line in everything if not line.startswith("import time:")]
-    # Plain ones: the prediction, events, one an evaluation.
-    assert lines[0].startswith("Prediction: t = ")
+    # Plain ones: what is trained, the prediction, events, one an evaluation.
+    assert lines[0].startswith("Training mlp_vae_delayed: ")
+    assert f"into {directory.relative_to(tmp_path)}" in lines[0]
+    assert lines[1].startswith("Prediction: a code pays")
+    assert lines[0] in (directory / "run.log").read_text()
     assert sum("mlp_vae_delayed  step" in line and "mse" in line for line in lines) == 2
     names = [line.split("|")[-1].strip() for line in everything if line.startswith("import time:")]
     assert "torch" in names
@@ -96,7 +99,7 @@ def test_other_jobs_go_on_when_one_fails(digits: list[str], program: Program, tm
     assert status == 1
     assert "9999" in err
     (result,) = (tmp_path / "multirun_sweeps").glob("*/*/result.json")
-    assert result.parent.name == "1_conv_vae_constant_seed0"
+    assert result.parent.name == "1_batch_size=8"
 
 
 def test_tab_completion_is_offered(tmp_path: Path) -> None:

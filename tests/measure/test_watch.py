@@ -51,7 +51,10 @@ def test_the_end_of_waiting() -> None:
     """The weight jumps from 0 to 1: KL falls from 200 to 10 because of that."""
     seen = Watch(LIMITS)
     assert [seen.training(step, 0.02, 200, 0.0) for step in (10, 20)] == [None, None]
-    assert seen.training(30, 0.07, 150, 1.0) == "step 30: the KL term has begun; the training MSE was 0.02"
+    assert (
+        seen.training(30, 0.07, 150, 1.0)
+        == "step 30: the wait is over, the KL term has begun; the training MSE was 0.02"
+    )
     assert [seen.training(step, 0.04, kld, 1.0) for step, kld in ((40, 60), (50, 12), (60, 10), (70, 11))] == [None] * 4
     assert (seen.found.kl_began_at_step, seen.found.collapsed_at_step) == (30, None)
 
@@ -65,7 +68,10 @@ def test_a_code_that_was_never_there_has_not_gone() -> None:
 def test_what_a_code_had_before_the_kl_term_began() -> None:
     seen = Watch(LIMITS)
     seen.training(10, 0.02, 185.0, 0.0)
-    assert seen.training(20, 0.07, 0.02, 0.04) == "step 20: the KL term has begun; the training MSE was 0.02"
+    assert (
+        seen.training(20, 0.07, 0.02, 0.04)
+        == "step 20: the wait is over, the KL term has begun; the training MSE was 0.02"
+    )
     gone = seen.training(30, 0.07, 0.01, 0.08)
     assert gone == "step 30: the code is out (KL fell from 185 nats, before the KL term began, to 0.01)"
     assert (seen.found.collapsed_at_step, seen.found.collapsed_from_kld) == (30, 185.0)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import QUICK, ROOT
+from omegaconf import OmegaConf
 
-from vae.report import page, runs
+from vae.report import drawing, groups, measures, over_time, page, runs, words
+from vae.runtime.naming import split
 
 
 @pytest.fixture(scope="session")
@@ -39,39 +41,37 @@ def written(directory: Path, *more: Path) -> str:
 
 def test_a_sweep_ends_with_its_report(sweep: Path) -> None:
     names = {path.name for path in sweep.iterdir() if path.is_file()}
-    assert {"report.html", "summary.csv", "curves.png", "curves.svg", "heatmaps.png", "rate_distortion.svg"} <= names
+    assert {"report.html", "summary.csv", "curves.png", "curves.svg", "dimensions.png", "rate_distortion.svg"} <= names
     table = pd.read_csv(sweep / "summary.csv")
     assert len(table) == 4
-    result = json.loads((sweep / "0_mlp_vae_constant_seed0" / "result.json").read_text())
+    result = json.loads((sweep / "0_mlp_vae,seed=0" / "result.json").read_text())
     assert set(result) - {"null_reasons"} <= set(table.columns)
     assert table["mse"][0] == pytest.approx(result["mse"])
 
 
 def test_the_page_needs_nothing_beside_it(sweep: Path) -> None:
     text = (sweep / "report.html").read_text()
-    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
-    assert "http" not in re.sub(r"data:[^\"']+", "", text)
-    assert "<script" not in text
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
+    assert not re.findall(r"""url\((?!data:|#)""", text)
+    assert "http" not in re.sub(r"data:[^\"')]+", "", text)
+    assert not re.findall(r"<script[^>]+src", text)
+    assert len(text) < 3_000_000
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
 
 
 def test_what_the_page_says(sweep: Path) -> None:
     text = (sweep / "report.html").read_text()
-    for section in (
-        "verdicts",
-        "summary",
-        "curves",
-        "bands",
-        "information",
-        "heatmaps",
-        "images",
-        "films",
-        "differences",
-    ):
-        assert f'id="{section}"' in text, section
-    assert "mlp_vae_constant, seed 1" in text
-    assert text.count("image/gif") == 4
+    order = ["question", "pictures", "findings", "curves", "measures", "information", "latent", "codes", "dimensions"]
+    places = [text.index(f'id="{section}"') for section in order]
+    assert places == sorted(places)
+    assert "mlp_vae,seed=1" in text
+    assert text.count("image/webp") == 2, "a film a group"
+    assert "The runs differ in:" in text
+    for word in words.GLOSSARY:
+        assert f"<dt>{word}</dt>" in text
+    for word in ("code", "prior", "posterior", "KL", "nats", "active unit", "t"):
+        assert f"<dfn>{word}</dfn>" in text
     assert "python run.py" in text
     assert "torch 2" in text
     assert 'id="problems"' not in text
@@ -79,21 +79,22 @@ def test_what_the_page_says(sweep: Path) -> None:
 
 def test_seeds_share_a_row_with_mean_and_deviation(sweep: Path) -> None:
     found = runs.find([sweep])
-    table = page.rows(found)
-    assert [(row.name, len(row.runs)) for row in table] == [("mlp_vae_constant", 2), ("ae_no_kl", 2)]
+    together = groups.together(found)
+    assert [(group.name, len(group.runs)) for group in together] == [("mlp_vae", 2), ("ae", 2)]
+    table = measures.rows(together, measures.columns(together))
     mses = [run.number("mse") for run in found[:2]]
-    assert table[0].cells[0] == f"{sum(mses) / 2:.4g} ± {abs(mses[0] - mses[1]) / 2**0.5:.2g}"
-    assert table[0].collapsed.endswith("of 2")
+    assert table[0].cells[0] == f"{measures.digits(sum(mses) / 2)} ± {abs(mses[0] - mses[1]) / 2**0.5:.2g}"
+    assert "2 of 2" in together[0].fate
 
 
 def test_only_differences_are_listed(sweep: Path) -> None:
-    keys = set(page.differences(runs.find([sweep])).index)
+    keys = set(groups.differences(runs.find([sweep])).index)
     assert {"model.name", "anneal.name", "seed"} <= keys
     assert not {"train.lr", "run_name", "model.latent_dim"} & keys
 
 
 @pytest.mark.slow
-def test_the_same_files_give_the_same_figures(sweep: Path, tmp_path: Path) -> None:
+def test_the_same_files_give_the_same_plots(sweep: Path, tmp_path: Path) -> None:
     found = runs.find([sweep])
     for name in ("a", "b"):
         page.write(found, tmp_path / name, "title")
@@ -117,13 +118,14 @@ def test_incomplete_and_damaged_runs_are_named(sweep: Path, tmp_path: Path) -> N
     assert "record unreadable" in text
     assert "history unreadable" in text
     assert "failed: MemoryError: no memory left" in text
-    assert text.count("<li>") == 3
-    assert whole.name.split("_seed")[0].split("_", 1)[1] in text
+    assert text.split('id="problems"')[1].split("</section>")[0].count("<li>") == 3
+    assert "ae_no_kl" in text, "a run whose overrides are gone has its own name"
 
 
 def test_names_and_values_are_escaped(sweep: Path, tmp_path: Path) -> None:
     directory = copied(sweep, tmp_path)
     hostile = "<script>alert(1)</script>$x^{$"
+    (directory / "multirun.yaml").unlink()  # so that runs have their own names
     first = min(path for path in directory.iterdir() if path.is_dir())
     record = json.loads((first / "result.json").read_text())
     (first / "result.json").write_text(
@@ -132,7 +134,7 @@ def test_names_and_values_are_escaped(sweep: Path, tmp_path: Path) -> None:
     config = first / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("optimizer: adam", "optimizer: '<i>adam'"))
     text = written(directory)
-    assert "<script" not in text
+    assert "<script>alert" not in text
     assert "<img src=x" not in text
     assert "<i>adam" not in text
     assert "&lt;script&gt;" in text
@@ -156,7 +158,7 @@ def test_runs_of_two_sweeps_are_not_mixed_up(sweep: Path, tmp_path: Path) -> Non
     other = Path(shutil.copytree(sweep, tmp_path / "other"))
     found = runs.find([sweep, other])
     assert len({run.name for run in found}) == len(found) == 8
-    assert len(page.differences(found).columns) == 8
+    assert len(groups.differences(found).columns) == 8
 
 
 def test_runs_of_different_datasets_and_a_single_one(sweep: Path, tmp_path: Path) -> None:
@@ -211,5 +213,101 @@ def test_failing_jobs_are_reported_and_the_others_go_on(digits: list[str], tmp_p
     assert "the training split has" in failed[0].read_text()
     assert "not finite" in failed[-1].read_text()
     text = (tmp_path / "sweep" / "report.html").read_text()
-    assert text.count("<li>") == 3
+    assert text.split('id="problems"')[1].split("</section>")[0].count("<li>") == 3
     assert "failed: step" in text
+
+
+def invented(directory: Path, jobs: dict[str, tuple[list[str], dict[str, object]]]) -> list[runs.Run]:
+    """Runs of a sweep as they might lie on the disk: for each directory its overrides, and what its record holds."""
+    (directory / "multirun.yaml").parent.mkdir(parents=True, exist_ok=True)
+    (directory / "multirun.yaml").write_text("")
+    for name, (overrides, record) in jobs.items():
+        (directory / name / ".hydra").mkdir(parents=True)
+        (directory / name / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+        config = {key if "." in key or key == "seed" else f"{key}.name": value for key, value in map(split, overrides)}
+        nested = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}" for key, value in config.items()]))
+        (directory / name / ".hydra" / "config.yaml").write_text(json.dumps(nested))
+        if record:
+            (directory / name / "result.json").write_text(json.dumps(record))
+    return runs.find([directory])
+
+
+def test_a_fraction_is_of_runs_that_differ_in_their_seed_alone(tmp_path: Path) -> None:
+    """Of two experiments with a seed each nothing is a fraction; latent sizes are no seeds; a failure is counted."""
+    jobs = {
+        f"{i}": ([f"train.lr={lr}", f"model.latent_dim={d}", f"seed={seed}"], {"verdict": verdict, "seed": seed})
+        for i, (lr, d, seed, verdict) in enumerate(
+            [(0.1, 8, 0, "alive"), (0.1, 8, 1, "collapsed"), (0.1, 16, 0, "collapsed"), (0.2, 8, 0, "collapsed")]
+        )
+    }
+    found = invented(tmp_path, jobs | {"9": (["train.lr=0.1", "model.latent_dim=8", "seed=2"], {})})
+    (tmp_path / "9" / "error.txt").write_text("MemoryError: no memory left\n")
+    found = runs.find([tmp_path])
+    assert [run.name for run in found][:2] == ["lr=0.1,latent_dim=8,seed=0", "lr=0.1,latent_dim=8,seed=1"]
+    fates = {group.name: group.fate for group in groups.together(found)}
+    assert fates == {
+        "lr=0.1,latent_dim=8": "1 of 3 alive, 1 of 3 collapsed, 1 failed",
+        "lr=0.1,latent_dim=16,seed=0": "collapsed",
+        "lr=0.2,latent_dim=8,seed=0": "collapsed",
+    }
+
+
+def test_elbos_of_different_likelihoods_have_a_column_each(tmp_path: Path) -> None:
+    jobs = {
+        name: ([f"objective={name}"], {"verdict": "alive", "elbo": elbo, "mse": 0.02})
+        for name, elbo in (("sse", -300.0), ("bernoulli", -90.0))
+    }
+    together = groups.together(invented(tmp_path, jobs))
+    shown = measures.columns(together)
+    elbos = [i for i, column in enumerate(shown) if column.key == "elbo"]
+    assert [shown[i].title for i in elbos] == ["ELBO, nats, of bernoulli", "ELBO, nats, of sse"]
+    cells = [[row.cells[i] for i in elbos] for row in measures.rows(together, shown)]
+    assert cells == [["-90", ""], ["", "-300"]]
+
+
+def test_what_is_left_of_a_comparison_that_is_none(tmp_path: Path) -> None:
+    """Runs that differ in two things are not said to differ in one."""
+    two = invented(tmp_path / "a", {"0": (["model=ae", "train.lr=1"], {}), "1": (["model=mlp_vae", "train.lr=2"], {})})
+    assert page.comparison(groups.together(two))[0] == "The runs differ in:"
+    one = invented(tmp_path / "b", {"0": (["model=ae", "train.lr=1"], {}), "1": (["model=mlp_vae", "train.lr=1"], {})})
+    assert "in one thing" in page.comparison(groups.together(one))[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-1e-12, "-1e-12"), (-0.0, "0"), (2.26e-5, "< 0.0001"), (12345678.0, "1.235e+07"), (250, "250")],
+)
+def test_numbers_are_readable(value: float, text: str) -> None:
+    assert measures.digits(value) == text
+
+
+def test_many_runs_answer_what_the_sweep_asks_first(tmp_path: Path) -> None:
+    jobs = {
+        f"{i}_": (
+            [f"anneal.weight={weight}", f"seed={seed}"],
+            {"verdict": "collapsed" if weight > 6 else "alive", "kl_weight": weight, "seed": seed, "kld": 1 / weight}
+            | {"active_units": 1, "predicted_active_units": 2, "mse": 0.1, "predicted_mse": 0.1, "predicted_kld": 1},
+        )
+        for i, (weight, seed) in enumerate((weight, seed) for weight in range(1, 13) for seed in range(2))
+    }
+    invented(tmp_path, jobs)
+    text = written(tmp_path)
+    places = [text.index(f'id="{key}"') for key in ("boundary", "collapse_fraction", "measures", "findings")]
+    assert places == sorted(places)
+    assert "12 are alive, 12 collapsed" in text
+
+
+def test_plots_of_a_page_stay_in_their_boxes_and_take_its_colours(sweep: Path) -> None:
+    """A panel by itself: no ink outside, no colour that would vanish in the dark, marks that can be lit up."""
+    together = groups.together(runs.find([sweep]))
+    with drawing.style():
+        panel = over_time.curves(together).panels[0]
+        svg = drawing.on_page(panel)
+    assert svg.startswith("<svg viewBox")
+    assert "currentColor" in svg
+    assert "#000000" not in svg
+    assert {f'data-mark="mark-{group.index}"' for group in together} <= set(re.findall(r'data-mark="[^"]+"', svg))
+    width, height = map(float, re.findall(r'viewBox="0 0 (\d+) (\d+)"', svg)[0])
+    places = re.findall(r'<text[^>]*?x="([\d.-]+)" y="([\d.-]+)"', svg)
+    assert places
+    assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in places)

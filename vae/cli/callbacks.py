@@ -13,15 +13,24 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae.cli.grid import count_jobs
+from vae.cli.grid import (
+    count_jobs,
+    jobs,
+    naming_override,
+    own_overrides,
+    shared_keys,
+    subdirectories,
+    unresolved_subdir,
+)
+from vae.cli.reporting import write_report
 from vae.cli.session import CURRENT, DIRECTORIES
 from vae.config.errors import InputError, one_line
 from vae.config.load import load
 from vae.runtime import directory as names
-from vae.runtime.terminal import log_to_stderr, show
+from vae.runtime.terminal import log_to_stderr
 from vae.runtime.torchrun import world
 
 log = logging.getLogger(__name__)
@@ -59,6 +68,8 @@ class Guard(Callback):
                 if item.key_or_group in DIRECTORIES:
                     raise InputError(f"{DIRECTORIES[item.key_or_group]}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
+            name_jobs(config)
+            check_subdirectories(config)
 
 
 def _check_names(runtime: DictConfig) -> None:
@@ -99,7 +110,7 @@ class SweepReport(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.directory is None:  # a single run
             return
-        ended = {path.parent for file in (names.RESULT, names.ERROR) for path in self.directory.glob(f"*/{file}")}
+        ended = {path.parent for file in (names.RESULT, names.ERROR) for path in self.directory.rglob(file)}
         done, spent = len(ended), time.time() - self.started
         left = spent / max(done, 1) * (self.total - done)
         log.info("sweep: %d of %d runs done in %.0f s, about %.0f s left", done, self.total, spent, left)
@@ -112,13 +123,7 @@ class SweepReport(Callback):
         if self.written or self.directory is None or not self.directory.is_dir():
             return
         self.written = True
-        try:
-            from vae.report import page, runs
-
-            found = runs.find([self.directory])
-            show(f"report: {os.path.relpath(page.write(found, self.directory, page.heading(found)))}")
-        except Exception as error:  # the runs are there, whatever became of their report
-            log.error("report: not written (%s: %s)", type(error).__name__, error, exc_info=error)
+        write_report(self.directory)
 
 
 @contextmanager
@@ -131,6 +136,29 @@ def _refusals() -> Iterator[None]:
         if session is not None and session.wants_traceback:
             traceback.print_exc()
         sys.exit(str(error) if isinstance(error, InputError) else one_line(error))
+
+
+def name_jobs(config: DictConfig) -> None:
+    """Let the name of each job's directory leave out what all jobs share. The jobs are composed anew, with Hydra's own
+    overrides of this call: so it is one of them."""
+    with read_write(config.hydra):
+        config.hydra.overrides.hydra.append(naming_override(shared_keys(config)))
+
+
+def check_subdirectories(config: DictConfig) -> None:
+    """Raises InputError where two jobs would share a directory: one would write over the other."""
+    subdir = unresolved_subdir(config)
+    if "hydra:job.num" in subdir or OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:
+        return
+    first: dict[str, int] = {}
+    for number, place in enumerate(subdirectories(config.hydra.job.config_name, jobs(config), own_overrides(config))):
+        if place in first:
+            raise InputError(
+                f"hydra.sweep.subdir={subdir}: jobs {first[place]} and {number} would both write into {place}; leave "
+                f"it "
+                "out, or put ${hydra:job.num} in it"
+            )
+        first[place] = number
 
 
 def check_directory(directory: Path, key: str = "hydra.run.dir") -> None:

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from vae.cli import failures
 from vae.cli.session import Job
+from vae.cli.summary import measured
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
 from vae.config.schema import RunConfig
@@ -57,5 +58,5 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         ).record
         record = dataclasses.replace(record, course=Course.of(before))
         record.save(directory, names.EVALUATION)
-        show(f"measured again: {os.path.relpath(directory / names.EVALUATION)}")
+        show(f"measured again: {os.path.relpath(directory / names.EVALUATION)}\n{measured(record, before)}\n")
     return record

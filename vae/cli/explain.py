@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae.cli.reporting import write_report
 from vae.cli.resume import is_sweep
 from vae.cli.session import Job
 from vae.cli.train import alone_in
@@ -61,7 +62,7 @@ def explain(job: Job, call: RunConfig) -> None:
     if not is_sweep(directory):
         show(explain_run(directory, call))
         return
-    from vae.report import page, runs
+    from vae.report import runs
 
     found = [run for run in runs.find([directory]) if run.record.get("verdict") in EXPLAINED]
     dead = [run.directory for run in found if run.config.get("model.posterior") != "none"]
@@ -74,8 +75,7 @@ def explain(job: Job, call: RunConfig) -> None:
         except InputError as error:
             failed += 1
             log.error("%s", error)
-    found = runs.find([directory])
-    show(f"report: {page.write(found, directory, page.heading(found))}")
+    write_report(directory)
     if failed:
         raise InputError(f"{directory}: {failed} of {len(dead)} runs could not be explained")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vae.cli.session import CURRENT, Job, Session
 from vae.config.errors import InputError, RunFailed, one_line
-from vae.config.load import unknown_key
+from vae.config.load import unknown_key, unknown_option
 from vae.runtime import directory as names
 from vae.runtime import terminal
 
@@ -73,12 +73,22 @@ def last_line(error: Exception, session: Session) -> str:
         return f"a worker of the sweep was killed or ran out of memory; resume={directory} continues where it stopped"
     if isinstance(error, InputError):
         return str(error)
-    unknown = re.match(r"Could not override '([^']+)'", str(error))
-    said = unknown_key(unknown[1]) if unknown else one_line(error) or type(error).__name__
+    said = _mistake(str(error)) or one_line(error) or type(error).__name__
     if session.new_directory is None:
         return said
     discard(session.new_directory)
     return f"{session.new_directory}: {said}" if isinstance(error, OSError) else said
+
+
+def _mistake(text: str) -> str | None:
+    """What Hydra says of a key or an option that does not exist, in our words. Its own hint, to put a + before the key,
+    does not help: such a key is refused all the same."""
+    key = re.match(r"Could not override '([^']+)'", text)
+    if key:
+        return unknown_key(key[1])
+    option = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
+    listed = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
+    return unknown_option(option[1], option[2], listed[1].split()) if option and listed else None
 
 
 def is_killed_worker(error: Exception) -> bool:

@@ -1,11 +1,13 @@
-"""The jobs of a sweep."""
+"""The jobs of a sweep: what each is called with, and where each will lie."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 def grid(params: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]]:
@@ -20,10 +22,62 @@ def grid(params: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]]
     return [list(job) for job in itertools.product(*choices.values())]
 
 
+def jobs(config: DictConfig) -> list[list[str]]:
+    """Those of the sweep that `config`, Hydra's, describes."""
+    return grid(_params(config), _unresolved(config.hydra.overrides.task))
+
+
 def count_jobs(config: DictConfig) -> int:
     """How many jobs the sweeper makes: a search says it."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    if trials is not None:
-        return int(trials)
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    return len(grid(params, list(config.hydra.overrides.task)))
+    return int(trials) if trials is not None else len(jobs(config))
+
+
+def shared_keys(config: DictConfig) -> list[str]:
+    """The keys that have one value in all jobs, whether these are a grid's or a search's."""
+    given = [f"{key}={value}" for key, value in _params(config).items()]
+    items = OverridesParser.create().parse_overrides([*given, *_unresolved(config.hydra.overrides.task)])
+    is_swept = {item.key_or_group: item.is_sweep_override() for item in items}
+    return [key for key, swept in is_swept.items() if not swept]
+
+
+def naming_override(shared: Collection[str]) -> str:
+    """Hydra's override by which the name of a job's directory leaves out the keys that all jobs share."""
+    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"
+
+
+def subdirectories(config_name: str, jobs: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
+    """hydra.sweep.subdir of each job, as Hydra composes it with its own `overrides`."""
+    before = HydraConfig.instance().cfg
+    found = []
+    try:
+        for number, job in enumerate(jobs):
+            composed = compose(config_name, [*overrides, *job, f"hydra.job.num={number}"], return_hydra_config=True)
+            HydraConfig.instance().set_config(composed)  # what ${hydra:...} reads
+            found.append(str(OmegaConf.select(composed, "hydra.sweep.subdir")))
+    finally:
+        HydraConfig.instance().cfg = before
+    return found
+
+
+def own_overrides(config: DictConfig) -> list[str]:
+    """Hydra's own overrides of this call, as they were typed."""
+    return _unresolved(config.hydra.overrides.hydra)
+
+
+def unresolved_subdir(config: DictConfig) -> str:
+    """hydra.sweep.subdir as it stands in the configuration."""
+    sweep = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    assert isinstance(sweep, dict)
+    return str(sweep["subdir"])
+
+
+def _params(config: DictConfig) -> Mapping[str, Any]:
+    return OmegaConf.select(config, "hydra.sweeper.params") or {}
+
+
+def _unresolved(overrides: ListConfig) -> list[str]:
+    """As they were typed: what they refer to differs from job to job."""
+    found = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(found, list)
+    return [str(item) for item in found]

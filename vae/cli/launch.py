@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from vae.cli.arguments import expanded
 from vae.cli.session import CURRENT, DIRECTORIES, SHORT, Job, Session
 from vae.config.errors import InputError
 from vae.runtime import directory as names
-from vae.runtime import terminal
+from vae.runtime import naming, terminal
 from vae.runtime.torchrun import world
 
 VERBS = (
@@ -81,6 +81,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("unless", lambda given, value: None if given else value, replace=True)
     OmegaConf.register_new_resolver("when", lambda given, value: value if given else None, replace=True)
     OmegaConf.register_new_resolver("joined", lambda values: "-".join(map(str, values)) or "none", replace=True)
+    OmegaConf.register_new_resolver("swept", _swept, replace=True)
+
+
+def _swept(overrides: Sequence[str], shared: Sequence[str]) -> str | None:
+    """A job's overrides without those that all jobs share, as the name of its directory."""
+    name = naming.label(overrides, {naming.split(item)[0] for item in overrides} - set(shared))
+    return naming.as_directory(name) if name else None
 
 
 def user_environment() -> dict[str, str]:

@@ -12,10 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from vae.cli.grid import grid
+from vae.cli.grid import grid, naming_override, subdirectories
 from vae.cli.launch import user_environment
+from vae.cli.reporting import write_report
 from vae.cli.session import Job
-from vae.cli.train import alone_in, train_together
+from vae.cli.train import alone_in, report_on, train_together
 from vae.config import schema
 from vae.config.errors import InputError, one_line
 from vae.config.load import (
@@ -32,9 +33,8 @@ from vae.config.load import (
 from vae.config.schema import RunConfig
 from vae.output import record as records
 from vae.output.record import RunRecord
-from vae.runtime import commands, files
+from vae.runtime import commands, files, naming
 from vae.runtime import directory as names
-from vae.runtime.terminal import show
 from vae.training import checkpoint
 from vae.training import schedule as schedules
 
@@ -74,7 +74,7 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             log.info("%s  from step %d on: %s; without this change it would be another run", directory, step, changes)
             _note_change(directory, f"from step {step} on: {changes}")
         if saved is not None and _is_another(config.anneal, saved.config.anneal):
-            states = {**saved.parts, "schedule": schedules.build(config.anneal).state_dict()}
+            states = {**saved.parts, "schedule": schedules.of(config).state_dict()}
             saved = dataclasses.replace(saved, parts=states)
         files.remove_unfinished(directory)
         files.remove_unfinished(own.parent)
@@ -82,7 +82,9 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
             _note_overrides(directory, job.keys, config)
         (directory / names.EXPLANATION).unlink(missing_ok=True)  # of the run as it was
-        return train_together(config, directory, saved)
+        record = train_together(config, directory, saved)
+    report_on(job, config)
+    return record
 
 
 def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> None:
@@ -123,8 +125,6 @@ def _note_change(directory: Path, said: str) -> None:
 def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     """Continue each unfinished run of a sweep and begin those that never began, one after the other, each in a process
     of its own, then write the sweep's report. Raises InputError where some failed."""
-    from vae.report import page, runs
-
     directory = job.directory
     modules = allowed_modules(call)
     allow = [f"allow=[{','.join(modules)}]"] if modules else []
@@ -133,7 +133,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     options = [argument for path in sources for argument in ("--config-dir", path)]
     unfinished = [
         run
-        for run in (path.parent.parent for path in sorted(directory.glob(f"*/{names.CONFIG}")))
+        for run in sorted(names.runs_below(directory))
         if not (run / names.RESULT).exists() or (run / names.ERROR).exists()
     ]
     todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | {
@@ -144,8 +144,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
         log.info("sweep: resuming %s, %d of %d", name, number, len(todo))
         command = [sys.executable, str(program), *arguments]
         failed += subprocess.run(command, check=False, env=user_environment()).returncode != 0
-    found = runs.find([directory])
-    show(f"report: {page.write(found, directory, page.heading(found))}")
+    write_report(directory)
     if failed:
         raise InputError(f"{directory}: {failed} of its runs failed")
 
@@ -215,19 +214,22 @@ def _never_begun(directory: Path, allow: Sequence[str]) -> dict[str, list[str]]:
         hydra = files.read_yaml(directory / names.SWEEP)["hydra"]
         if not hydra["sweeper"]["_target_"].endswith("BasicSweeper"):
             return {}  # what a search tries next depends on what it has seen
-        jobs = grid(hydra["sweeper"]["params"] or {}, hydra["overrides"]["task"])
-        place = f"hydra.run.dir={directory}/{hydra['sweep']['subdir']}"
+        jobs, subdir = grid(hydra["sweeper"]["params"] or {}, hydra["overrides"]["task"]), str(hydra["sweep"]["subdir"])
     except (OSError, ValueError, LookupError, TypeError, HydraException) as error:
         reason = one_line(error)
         raise InputError(f"{directory / names.SWEEP}: does not say what the sweep is ({reason})") from error
     for override in {item for job in jobs for item in job}:
         _check_override(override, allow, directory / names.SWEEP)
-    if ".." in Path(str(hydra["sweep"]["subdir"])).parts or Path(str(hydra["sweep"]["subdir"])).is_absolute():
+    quoted = subdir.replace("\\", "\\\\").replace('"', '\\"')
+    shared = {naming.split(item)[0] for job in jobs for item in job} - set(naming.varied(jobs))
+    own = [f'hydra.sweep.subdir="{quoted}"', naming_override(sorted(shared))]
+    places = [directory / place for place in subdirectories(str(HydraConfig.get().job.config_name), jobs, own)]
+    if not all(place.resolve().is_relative_to(directory.resolve()) for place in places):
         raise InputError(f"{directory / names.SWEEP}: its runs would not lie below it")
     return {
-        " ".join(job): [*job, "hydra.mode=RUN", place.replace("${hydra:job.num}", str(number))]
-        for number, job in enumerate(jobs)
-        if not list(directory.glob(f"{number}_*"))
+        " ".join(job): [*job, "hydra.mode=RUN", f'hydra.run.dir="{place}"']
+        for job, place in zip(jobs, places, strict=True)
+        if not place.exists()
     }
 
 

@@ -2,14 +2,36 @@
 
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from vae.measure.catalogue import CATALOGUE
+from vae.measure.catalogue import CATALOGUE, FinalMeasures, SplitMeasures, measures
+from vae.measure.verdict import number
 from vae.output.record import RunRecord
 from vae.runtime import commands
+from vae.runtime import directory as names
 
-SHOWN = ("mse", "kld", "elbo", "iwae_bound")
+SHOWN = ("mse", "mse_mu", "kld", "elbo", "iwae_bound")
 WIDTH = 100
+
+
+def size(directory: Path) -> int:
+    """Bytes of the files in and below it."""
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def measured(record: RunRecord, before: Mapping[str, Any]) -> str:
+    """Every measure of the test split and of the end, beside what `before`, an earlier record, has."""
+    found, lines = record.to_dict(), []
+    for group in (SplitMeasures, FinalMeasures):
+        for item in measures(group):
+            new, old = found.get(item.name), before.get(item.name)
+            if not isinstance(new, int | float):
+                continue
+            was = f"   was {number(old)}" if isinstance(old, int | float) and number(old) != number(new) else ""
+            lines.append(f"{item.title:<44}{number(new)}{was}")
+    return "\n".join(lines)
 
 
 def summary(record: RunRecord, directory: Path) -> str:
@@ -19,20 +41,22 @@ def summary(record: RunRecord, directory: Path) -> str:
     titles = {name: CATALOGUE[name].title for name in shown}
     if record.identity.one_step:
         titles["mse"] = f"one-step {titles['mse']}"
-    lines = [f"{'test ' + titles[name]:<27}{found[name]:.6g}" for name in shown]
+    lines = [f"{'test ' + titles[name]:<32}{found[name]:.6g}" for name in shown]
     lines += [
-        f"{'KL weight':<27}{found['kl_weight']:.6g}",
-        f"{'mu':<27}{found['mu_min']:.3g} to {found['mu_max']:.3g}, mean {found['mu_mean']:.3g}",
-        f"{'sigma':<27}{found['sigma_min']:.3g} to {found['sigma_max']:.3g}, mean {found['sigma_mean']:.3g}",
-        f"{'results':<27}{os.path.relpath(directory)}",
-        f"{'browse':<27}tensorboard --logdir {os.path.relpath(directory)}",
+        f"{'KL weight':<32}{found['kl_weight']:.6g}",
+        f"{'mu':<32}{found['mu_min']:.3g} to {found['mu_max']:.3g}, mean {found['mu_mean']:.3g}",
+        f"{'sigma':<32}{found['sigma_min']:.3g} to {found['sigma_max']:.3g}, mean {found['sigma_mean']:.3g}",
+        f"{'results':<32}{os.path.relpath(directory)} ({size(directory) / 1e6:.0f} MB)",
+        f"{'browse':<32}tensorboard --logdir {os.path.relpath(directory)}",
     ]
+    if (directory / names.REPORT).is_file():
+        lines.append(f"{'report':<32}{os.path.relpath(directory / names.REPORT)}")
     if record.course is not None:  # not where an interrupted run is measured again
-        lines.append(f"{'time':<27}{record.course.seconds:.0f} s, {record.course.images_per_second:.0f} images/s")
+        lines.append(f"{'time':<32}{record.course.seconds:.0f} s, {record.course.images_per_second:.0f} images/s")
     if record.linear is not None:
         for label, kind in (("closed form", "optimum"), ("this model", "linear")):
             kept, kl, sse, elbo = (found[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo"))
-            lines.append(f"{label:<27}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
+            lines.append(f"{label:<32}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
     answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
     for why, command in commands.advised(found, directory):
         answer += ["", f"To try: {why}.", *([f"  {command}"] if command else [])]

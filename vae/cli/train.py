@@ -6,11 +6,13 @@ from pathlib import Path
 
 from vae.cli import failures, processes
 from vae.cli.recommend import chosen
+from vae.cli.reporting import write_report
 from vae.cli.session import Job
 from vae.config.schema import RunConfig
 from vae.output.record import RunRecord
 from vae.runtime import directory as names
 from vae.runtime import files
+from vae.runtime.terminal import logged_to
 from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
 
@@ -19,19 +21,27 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
     try:
         with alone_in(job.directory):
-            return train_together(chosen(job, config) if config.choose else config, job.directory)
+            record = train_together(chosen(job, config) if config.choose else config, job.directory)
     except files.DirectoryInUse:
         raise  # it is the other run's
     except Exception:
         if job.is_single and not list(job.directory.glob(names.EVENTS)):
             failures.discard(job.directory)
         raise
+    report_on(job, config)
+    return record
+
+
+def report_on(job: Job, config: RunConfig) -> None:
+    """The report of a run that has ended; those of a sweep have one together."""
+    if job.is_single and config.pictures.report:
+        write_report(job.directory)
 
 
 @contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
     """No other program trains in `directory` meanwhile. What the machine cannot give is said in one line."""
-    with files.locked(directory), failures.machine_errors(directory):
+    with files.locked(directory), failures.machine_errors(directory), logged_to(directory / names.LOG):
         yield
 
 

@@ -236,9 +236,56 @@ def unknown_key(key: str) -> str:
     if key in known_keys(schema.RunConfig):
         group = key.partition(".")[0]
         return f"{key}: the {group} that is chosen has no such key; choose one that has, as in {group}=NAME {key}=..."
-    near = difflib.get_close_matches(key, known_keys(schema.RunConfig), n=1, cutoff=0.75)
-    hint = f"did you mean {near[0]}?" if near else "all keys: python run.py --cfg job"
+    near = nearest_keys(key)
+    hint = f"did you mean {' or '.join(near)}?" if near else "all keys: python run.py --cfg job"
     return f"{key}: no such key; {hint}"
+
+
+OTHER_NAMES = {  # of values, in other programs
+    "epochs": "train.steps",
+    "epoch": "train.steps",
+    "max_steps": "train.steps",
+    "iterations": "train.steps",
+    "learning_rate": "train.lr",
+    "batch": "train.batch_size",
+    "bs": "train.batch_size",
+    "beta": "anneal.weight",
+    "kl_weight": "anneal.weight",
+    "weight_kl": "anneal.weight",
+    "z_dim": "model.latent_dim",
+    "latent_size": "model.latent_dim",
+    "latents": "model.latent_dim",
+    "sigma": "objective.sigma2",
+    "variance": "objective.sigma2",
+    "loss": "objective",
+    "likelihood": "objective",
+    "schedule": "anneal",
+    "annealing": "anneal",
+    "data": "dataset",
+}
+
+
+def nearest_keys(key: str) -> list[str]:
+    """What may have been meant by a key that there is not: at most three keys or groups that there are."""
+    known = [*GROUPS, "train", "experiment", "sweep", *known_keys(schema.RunConfig)]
+    last = key.rpartition(".")[2]
+    if last in OTHER_NAMES:
+        return [OTHER_NAMES[last]]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    if close:
+        return close
+    same = [name for name in known if name.rpartition(".")[2] == last]  # its group is missing or another
+    if same:
+        return same[:3]
+    lasts = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known], n=1, cutoff=0.75)
+    return [name for name in known if name.rpartition(".")[2] in lasts][:3]
+
+
+def unknown_option(group: str, option: str, options: Sequence[str]) -> str:
+    """A line about an option that a group does not have, with the nearest ones that it has."""
+    near = [name for name in options if option in name] or difflib.get_close_matches(option, options, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(f'{group}={name}' for name in near[:3])}? " if near else ""
+    return f"{group}={option}: no such option; {hint}there are {', '.join(options)}"
 
 
 def known_keys(node: type, path: str = "") -> list[str]:

@@ -688,6 +688,7 @@ class Pictures:
     traversal_dims: int = within(ge=1)  # how many of the most active dimensions are traversed
     gamma: float = within(gt=0)  # pixels are shown as x ** (1 / gamma); above 1 lifts small values
     gif_every: int = within(ge=0)  # steps between two frames of training.gif; 0: no GIF
+    report: bool = True  # a single run ends with a report.html of its own; a sweep has one for all of them
 
 
 @dataclass

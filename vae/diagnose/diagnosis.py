@@ -18,7 +18,6 @@ from vae.report import page, runs
 from vae.runtime import directory as names
 
 WIDTH = 100
-CHARTS = ("kl_per_dimension", "spectrum")  # of those of a report: the others compare runs
 
 
 @dataclass(frozen=True)
@@ -139,4 +138,4 @@ class Diagnosis:
         write(directory / names.RESULT, self.to_dict())
         run = runs.read(directory)
         run.name = run.group
-        return page.write([run], directory, f"Diagnosis: {run.name}", CHARTS)
+        return page.write([run], directory, f"Diagnosis: {run.name}")

@@ -25,6 +25,7 @@ Rows = TypeVar("Rows", slice, Tensor)
 
 MAX_TRAIN_IMAGES = 10_000  # that are measured beside the test images
 MAX_SINGLE = 512  # latent dimensions up to which each is measured by itself: that decodes the probe images for each
+STAGES = 6  # of an examination
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,12 @@ def examine(
     weight: float,
     seed: int,
     by_dimension: bool = True,
+    stage: Callable[[str], None] = lambda name: None,
 ) -> Examination:
     """The costly measures of an evaluated model, those that decode many codes on `probe_images` images of the test
     split, chosen at random. `spectrum`: of the training split; `weight`: the highest KL weight of the run;
-    `by_dimension`: each latent dimension by itself as well."""
+    `by_dimension`: each latent dimension by itself as well; `stage`: told what is measured next, STAGES times at
+    most."""
     model.eval(), likelihood.eval()
     posterior, z, found = evaluation.posterior, evaluation.z, evaluation.measures
     rng = generator(seed, "examination")
@@ -210,7 +213,9 @@ def examine(
         elif z.shape[1] > MAX_SINGLE:
             notes.append(f"used_dimensions and decoder_sensitivity: {z.shape[1]} dimensions; up to {MAX_SINGLE}")
         else:
+            stage("single dimensions")
             gaps = diagnostics.dimension_gaps(nll, z[some], noise)
+            stage("the decoder's sensitivity")
             sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[some])
             if sensitivities is None:
                 notes.append("decoder_sensitivity: the decoder cannot be differentiated twice")
@@ -221,6 +226,7 @@ def examine(
         elif not likelihood.is_density_of(images):
             notes.append("iwae_bound: this likelihood is no density of these images, and elbo no bound on one")
         else:
+            stage("the IWAE bound")
             chosen = Posterior(posterior.mu[some], posterior.log_sigma[some])
             importance = diagnostics.iwae_bound(nll, chosen, settings.iw_samples, rng)
     total_correlation = None
@@ -233,10 +239,13 @@ def examine(
     elif z.shape[1] > MAX_SINGLE:
         notes.append(f"total_correlation: up to {MAX_SINGLE} dimensions")
     else:
+        stage("the total correlation")
         total_correlation = diagnostics.total_correlation(posterior, z[codes])
+    stage("a linear probe")
     probe = _probe(model, data, z, settings, rng)
     if probe is None:
         notes.append("probe_accuracy: needs labels of at least two classes")
+    stage("training images")
     train = _training_measures(model, likelihood, data, spectrum, settings, weight, rng)
     constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
     pca = pca_mse(spectrum, data.test, z.shape[1], settings.batch_size)

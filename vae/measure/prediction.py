@@ -103,13 +103,14 @@ def sentence(
     if kept:
         who = "a code of " if optimum is None else "a linear VAE would keep "
         return (
-            f"Prediction: {scale}: {who}{kept} of {latent_dim} dimensions with {kld:.3g} nats; from KL weight "
-            f"{edge:.4g} on the collapsed state is stable."
+            f"Prediction: a code pays, so nothing but the training can make it collapse: {who}{kept} of {latent_dim} "
+            f"dimensions with {kld:.3g} nats; from KL weight {edge:.4g} on the collapsed state is stable. ({scale})"
         )
     postponed = f" Annealing reaches that at about KL weight {edge:.3g}." if rises else ""
     given = optimum is not None and not optimum.is_fitted
     smaller = f", or a pixel variance below {found.largest_eigenvalue / weight:.3g}" if given else ""
     return (
-        f"Warning: {scale}. Here the collapsed state is stable: no small step away from it pays.{postponed} A code "
-        f"that grows from nothing needs a KL weight below {edge:.3g}{smaller}."
+        "Warning: expect a collapse, which the objective asks for. The collapsed state is stable: no small step away "
+        f"from it pays.{postponed} A code that grows from nothing needs a KL weight below {edge:.3g}{smaller}. "
+        f"({scale})"
     )

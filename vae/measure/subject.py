@@ -23,6 +23,7 @@ from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.runtime import parallel
 from vae.runtime.machine import is_out_of_memory
+from vae.runtime.terminal import Stages
 
 MORE_EIGENVALUES = 32  # than latent dimensions, for the picture
 SAMPLED_IMAGES = 2000
@@ -90,9 +91,18 @@ class Measured:
     def examine(self, done: Evaluation, weight: float) -> Examination:
         """The costly measures of a model that was evaluated at this KL weight."""
         settings, seed = self.config.evaluation, self.config.seed
-        with self._memory_advice():
+        with self._memory_advice(), Stages("measuring", evaluation.STAGES) as stage:
             return evaluation.examine(
-                self.model, self.likelihood, self.data, self.spectrum, done, settings, weight, seed, self.by_dimension
+                self.model,
+                self.likelihood,
+                self.data,
+                self.spectrum,
+                done,
+                settings,
+                weight,
+                seed,
+                self.by_dimension,
+                stage,
             )
 
     def sample_quality(self) -> Quality:

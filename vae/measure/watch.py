@@ -127,7 +127,7 @@ class Watch:
             self.trough, self.trough_step = kld, step
         if began:
             images = "" if before is None else f"; the training MSE was {before:.4g}"
-            return f"step {step}: the KL term has begun{images}"
+            return f"step {step}: the wait is over, the KL term has begun{images}"
         if not self.out and kld > self.high:
             self.high, self.high_step = kld, step
         if not self.out and kld < self.low:

@@ -31,7 +31,7 @@ def grid(rows: Tensor, gamma: float = 1.0) -> Picture:
     padded = torch.nn.functional.pad(shown, (0, GAP, 0, GAP), value=BACKGROUND)
     count, columns, _, height, width = padded.shape
     tiled = padded.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, 3)[:-GAP, :-GAP]
-    zoom = max(1, 48 // max(rows.shape[-2:]))
+    zoom = max(1, 64 // max(rows.shape[-2:]))
     return tiled.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
 
 
@@ -155,10 +155,15 @@ class Film:
 
     def gif(self) -> bytes:
         """The frames as a looping GIF of about eight seconds, the last one held for two."""
-        images = [Image.open(io.BytesIO(frame)).quantize(32, dither=Image.Dither.NONE) for frame in self.frames]
+        images = [_palette(Image.open(io.BytesIO(frame))) for frame in self.frames]
         duration = max(50, min(400, 8000 // len(images)))
         durations = [duration] * (len(images) - 1) + [2000]
         return encoded(images[0], "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def _palette(frame: Image.Image) -> Image.Image:
+    """A frame with the 256 colours that it needs: all of its grey levels, or the nearest of its colours."""
+    return frame if frame.mode == "L" else frame.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
 def _checked_png(content: bytes, max_side: int) -> bytes:

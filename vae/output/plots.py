@@ -64,8 +64,8 @@ def aggregate_plot(
     x, y = (z[:, dim].cpu().numpy() for dim in dims)
     if labels is None:
         axes.scatter(x, y, s=6, alpha=0.7)
-    elif classes is not None and len(classes) <= MAX_NAMED:
-        for label, name in enumerate(classes):
+    elif (named := _class_names(labels, classes)) is not None:
+        for label, name in named.items():
             of_it = (labels == label).numpy()
             axes.scatter(x[of_it], y[of_it], s=6, alpha=0.7, label=name[:20].replace("$", r"\$"))
         axes.legend(fontsize=7, markerscale=2, loc="upper right")
@@ -75,6 +75,14 @@ def aggregate_plot(
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axes.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]", title="q(z) of the test images; circles: the prior")
     return _drawn(figure)
+
+
+def _class_names(labels: Tensor, classes: Sequence[str] | None) -> dict[int, str] | None:
+    """The name of each label that occurs, its number where it has none; None where there are too many to tell apart."""
+    found = sorted(set(labels.tolist()))
+    if len(found) > MAX_NAMED:
+        return None
+    return {label: str(label) if classes is None else classes[label] for label in found}
 
 
 def _figure(width: float, height: float) -> "Figure":

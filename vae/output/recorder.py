@@ -4,24 +4,27 @@ the final record. The training loop says when; here stands what."""
 import dataclasses
 import logging
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
+from PIL import Image
 
 from vae.config.schema import RunConfig
 from vae.measure import catalogue
 from vae.measure.evaluation import Evaluation
 from vae.measure.prediction import sentence
 from vae.measure.subject import Subject
+from vae.measure.verdict import number
 from vae.measure.watch import Rows, Trajectory, Watch
 from vae.output import plots
 from vae.output.conclusion import conclude
 from vae.output.events import check_written
 from vae.output.history import History
-from vae.output.pictures import Album, Film
+from vae.output.pictures import Album, Film, Picture, png
 from vae.output.record import Course, RunRecord
 from vae.output.tensorboard import TensorBoardWriter
 from vae.runtime import directory as names
@@ -32,6 +35,7 @@ from vae.runtime.terminal import Progress
 
 log = logging.getLogger(__name__)
 
+ESTIMATE_AFTER = 5.0  # seconds of training
 PROJECTED_IMAGES, SHOWN_EIGENVALUES = 1000, 100  # in the projector, in TensorBoard's curve
 
 
@@ -80,11 +84,13 @@ class Recorder:
         self.watch = Watch(config.evaluation.thresholds)
         self.history = History(self.model.latent_dim)
         self.logged_step, self.logged_seconds = 0, 0.0
+        self.estimated = False
         written = None
         if saved is not None:
             with untrusted.restoring("recorder"):
                 written = self._restore(RecorderState.of(saved))
         self.tensorboard = TensorBoardWriter(directory, written)
+        self.begun_step, self.begun_seconds = self.logged_step, clock.training_seconds
         self.progress = Progress(config.run_name, config.train.steps, self.logged_step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,11 +117,23 @@ class Recorder:
         """Before the first step: the configuration, the prediction for the schedule's end, the first pictures.
         `weight`: at the first step; `rises`: it changes over the run."""
         config, subject = self.config, self.subject
+        log.info(
+            "Training %s: %s (%s weights) on %s, %s images to train on and %s to test on; %s steps of %s, into %s",
+            config.run_name,
+            config.model.name,
+            f"{sum(parameter.numel() for parameter in self.model.parameters()):,}",
+            config.dataset.name,
+            f"{len(self.data.train):,}",
+            f"{len(self.data.test):,}",
+            f"{config.train.steps:,}",
+            config.train.batch_size,
+            os.path.relpath(self.directory),
+        )
         self.tensorboard.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
         for component, eigenvalue in enumerate(subject.spectrum.eigenvalues[:SHOWN_EIGENVALUES].tolist(), start=1):
             self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
         predicted, optimum = subject.prediction(self.final_weight), subject.optimum(self.final_weight)
-        self.tensorboard.scalars(tagged(predicted), 0)
+        self.tensorboard.text("prediction", table(predicted))
         if predicted.predicted_kld:
             self.watch.expect(predicted.predicted_kld)
         said = sentence(predicted, optimum, config.objective.name, self.model.latent_dim, self.final_weight, rises)
@@ -162,21 +180,39 @@ class Recorder:
             kl_weight=weight,
             images_per_second=images / seconds,
         )
+        self._estimate(step)
         self.tensorboard.scalars(tagged(found), step)
         self.history.add(step, weight, means.reconstruction, means.kl)
         self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
         self.progress.update(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
+
+    def _estimate(self, step: int) -> None:
+        """Say once, as soon as it can be told, how long the training will take."""
+        spent = self.clock.training_seconds - self.begun_seconds
+        if self.estimated or spent < ESTIMATE_AFTER:
+            return
+        self.estimated = True
+        left = spent / (step - self.begun_step) * (self.config.train.steps - step)
+        if left > 2 * ESTIMATE_AFTER:
+            how_long = f"{left / 60:.0f} minutes" if left > 100 else f"{left:.0f} s"
+            log.info("%s  about %s to go", self.config.run_name, how_long)
 
     def _record_evaluation(self, step: int, weight: float, done: Evaluation) -> None:
         found = done.measures
         self.tensorboard.scalars(tagged(found) | {"test/negative_elbo": -found.elbo}, step)
         self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
         self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
-        self.tensorboard.picture("reconstructions", self.album.reconstructions(self.model), step)
-        self.tensorboard.picture("prior_samples", self.album.prior_samples(self.model), step)
-        self.tensorboard.picture("traversal", self.album.traversal(self.model, done.posterior), step)
+        for tag, picture in self._grids(done).items():
+            self.tensorboard.picture(tag, picture, step)
         self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
         self.progress.milestone(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
+
+    def _grids(self, done: Evaluation) -> dict[str, Picture]:
+        return {
+            "reconstructions": self.album.reconstructions(self.model),
+            "prior_samples": self.album.prior_samples(self.model),
+            "traversal": self.album.traversal(self.model, done.posterior),
+        }
 
     def _add_frame(self, step: int, weight: float) -> None:
         self.film.add(self.album, self.model, step, weight, last=step == self.config.train.steps)
@@ -215,7 +251,10 @@ class Recorder:
         )
         for part in (record.final, record.samples, record.linear):
             if part is not None:
-                self.tensorboard.scalars(tagged(part), step)
+                self.tensorboard.text("measured_at_the_end", table(part), step)
+        if record.answer is not None:
+            answer = record.answer
+            self.tensorboard.text("answer", f"**{answer.verdict.replace('_', ' ')}**. {answer.explanation}", step)
         if examination is not None and examination.dimension_gaps is not None:
             self.tensorboard.histogram("collapse/dimension_gap", examination.dimension_gaps, step)
         if examination is not None and examination.sensitivities is not None:
@@ -232,10 +271,15 @@ class Recorder:
             gif = self.film.gif()
             files.replace(self.directory / names.FILM, gif)
             self.tensorboard.gif("training", gif, step)
-        self.tensorboard.hyperparameters(dataclasses.asdict(config))
+        verdict = (
+            {} if record.answer is None else {"verdict": record.answer.verdict, "cause": record.answer.cause or ""}
+        )
+        self.tensorboard.hyperparameters(verdict | dataclasses.asdict(config))
         if done is not None and failure is None:
             self._draw_codes(done, step)
-        record.save(self.directory)  # last: a run that has it is whole
+        record.save(self.directory)  # a run that has it is whole
+        if failure is None:
+            (self.directory / names.PREVIOUS_CHECKPOINT).unlink(missing_ok=True)  # and needs one checkpoint
         return record
 
     def close(self) -> None:
@@ -243,13 +287,16 @@ class Recorder:
         self.tensorboard.close()
 
     def _draw_codes(self, done: Evaluation, step: int) -> None:
-        """The codes of the test images: two dimensions beside the prior, and all of them for the projector."""
-        labels = self.data.test.labels
+        """The codes of the test images: two dimensions beside the prior, and all of them for the projector. The last
+        grids lie beside them as PNG."""
+        labels, drawn = self.data.test.labels, self._grids(done)
         if self.model.latent_dim > 1:
             dims = done.mu_variance.argsort(descending=True)[:2].tolist()
-            self.tensorboard.picture(
-                "aggregate_posterior", plots.aggregate_plot(done.z, dims, labels, self.data.classes), step
-            )
+            plot = plots.aggregate_plot(done.z, dims, labels, self.data.classes)
+            self.tensorboard.picture("aggregate_posterior", plot, step)
+            drawn["aggregate_posterior"] = plot
+        for tag, picture in drawn.items():
+            files.replace(self.directory / f"{tag}.png", png(Image.fromarray(picture)))
         some = slice(0, PROJECTED_IMAGES)
         images = self.data.test.batch(some)
         self.tensorboard.projector(done.posterior.mu[some], images, labels, self.data.classes, step)
@@ -269,6 +316,16 @@ def remembered(saved: Any, config: RunConfig) -> tuple[Trajectory, Rows]:
         untrusted.matches(state.watch, watch.state_dict(), "watch")
         watch.load_state_dict(state.watch)
     return watch.found, history.rows()
+
+
+def table(group: Any) -> str:
+    """The measures of a dataclass of the catalogue as a table in Markdown, for numbers that are measured once."""
+    rows = ["| measure | value | definition |", "|---|---|---|"]
+    for item in catalogue.measures(type(group)):
+        value = getattr(group, item.name)
+        shown = number(value) if isinstance(value, int | float) else "none"
+        rows.append(f"| {item.title} | {shown} | {item.definition.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)
 
 
 def tagged(group: Any) -> dict[str, Any]:

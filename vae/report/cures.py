@@ -4,14 +4,16 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from vae.measure.verdict import number
-from vae.report.drawing import single
+from vae.report.drawing import Chart, Panel
+from vae.report.groups import Group
 from vae.report.runs import Run
 
 ALIVE = ("alive", "partly_collapsed")  # verdicts: the code is used, and worth what it costs
@@ -191,23 +193,27 @@ def _of_cause(cause: str, of_cause: Sequence[Cell]) -> str:
     return said
 
 
-def matrix(runs: Sequence[Run]) -> Figure | None:
+def matrix(groups: Sequence[Group]) -> Chart:
     """Cures by causes, coloured by the fraction of the seeds that live."""
-    found = cells(runs)
+    chart = Chart("cures", "Which cure helps which cause?", "The fraction of runs that live; empty: refused.", [])
+    found = cells([run for group in groups for run in group.runs])
     cures = list(dict.fromkeys(cell.cure for of_cause in found.values() for cell in of_cause))
-    if len(cures) < 2:
-        return None
-    shown = {(cell.cause, cell.cure): cell for of_cause in found.values() for cell in of_cause if cell.runs}
+    if len(cures) > 1:
+        size = 2.2 + 1.5 * len(found), 1.2 + 0.3 * len(cures)
+        chart.panels = [Panel("fraction alive", partial(_draw_matrix, found=found, cures=cures), size)]
+    return chart
+
+
+def _draw_matrix(axes: Axes, found: dict[str, list[Cell]], cures: list[str]) -> None:
     values = np.full((len(cures), len(found)), math.nan)
-    figure, axes = single(2.2 + 1.5 * len(found), 1.2 + 0.3 * len(cures))
-    for (cause, cure), cell in shown.items():
-        place = cures.index(cure), list(found).index(cause)
+    for cell in (cell for of_cause in found.values() for cell in of_cause if cell.runs):
+        place = cures.index(cell.cure), list(found).index(cell.cause)
         values[place] = cell.alive / len(cell.runs)
         paper = f"\n{cell.on_paper} on paper" if cell.on_paper else ""
         text = f"{cell.alive} of {len(cell.runs)}{paper}"
-        axes.annotate(text, place[::-1], ha="center", va="center", fontsize=6.5 if paper else 8)
-    axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, alpha=0.7, aspect="auto")
+        axes.annotate(text, place[::-1], ha="center", va="center", fontsize=6.5 if paper else 8, color="black")
+    axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(found)), labels=list(found))
     axes.set_yticks(range(len(cures)), labels=cures)
     axes.set_xlabel("cause of the dead code")
-    return figure
+    axes.grid(False)

@@ -1,103 +1,144 @@
-"""Plots of a report over the steps of the training. One that has nothing to show is None."""
+"""Charts of a report over the steps of the training."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from vae.measure.catalogue import CATALOGUE
-from vae.report.drawing import COLOURS, MAX_CURVES, say_left_out, short, spread
+from vae.report.drawing import COLOURS, MAX_LINES, Chart, Panel, colour, curve, logarithmic, mark, short, spread
+from vae.report.groups import Group
 from vae.report.runs import Run
 
+MAX_PANELS = 8  # of charts with a panel a run
 
-def curves(runs: Sequence[Run]) -> Figure | None:
+Limits = tuple[float, float]
+
+
+def curves(groups: Sequence[Group]) -> Chart:
     """MSE and KL of the training batches, and the KL weight that shaped them."""
+    return _lines(
+        groups,
+        "curves",
+        "While they trained",
+        "Means over the last few training batches, z drawn. A band spans the seeds of a group, its line is their mean.",
+        {
+            "train/mse": (CATALOGUE["mse"].title, "log"),
+            "train/kld": (CATALOGUE["kld"].title, "symlog"),
+            "train/kl_weight": ("KL weight", "linear"),
+        },
+    )
+
+
+def information(groups: Sequence[Group]) -> Chart:
+    return _lines(
+        groups,
+        "information",
+        "Does the code carry anything?",
+        "On the whole test split, at every evaluation: latent dimensions whose mu varies, nats that a code tells about "
+        "its image, "
+        "and nats that the decoder loses with another image's code.",
+        {
+            "collapse/active_units": (CATALOGUE["active_units"].title, "linear"),
+            "collapse/mutual_information": (CATALOGUE["mutual_information"].title, "linear"),
+            "collapse/swap_gap": (CATALOGUE["swap_gap"].title, "linear"),
+        },
+    )
+
+
+def _lines(groups: Sequence[Group], key: str, title: str, caption: str, tags: dict[str, tuple[str, str]]) -> Chart:
+    able = [group for group in groups if any(tag in run.curves for run in group.runs for tag in tags)]
+    shown = spread(able, MAX_LINES)
+    if len(shown) < len(able):
+        caption += f" {len(shown)} of {len(able)} settings are drawn."
+    if len(groups) > len(COLOURS):
+        caption += " The colours are those of the table, in its order; point at a line to see whose it is."
     panels = [
-        ("train/mse", CATALOGUE["mse"].title, "log"),
-        ("train/kld", CATALOGUE["kld"].title, "symlog"),
-        ("train/kl_weight", "KL weight", "linear"),
+        Panel(label, partial(_draw_lines, shown=shown, groups=groups, tag=tag, scale=scale))
+        for tag, (label, scale) in tags.items()
     ]
-    return _panels(runs, panels, (10, 3.4))
+    return Chart(key, title, caption, panels if shown else [], shown)
 
 
-def information(runs: Sequence[Run]) -> Figure | None:
+def _draw_lines(axes: Axes, shown: Sequence[Group], groups: Sequence[Group], tag: str, scale: str) -> None:
+    for group in shown:
+        curve(axes, group, groups, tag)
+    axes.set_xlabel("step")
+    if scale == "log":
+        logarithmic(axes)
+        return
+    if scale == "symlog":
+        logarithmic(axes, linear_below=0.1)
+    top = max(axes.get_ylim()[1], 1e-3)
+    axes.set_ylim(-0.02 * (top if scale == "linear" else 1), top)  # a line at 0 is seen
+
+
+def latent(groups: Sequence[Group]) -> Chart:
+    """Minimum, mean and maximum of mu and sigma over all test images and dimensions: a panel a group, one scale."""
+    able = [group for group in groups if "latent/mu_mean" in group.shown.curves]
+    shown = spread(able, MAX_PANELS // 2)
     panels = [
-        ("collapse/active_units", CATALOGUE["active_units"].title, "linear"),
-        ("collapse/mutual_information", CATALOGUE["mutual_information"].title, "linear"),
-        ("collapse/swap_gap", CATALOGUE["swap_gap"].title, "linear"),
-    ]
-    return _panels(runs, panels, (10, 3.4))
-
-
-def bands(runs: Sequence[Run]) -> Figure | None:
-    """Minimum, mean and maximum of mu and sigma over all test images and dimensions, a column a run."""
-    able = [run for run in runs if "latent/mu_mean" in run.curves]
-    shown = spread(able, 6)
-    if not shown:
-        return None
-    figure = Figure(figsize=(max(4.0, 2.6 * len(shown)), 4.6), layout="constrained")
-    say_left_out(figure, len(shown), len(able))
-    axes = figure.subplots(2, len(shown), squeeze=False, sharex="col")
-    for column, run in enumerate(shown):
-        for row, name in enumerate(("mu", "sigma")):
-            low, mean, high = (run.curves[f"latent/{name}_{bound}"] for bound in ("min", "mean", "max"))
-            colour = COLOURS[column % len(COLOURS)]
-            axes[row, column].fill_between(low.index, low, high, color=colour, alpha=0.25, lw=0)
-            axes[row, column].plot(mean.index, mean, color=colour)
-            axes[row, column].set(ylabel=name if column == 0 else "", title=short(run.name) if row == 0 else "")
-        axes[1, column].set(xlabel="step", ylim=(0, None))
-    return figure
-
-
-def heatmaps(runs: Sequence[Run]) -> Figure | None:
-    """KL of each latent dimension over time, dimensions in the order of their last value."""
-    able = [run for run in runs if run.history and len(run.history["step"])]
-    shown = spread(able, 8)
-    if not shown:
-        return None
-    columns = min(4, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    figure = Figure(figsize=(2.6 * columns + 1, 2.4 * rows + 0.3), layout="constrained")
-    say_left_out(figure, len(shown), len(able))
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for place in axes.flat[len(shown) :]:
-        place.set_visible(False)
-    for place, run in zip(axes.flat, shown, strict=False):
-        kl = run.history["kl"]
-        values = np.log10(np.maximum(kl[:, kl[-1].argsort()[::-1]].T, 1e-4))
-        edges = np.concatenate([[0], run.history["step"]])
-        mesh = place.pcolormesh(
-            edges, np.arange(len(values) + 1), values, vmin=-4, vmax=1.5, cmap="magma", rasterized=True
+        Panel(
+            f"{short(group.name, 24)}: {name}",
+            partial(_draw_band, group=group, groups=groups, name=name, limits=_limits(shown, name)),
+            (3.2, 2.4),
         )
-        place.set(title=short(run.name), xlabel="step")
-    axes[0, 0].set_ylabel("latent dimension")
-    figure.colorbar(mesh, ax=axes, label="log10 KL, nats")
-    return figure
+        for name in ("mu", "sigma")
+        for group in shown
+    ]
+    caption = (
+        "The lowest, mean and highest mu and sigma over all test images and dimensions, on one scale: under a prior of "
+        "width "
+        "1, mu between -3 and 3 is what a healthy code fills."
+    )
+    return Chart("latent", "The range of the code", caption, panels, columns=len(shown) if len(shown) > 1 else None)
 
 
-def _panels(runs: Sequence[Run], panels: Sequence[tuple[str, str, str]], size: tuple[float, float]) -> Figure | None:
-    shown = [run for run in runs if any(tag in run.curves for tag, _, _ in panels)]
-    if not shown:
-        return None
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(panels))
-    for place, (tag, label, scale) in zip(axes, panels, strict=True):
-        for i, run in enumerate(shown[:MAX_CURVES]):
-            if tag in run.curves:
-                curve = run.curves[tag]
-                style = "-" if i < len(COLOURS) else "--"
-                place.plot(curve.index, curve, style, color=COLOURS[i % len(COLOURS)], lw=1.3, label=short(run.name))
-        place.set(xlabel="step", title=label)
-        if scale == "symlog":
-            place.set_yscale("symlog", linthresh=0.1)
-            place.set_ylim(0, None)
-        else:
-            place.set_yscale(scale)
-    handles: dict[str, Any] = {}
-    for place in axes:
-        handles |= {label: handle for handle, label in zip(*place.get_legend_handles_labels(), strict=True)}
-    title = f"the first {MAX_CURVES} of {len(shown)} runs" if len(shown) > MAX_CURVES else None
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8, title=title)
-    return figure
+def _limits(groups: Sequence[Group], name: str) -> Limits:
+    low = min((group.shown.curves[f"latent/{name}_min"].min() for group in groups), default=0.0)
+    high = max((group.shown.curves[f"latent/{name}_max"].max() for group in groups), default=1.0)
+    pad = 0.05 * (high - low or 1)
+    return (0 if name == "sigma" else low - pad), high + pad
+
+
+def _draw_band(axes: Axes, group: Group, groups: Sequence[Group], name: str, limits: Limits) -> None:
+    low, mean, high = (group.shown.curves[f"latent/{name}_{bound}"] for bound in ("min", "mean", "max"))
+    tint = colour(group, groups)
+    axes.fill_between(low.index, low, high, color=tint, alpha=0.25, lw=0, gid=mark(group))
+    axes.plot(mean.index, mean, "o-" if len(mean) == 1 else "-", ms=4, color=tint, gid=mark(group))
+    axes.set(xlabel="step", ylim=limits)
+
+
+def dimensions(groups: Sequence[Group]) -> Chart:
+    """KL of each latent dimension over time, dimensions in the order of their last value."""
+    able = [group for group in groups if group.shown.history and len(group.shown.history["step"])]
+    panels = [
+        Panel(short(group.name, 24), partial(_draw_dimensions, run=group.shown), (3.2, 2.6))
+        for group in spread(able, MAX_PANELS)
+    ]
+    caption = (
+        "KL of each latent dimension while it trained, in the order of the last values, on one scale: bright is much, "
+        "black is none."
+    )
+    return Chart("dimensions", "Which dimensions live", caption, panels)
+
+
+def _draw_dimensions(axes: Axes, run: Run) -> None:
+    kl = run.history["kl"]
+    steps, kl = _thinned(run.history["step"], kl)
+    values = np.log10(np.maximum(kl[:, kl[-1].argsort()[::-1]].T, 1e-4))
+    edges = np.concatenate([[0], steps])
+    mesh = axes.pcolormesh(edges, np.arange(len(values) + 1), values, vmin=-4, vmax=1.5, cmap="magma", rasterized=True)
+    axes.grid(False)
+    axes.set(xlabel="step", ylabel="latent dimension")
+    bar = axes.figure.colorbar(mesh, ax=axes, ticks=[-4, -3, -2, -1, 0, 1])
+    bar.ax.set_yticklabels(["0", ".001", ".01", ".1", "1", "10"])
+    bar.ax.grid(False)
+    bar.set_label("KL, nats")
+
+
+def _thinned(steps: np.ndarray, kl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most 200 columns, the last one among them."""
+    every = max(1, len(steps) // 200)
+    return steps[::-1][::every][::-1], kl[::-1][::every][::-1]

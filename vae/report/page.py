@@ -1,233 +1,327 @@
-"""From runs to files: report.html, which needs nothing beside it, summary.csv, and the plots as PNG and SVG."""
+"""From runs to files: report.html, which needs nothing beside it, summary.csv, and the charts as PNG and SVG.
 
-import base64
-import io
+The page is a list of sections, in the order in which a reader needs them: SECTIONS. Each is a function that gives its
+heading and what its template shows, or None where the runs have nothing for it."""
+
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
+from markupsafe import Markup
 
-from vae.measure.catalogue import CATALOGUE
-from vae.measure.verdict import DEAD, VERDICTS
-from vae.report import coding, cures, dimensions, over_time, phase, points
-from vae.report.drawing import spread
+from vae.measure.verdict import VERDICTS
+from vae.report import coding, cures, dimensions, gallery, measures, over_time, phase, points, words
+from vae.report.drawing import COLOURS, Chart, colour, on_disk, on_page, saved, style
+from vae.report.groups import Group, controlled, differences, things, together, varied
+from vae.report.groups import words as verdict_words
 from vae.report.runs import Run
 from vae.runtime import commands, files
 from vae.runtime import directory as names
 
-COLUMNS = {
-    **{name: CATALOGUE[name].title for name in ("mse", "kld")},
-    "kl_weight": "KL weight",
-    **{
-        name: CATALOGUE[name].title
-        for name in (
-            "active_units",
-            "mutual_information",
-            "swap_gap",
-            "predicted_active_units",
-            "elbo",
-        )
-    },
-    "seconds": "seconds",
-}
 log = logging.getLogger(__name__)
 
-Draw = Callable[[Sequence[Run]], Figure | None]
-CHARTS: dict[str, tuple[str, str, Draw]] = {  # heading, caption
-    "curves": ("While they trained", "Means over the last few training batches.", over_time.curves),
-    "bands": ("The latent space", "Minimum, mean and maximum over all test images and dimensions.", over_time.bands),
-    "information": (
-        "Does the code carry anything?",
-        "On the whole test split, at every evaluation.",
-        over_time.information,
-    ),
-    "rate_distortion": (
-        "What a code costs and what it buys",
-        "Each point a run, coloured by its verdict.",
-        points.rate_distortion,
-    ),
-    "prediction": (
-        "Predicted and measured",
-        "What a linear VAE would keep at the KL weight that the run has reached.",
-        points.prediction,
-    ),
-    "boundary": ("Where the code goes out", "Over the KL weight, beside the closed form.", points.boundary),
-    "cures": ("Which cure helps which cause?", "The runs of each cure that live; empty: refused.", cures.matrix),
-    "phase": ("Where it collapses", "Over the two settings that were swept; each cell over its seeds.", phase.diagram),
-    "collapse_fraction": ("How often it collapses", "Runs that differ in their seed alone.", points.collapse_fraction),
-    "heatmaps": ("Which dimensions live", "KL of each latent dimension, bright is much.", over_time.heatmaps),
-    "kl_per_dimension": ("Where the nats are", "Mean KL over the images.", dimensions.kl_per_dimension),
-    "spectrum": ("What the data offer", "A linear VAE keeps what lies above t.", dimensions.spectrum),
-}
-FILMS = 6  # at most, one of each kind of run first: they are what makes a page large
-PATHS = ("run_name", "evaluate")  # in the config, but no setting of the training
+MANY = 8  # groups; with more, what the sweep asks comes first, and single runs are folded away
 
 
 @dataclass
-class Row:
-    """The runs that differ in their seed alone."""
+class Section:
+    """A part of the page. `template`: a file of templates/, filled with `values`."""
 
-    name: str
-    runs: list[Run]
-    cells: list[str]
-    verdicts: list[str]
-    collapsed: str
-
-
-@dataclass
-class Picture:
     key: str
     title: str
-    caption: str
-    source: str  # data: URL
+    template: str
+    values: dict[str, Any] = field(default_factory=dict)
 
 
-def write(runs: Sequence[Run], output: Path, title: str, charts: Sequence[str] = tuple(CHARTS)) -> Path:
-    """Write the report on `runs`, with these of CHARTS, into the directory `output`; the path of report.html."""
-    output.mkdir(parents=True, exist_ok=True)
-    table = summary(runs)
-    files.replace(output / "summary.csv", table.to_csv(index=False).encode())
-    of_cures = cures.table(runs)
-    if not of_cures.empty:
-        files.replace(output / "cures.csv", of_cures.to_csv(index=False).encode())
-    pictures = [picture for key in charts if (picture := draw(key, runs, output)) is not None]
-    loader = PackageLoader("vae.report", ".")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+@dataclass
+class Story:
+    """What the sections tell: the runs, in groups, and where the files go."""
+
+    runs: Sequence[Run]
+    groups: list[Group]
+    output: Path
+
+    @property
+    def is_large(self) -> bool:
+        return len(self.groups) > MANY
+
+
+Tell = Callable[[Story], Section | None]
+
+
+def problems(story: Story) -> Section | None:
+    found = [run for run in story.runs if run.problem]
+    return Section("problems", "Not all runs are complete", "problems.html", {"runs": found}) if found else None
+
+
+def pictures(story: Story) -> Section | None:
+    columns = gallery.columns(story.groups)
+    if not columns:
+        return None
+    with style():
+        poster = gallery.poster(columns)
+        if poster is not None:
+            files.replace(story.output / "pictures.png", saved(poster, "png"))
+    base = controlled(story.groups)
+    differ = {name: words.difference(thing) for name, thing in base[1].items()} if base else {}
+    title = "What each run draws" if len(story.groups) > 1 else "What it draws"
+    return Section("pictures", title, "pictures.html", {"columns": columns, "differ": differ, "of": len(story.groups)})
+
+
+def findings(story: Story) -> Section | None:
+    told = [group for group in story.groups if group.judged]
+    if not told:
+        return None
+    return Section(
+        "findings",
+        "What was found",
+        "findings.html",
+        {
+            "groups": told,
+            "sentence": words.sentence,
+            "why": words.why,
+            "on_the_way": words.on_the_way,
+            "advice": lambda run: commands.advised(run.record, run.directory),
+            "folded": story.is_large,
+        },
     )
-    page = environment.get_template("template.html").render(
+
+
+def traversals(story: Story) -> Section | None:
+    columns = [column for column in gallery.columns(story.groups) if column.traversal]
+    title = "What each number of the code does"
+    return Section("traversals", title, "traversals.html", {"columns": columns}) if columns else None
+
+
+def table(story: Story) -> Section | None:
+    shown = measures.columns(story.groups)
+    if not shown:
+        return None
+    kinds = {measures.likelihood(group) for group in story.groups}
+    values = {"columns": shown, "rows": measures.rows(story.groups, shown), "likelihoods": len(kinds)}
+    return Section("measures", "The measures", "measures.html", values | {"seeds": len(story.runs) > len(story.groups)})
+
+
+def cost(story: Story) -> Section | None:
+    rows = coding.table(story.runs)
+    values = {"rows": rows, "columns": list(coding.COLUMNS.values())}
+    return Section("coding", "What an image costs to send", "coding.html", values) if rows else None
+
+
+def by_cause(story: Story) -> Section | None:
+    found = cures.cells(story.runs)
+    if not found:
+        return None
+    files.replace(story.output / "cures.csv", cures.table(story.runs).to_csv(index=False).encode())
+    tables = {cause: cures.rows(of_cause) for cause, of_cause in found.items()}
+    values = {"tables": tables, "columns": list(cures.COLUMNS), "follows": cures.what_follows(story.runs)}
+    return Section("cures-by-cause", "Each cure on each cause", "cures.html", values)
+
+
+def every_measure(story: Story) -> Section | None:
+    found = {run.name: rows for run in story.runs if (rows := dimensions.measures(run))}
+    return Section("every", "Every measure", "every.html", {"tables": found}) if found else None
+
+
+def settings(story: Story) -> Section | None:
+    found = differences(story.runs)
+    return None if found.empty else Section("differences", "In what the runs differ", "settings.html", {"table": found})
+
+
+def again(story: Story) -> Section | None:
+    """Nothing of models that were trained elsewhere."""
+    ours = [run for run in story.runs if not dimensions.measures(run)]
+    if not ours:
+        return None
+    return Section(
+        "again",
+        "To run it again",
+        "again.html",
+        {
+            "commands": [commands.run(run.overrides) for run in ours],
+            "versions": sorted({str(run.record["versions"]) for run in ours if "versions" in run.record}),
+        },
+    )
+
+
+def charted(draw: Callable[[Sequence[Group]], Chart]) -> Tell:
+    """The section of a chart. It is on the disk as PNG and SVG too. Where what damaged runs hold cannot be drawn, that
+    is said, and the other sections are there."""
+
+    def tell(story: Story) -> Section | None:
+        try:
+            with warnings.catch_warnings(), style():
+                warnings.simplefilter("ignore")  # of letters that the font has not, of values that fill no axis
+                chart = draw(story.groups)
+                if not chart.panels:
+                    return None
+                png, svg = on_disk(chart, story.groups)
+                panels = [Markup(on_page(panel)) for panel in chart.panels]
+        except Exception as error:
+            log.warning("report: %s not drawn (%s: %s)", draw.__name__, type(error).__name__, error, exc_info=True)
+            return None
+        files.replace(story.output / f"{chart.key}.png", png)
+        files.replace(story.output / f"{chart.key}.svg", svg)
+        legend = chart.legend if 1 < len(chart.legend) <= len(COLOURS) else []
+        wide = max(panel.size[0] for panel in chart.panels)
+        values = {"caption": chart.caption, "panels": panels, "legend": legend, "columns": chart.columns}
+        values["least"] = round(wide * 4.6)
+        return Section(chart.key, chart.title, "chart.html", values)
+
+    return tell
+
+
+ANSWERS: tuple[Tell, ...] = (  # to what a sweep asks
+    charted(cures.matrix),
+    by_cause,
+    charted(phase.diagram),
+    charted(points.boundary),
+    charted(points.fraction),
+)
+SECTIONS: tuple[Tell, ...] = (
+    pictures,
+    findings,
+    charted(over_time.curves),
+    *ANSWERS,
+    table,
+    charted(over_time.information),
+    charted(over_time.latent),
+    charted(points.codes),
+    traversals,
+    charted(over_time.dimensions),
+    charted(dimensions.kl_per_dimension),
+    charted(dimensions.spectrum),
+    charted(points.rate_distortion),
+    charted(points.prediction),
+    cost,
+    every_measure,
+    settings,
+    again,
+)
+LARGE: tuple[Tell, ...] = (*ANSWERS, table, *(tell for tell in SECTIONS if tell not in (*ANSWERS, table)))
+
+
+def write(runs: Sequence[Run], output: Path, title: str) -> Path:
+    """Write the report on `runs` into the directory `output`; the path of report.html."""
+    output.mkdir(parents=True, exist_ok=True)
+    files.replace(output / "summary.csv", summary(runs).to_csv(index=False).encode())
+    story = Story(runs, together(runs), output)
+    order = (problems, *(LARGE if story.is_large else SECTIONS))
+    environment = Environment(
+        loader=PackageLoader("vae.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "colour": lambda group: colour(group, story.groups),
+        "words": verdict_words,
+        "url": gallery.url,
+    }
+    told = [section for tell in order if (section := tell(story)) is not None]
+    page = environment.get_template("page.html").render(
         title=title,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         runs=runs,
-        rows=rows(runs),
-        columns=list(COLUMNS.values()),
-        pictures=pictures,
-        coding=coding.table(runs),
-        cures={cause: cures.rows(of_cause) for cause, of_cause in cures.cells(runs).items()},
-        cure_columns=cures.COLUMNS,
-        follows=cures.what_follows(runs),
-        coding_columns=list(coding.COLUMNS.values()),
-        explained={run.name: explained(run) for run in runs},
-        advice={run.name: commands.advised(run.record, run.directory) for run in runs},
-        shown=[run for run in runs if run.images],
-        images={run.name: {tag: data_url(png, "image/png") for tag, png in run.images.items()} for run in runs},
-        films=films(runs),
-        differences=differences(runs),
-        every_measure={run.name: found for run in runs if (found := dimensions.measures(run))},
-        commands={run.name: commands.run(run.overrides) for run in runs if "kl_per_dimension" not in run.record},
-        versions=sorted({str(run.record["versions"]) for run in runs if "versions" in run.record}),
         datasets=sorted({str(run.record["dataset"]) for run in runs if "dataset" in run.record}),
-        problems=[run for run in runs if run.problem],
         verdicts=VERDICTS,
+        answer=answer(story.groups),
+        comparison=comparison(story.groups),
+        glossary=words.GLOSSARY,
+        sections=[
+            (section, Markup(environment.get_template(section.template).render(section=section, **section.values)))
+            for section in told
+        ],
+        marks={
+            f"mark-{group.index}": {"name": group.name, "fate": group.fate, "differs": _differs(group, story.groups)}
+            for group in story.groups
+        }
+        | {
+            f"mark-{group.index}-{i}": {
+                "name": run.name,
+                "fate": verdict_words(run.verdict or "no verdict"),
+                "differs": "",
+            }
+            for group in story.groups
+            for i, run in enumerate(group.runs)
+        },
     )
     report = output / names.REPORT
     files.replace(report, page.encode())
     return report
 
 
-def draw(key: str, runs: Sequence[Run], output: Path) -> Picture | None:
-    """The chart of this name as PNG and SVG in `output`, and for the page. None where it has nothing to show, or where
-    what damaged runs hold cannot be drawn: that is said, and the other charts are there."""
-    heading, caption, chart = CHARTS[key]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of letters that the font has not, of values that fill no axis
-            figure = chart(runs)
-            if figure is None:
-                return None
-            png, svg = rendered(figure, "png"), rendered(figure, "svg")
-    except Exception as error:
-        log.warning("report: %s not drawn (%s: %s)", key, type(error).__name__, error, exc_info=True)
-        return None
-    files.replace(output / f"{key}.png", png)
-    files.replace(output / f"{key}.svg", svg)
-    return Picture(key, heading, caption, data_url(png, "image/png"))
+def answer(groups: Sequence[Group]) -> list[str]:
+    """The question answered in a few sentences."""
+    counts = measures.tally(groups)
+    total = sum(counts.values())
+    if total == 1:
+        run = groups[0].runs[0]
+        return [words.sentence(run), words.why(run)] if run.verdict else []
+    said = [f"Of {total} runs {', '.join(f'{count} {count_words(name, count)}' for name, count in counts.items())}."]
+    dead = [group for group in groups if group.dead]
+    if len(groups) <= MANY:
+        said += [f"{group.name}: {group.fate}. {words.why(group.dead[0])}" for group in dead]
+    else:
+        causes = Counter(str(run.record.get("cause") or "not known") for group in dead for run in group.dead)
+        if causes:
+            told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+            said.append(f"What the codes that are not used died of, predicted or tested: {told}.")
+    found = controlled(groups)
+    if found is not None and found[0].dead:
+        base, differ = found
+        helped = [group.name for group in groups if group is not base and group.verdicts == ["alive"]]
+        said += [f"What helped: {name}, which has {words.difference(differ[name])}, is alive." for name in helped]
+    return said
 
 
-def films(runs: Sequence[Run]) -> dict[str, str]:
-    """The films of a few runs, as data: URLs."""
-    able = [run for run in runs if run.gif]
-    return {run.name: data_url(run.gif, "image/gif") for run in spread(able, FILMS) if run.gif}
+def count_words(verdict: str, count: int) -> str:
+    """A verdict as what so many runs are."""
+    verb = "is" if count == 1 else "are"
+    told = {"collapsed": "collapsed", "failed": "failed", "partly collapsed": "collapsed in part"}
+    told["deterministic"] = "is an autoencoder in effect" if count == 1 else "are autoencoders in effect"
+    ignores = "has a decoder that ignores the code" if count == 1 else "have decoders that ignore the code"
+    told["decoder ignores code"] = ignores
+    told["unfinished"] = f"{verb} unfinished"
+    told["without a verdict"] = "has no verdict" if count == 1 else "have no verdict"
+    return told.get(verdict, f"{verb} {verdict}")
+
+
+def comparison(groups: Sequence[Group]) -> list[str]:
+    """In what the groups differ, a line each; of a controlled comparison the one thing of each."""
+    if len(groups) < 2:
+        return []
+    found = controlled(groups)
+    if found is not None:
+        base, differ = found
+        first = f"Each run differs from {base.name} in one thing"
+        return [f"{first}:", *(f"{name} has {words.difference(thing)}" for name, thing in differ.items())]
+    lines = [
+        f"{key}: {', '.join(values) if len(values) <= 12 else f'{len(values)} values, {values[0]} to {values[-1]}'}"
+        for key, values in varied(groups).items()
+    ]
+    return ["The runs differ in:", *lines[:12], *(["and more: see the table of settings"] if len(lines) > 12 else [])]
+
+
+def _differs(group: Group, groups: Sequence[Group]) -> str:
+    found = things(group, groups[0]) if group is not groups[0] else []
+    return ", ".join(f"{thing.key}={thing.value}" for thing in found[:4])
 
 
 def heading(runs: Sequence[Run]) -> str:
-    names = ", ".join(dict.fromkeys(run.group for run in runs))
-    return f"Posterior collapse: {names if len(names) < 100 else f'{len(runs)} runs'}"
+    named = ", ".join(dict.fromkeys(run.group for run in runs))
+    return f"Posterior collapse: {named if len(named) < 100 else f'{len(runs)} runs'}"
 
 
 def summary(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a run, in the order of the runs: its name and directory, the keys of result.json, what was wrong."""
     rows = [{"run": run.name, "directory": str(run.directory), **run.record, "problem": run.problem} for run in runs]
     return pd.DataFrame(rows)
-
-
-def rows(runs: Sequence[Run]) -> list[Row]:
-    """Runs that share all but their seed in one row: mean and standard deviation of each measure over the seeds."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        setting = {key: value for key, value in run.config.items() if key not in ("seed", *PATHS)}
-        groups.setdefault(repr((run.group, sorted(setting.items(), key=str))), []).append(run)
-    table = []
-    for members in groups.values():
-        done = [run for run in members if "verdict" in run.record]
-        dead = sum(run.record["verdict"] in DEAD for run in done)
-        table.append(
-            Row(
-                name=members[0].name if len(members) == 1 else members[0].group,
-                runs=members,
-                cells=[
-                    cell([run.number(key) for run in members]) + (one_step(members) if key == "mse" else "")
-                    for key in COLUMNS
-                ],
-                verdicts=sorted({str(run.record["verdict"]) for run in done}),
-                collapsed=f"{dead} of {len(done)}" if done else "",
-            )
-        )
-    return table
-
-
-def one_step(runs: Sequence[Run]) -> str:
-    """Said of a squared error that is of each pixel predicted from those before it."""
-    return " (one-step)" if runs and all(run.record.get("one_step") is True for run in runs) else ""
-
-
-def cell(values: Sequence[float]) -> str:
-    """Mean, and with more than one value the standard deviation (1 / (n - 1)), to four digits."""
-    series = pd.Series(values, dtype=float).dropna()
-    if series.empty:
-        return ""
-    mean = f"{series.mean():.4g}"
-    return mean if len(series) == 1 else f"{mean} ± {series.std():.2g}"
-
-
-def differences(runs: Sequence[Run]) -> pd.DataFrame:
-    """The settings in which the runs differ, a column a run."""
-    columns = {run.name: {key: str(value) for key, value in run.config.items()} for run in runs}
-    table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    table = table.drop(index=[key for key in PATHS if key in table.index]).fillna("")
-    return table[table.nunique(axis=1) > 1]
-
-
-def explained(run: Run) -> str:
-    """The verdict in words, or why there is none."""
-    if "verdict" not in run.record:
-        return run.problem or "no verdict"
-    return str(run.record.get("explanation") or run.record.get("reason") or run.record["verdict"])
-
-
-def rendered(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "vae"}):  # ids inside an SVG would differ from one writing to the next
-        figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
-
-
-def data_url(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -3,12 +3,14 @@ that they do."""
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from vae.measure.verdict import DEAD
-from vae.report.drawing import short, single
+from vae.report.drawing import Chart, Panel, short
+from vae.report.groups import Group
 from vae.report.runs import Run
 
 NOT_AXES = ("seed", "run_name", "sweep")
@@ -23,42 +25,45 @@ def axes_of(runs: Sequence[Run]) -> list[str]:
     return [key for key in swept if key not in NOT_AXES and not key.startswith("hydra")]
 
 
-def diagram(runs: Sequence[Run]) -> Figure | None:
-    """One cell for each pair of values of the two axes; None where a sweep has not two. A line runs between the cells
-    where the linear VAE would keep a dimension at its optimum and those where it would not. Runs that are unfinished
-    say nothing, and are left out."""
+def diagram(groups: Sequence[Group]) -> Chart:
+    """One cell for each pair of values of the two axes; nothing where a sweep has not two. A line runs between the
+    cells where the linear VAE would keep a dimension at its optimum and those where it would not. Runs that are
+    unfinished say nothing, and are left out."""
+    chart = Chart("phase", "Where it collapses", "Over the two settings that were swept; each cell over its seeds.", [])
+    runs = [run for group in groups for run in group.runs]
     done = [run for run in runs if run.record.get("verdict") not in (None, "unfinished")]
     names = axes_of(runs)
     if len(names) != 2:
-        return None
-    across, up = names
+        return chart
     columns, lines = (_values(done, name) for name in names)
     if min(len(columns), len(lines)) < 2 or len(columns) * len(lines) > MAX_CELLS:
-        return None
-    shape = len(lines), len(columns)
+        return chart
+    draw = partial(_draw, done=done, names=names, columns=columns, lines=lines)
+    size = 1.6 + 0.95 * len(columns), 1.4 + 0.6 * len(lines)
+    chart.panels = [Panel("fraction that collapsed; black: predicted boundary", draw, size)]
+    return chart
+
+
+def _draw(axes: Axes, done: Sequence[Run], names: Sequence[str], columns: list[str], lines: list[str]) -> None:
+    (across, up), shape = names, (len(lines), len(columns))
     count, dead, kept = np.zeros(shape), np.zeros(shape), np.full(shape, math.nan)
     for run in done:
         place = lines.index(_value(run, up)), columns.index(_value(run, across))
         count[place] += 1
         dead[place] += run.record["verdict"] in DEAD
         kept[place] = run.number("predicted_active_units")
-    figure, plot = single(1.6 + 0.95 * len(columns), 1.4 + 0.6 * len(lines))
     with np.errstate(invalid="ignore"):
-        fraction = dead / count
-    image = plot.imshow(fraction, cmap="RdYlBu_r", vmin=0, vmax=1, origin="lower", aspect="auto")
+        axes.imshow(dead / count, cmap="RdYlBu_r", vmin=0, vmax=1, origin="lower", aspect="auto")
     for line, column in np.argwhere(count > 0):
         text = f"{dead[line, column]:.0f} of {count[line, column]:.0f}"
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
-        plot.annotate(text, (column, line), ha="center", va="center", fontsize=7, bbox=box)
+        axes.annotate(text, (column, line), ha="center", va="center", fontsize=7, bbox=box, color="black")
     for start, end in boundary(kept):
-        plot.plot([start[0], end[0]], [start[1], end[1]], color="black", lw=2.5)
-    plot.set_xticks(range(len(columns)), labels=[short(value) for value in columns])
-    plot.set_yticks(range(len(lines)), labels=[short(value) for value in lines])
-    plot.set(xlabel=across, ylabel=up, xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(lines) - 0.5))
-    drawn = "black: predicted boundary" if boundary(kept) else "no boundary is predicted"
-    plot.set_title(f"fraction that collapsed\n({drawn})", fontsize=8)
-    figure.colorbar(image, ax=plot)
-    return figure
+        axes.plot([start[0], end[0]], [start[1], end[1]], color="black", lw=2.5)
+    axes.set_xticks(range(len(columns)), labels=[short(value) for value in columns])
+    axes.set_yticks(range(len(lines)), labels=[short(value) for value in lines])
+    axes.set(xlabel=across, ylabel=up, xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(lines) - 0.5))
+    axes.grid(False)
 
 
 Point = tuple[float, float]

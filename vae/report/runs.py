@@ -14,15 +14,16 @@ import pandas as pd
 
 from vae.config.load import flat
 from vae.runtime import directory as names
-from vae.runtime import files
+from vae.runtime import files, naming
 from vae.runtime.terminal import printable
 
 Curve = pd.Series  # values over steps
 
 MAX_VALUE = 1e30  # of what a run measures, nothing is larger
-IMAGES = ("reconstructions", "prior_samples")
+IMAGES = ("reconstructions", "prior_samples", "traversal")
 HISTORY_LIMIT = 400_000_000  # bytes, unpacked
 EVENTS_LIMIT = 4_000_000_000
+CODES_LIMIT = 50_000_000
 GIF_LIMIT = 4_000_000  # bytes; a larger film is left out of the page
 
 
@@ -31,7 +32,8 @@ class Run:
     """One run directory. What could not be read is empty, and `problem` says why."""
 
     directory: Path
-    name: str
+    name: str  # by what its sweep varies, else the run's own
+    group: str = ""  # the same but for the seed
     record: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)  # flat: "train.lr" -> value
     overrides: list[str] = field(default_factory=list)
@@ -39,20 +41,23 @@ class Run:
     images: dict[str, bytes] = field(default_factory=dict)  # PNG, the last of each tag
     gif: bytes | None = None
     history: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)  # step (T,), kl_weight (T,), kl (T, d)
+    codes: np.ndarray[Any, Any] | None = None  # mu (N, d) of test images, as the projector has them
+    labels: list[str] = field(default_factory=list)  # of those images
     problem: str | None = None
+    failed: bool = False  # it began, and could not end
 
     @property
     def finished(self) -> bool:
         return self.problem is None
 
     @property
-    def group(self) -> str:
-        """What the run is but for its seed."""
-        return str(self.record.get("run_name") or self.config.get("run_name") or self.directory.name)
-
-    @property
     def seed(self) -> Any:
         return self.record.get("seed", self.config.get("seed"))
+
+    @property
+    def verdict(self) -> str | None:
+        found = self.record.get("verdict")
+        return None if found is None else str(found)
 
     def number(self, key: str) -> float:
         """A number of result.json, NaN where there is none."""
@@ -70,14 +75,14 @@ def find(directories: list[Path]) -> list[Run]:
         for path in below or [directory]:
             found.setdefault(path.resolve())
     runs = [read(path) for path in found]
-    _tell_apart(runs)
+    _name(runs)
     return runs
 
 
 def read(directory: Path) -> Run:
     run = Run(directory, directory.name)
     problems: list[str] = []
-    for part in (_read_config, _read_record, _read_events, _read_history):
+    for part in (_read_config, _read_record, _read_events, _read_history, _read_codes):
         try:
             part(run)
         except Exception as error:  # whatever is wrong with one file, the others are read
@@ -91,8 +96,10 @@ def read(directory: Path) -> Run:
             file.seek(max(0, trace.stat().st_size - files.TEXT_LIMIT))
             lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         problems.insert(0, f"failed: {printable(lines[-1])}" if lines else "failed")
+        run.failed = True
     elif "failure" in run.record:
         problems.insert(0, f"failed: {run.record['failure']}")
+        run.failed = True
     elif not run.record:
         problems.insert(0, "no result.json: still running, or interrupted")
     run.problem = "; ".join(problems) or None
@@ -175,19 +182,53 @@ def _read_history(run: Run) -> None:
     run.history = history
 
 
-def _tell_apart(runs: list[Run]) -> None:
-    """Names that differ: the run's own name, its seed where runs share that, its directory where they still do."""
+def _read_codes(run: Run) -> None:
+    """What the projector's folder of the last step has."""
+    folders = sorted(path.parent for path in run.directory.glob(names.CODES))
+    if not folders:
+        return
+    table = folders[-1] / "tensors.tsv"
+    if table.stat().st_size > CODES_LIMIT:
+        raise ValueError("larger than any table of codes")
+    codes = np.loadtxt(table, delimiter="\t", ndmin=2)
+    if not np.isfinite(codes).all() or np.abs(codes).max(initial=0) > MAX_VALUE:
+        raise ValueError("codes that are not finite")
+    run.codes = codes
+    labels = folders[-1] / "metadata.tsv"
+    if labels.is_file():
+        run.labels = [printable(line) for line in files.read_text(labels).splitlines()[: len(codes)]]
+
+
+def _name(runs: list[Run]) -> None:
+    """Runs of a sweep by what it varies, others by their own names; names that differ, by the seed or the directory
+    where nothing else tells runs apart."""
+    sweeps: dict[Path | None, list[Run]] = {}
     for run in runs:
-        run.name = run.group
+        sweeps.setdefault(_sweep_of(run.directory), []).append(run)
+    for sweep, members in sweeps.items():
+        keys = [] if sweep is None else naming.varied(run.overrides for run in members)
+        for run in members:
+            run.name = printable(naming.label(run.overrides, keys)) or _own_name(run)
+            run.group = printable(naming.label(run.overrides, set(keys) - {"seed"})) or _own_name(run)
     for distinguish in (
-        lambda run: f"{run.name}, seed {run.seed}",
+        lambda run: f"{run.name},seed={run.seed}",
         lambda run: f"{run.name} ({run.directory.name})",
         lambda run: f"{run.name} of {run.directory.parent.name}",
         lambda run: f"{run.name}, number {runs.index(run) + 1}",
     ):
-        names = [run.name for run in runs]
-        for run in [run for run in runs if names.count(run.name) > 1]:
+        given = [run.name for run in runs]
+        for run in [run for run in runs if given.count(run.name) > 1]:
             run.name = distinguish(run)
+
+
+def _own_name(run: Run) -> str:
+    """The name in its record or configuration; its directory's where that would have to be computed."""
+    own = str(run.record.get("run_name") or run.config.get("run_name") or "")
+    return run.directory.name if not own or "${" in own else own
+
+
+def _sweep_of(directory: Path) -> Path | None:
+    return next((parent for parent in directory.parents if (parent / names.SWEEP).is_file()), None)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -73,6 +73,11 @@ def run(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "run.py", *arguments, *once])
 
 
+def resume(directory: Path) -> str:
+    """The line that continues the run in `directory`."""
+    return shlex.join(["python", "run.py", f"resume={os.path.relpath(directory)}"])
+
+
 def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
     """A run's overrides with others in the place of those of the same key; an option of a group takes the values of the
     one before it along."""

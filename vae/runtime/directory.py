@@ -16,7 +16,9 @@ EXPLANATION = "explanation.json"  # what explain= has found
 TWINS = "explain"  # directory of the runs that explain= has trained, in that of the run that they explain
 HISTORY = "history.npz"
 FILM = "training.gif"
+CODES = "[0-9]*/latents/tensors.tsv"  # of the projector, in a folder of the step
 EVENTS = "events.out.tfevents.*"
+LOG = "run.log"  # what was said of the run while it trained
 ERROR = "error.txt"  # of a sweep's job that failed
 CONFIG = ".hydra/config.yaml"  # the composed configuration
 HYDRA = ".hydra/hydra.yaml"  # how Hydra was called

@@ -9,7 +9,9 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
@@ -37,6 +39,36 @@ class TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage())
+
+
+class LogFile(logging.Handler):
+    """Each message as one line with its time at the end of a file, which is made with the first. A disk that is full
+    takes no more of them, and the run continues."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {printable(record.getMessage())}\n"
+        with contextlib.suppress(OSError):
+            # Not through a link: the directory may be of others' making.
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+            try:
+                os.write(handle, line.encode(errors="backslashreplace"))
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """What the program says of a run is kept in this file meanwhile."""
+    handler, logger = LogFile(path), logging.getLogger("vae")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def log_to_stderr() -> None:
@@ -91,6 +123,24 @@ def open_streams() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class Stages:
+    """Which of a few things is being done, on a terminal: each is named as it begins."""
+
+    def __init__(self, what: str, count: int) -> None:
+        self.bar = tqdm(total=count, desc=what, unit="", dynamic_ncols=True, leave=False, disable=None)
+
+    def __call__(self, name: str) -> None:
+        if not self.bar.disable:
+            self.bar.set_postfix_str(name, refresh=False)
+            self.bar.update()
+
+    def __enter__(self) -> "Stages":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.bar.close()
 
 
 class Progress:

@@ -11,7 +11,7 @@ from vae.config.schema import RunConfig
 from vae.measure.evaluation import Evaluation
 from vae.output.record import RunRecord
 from vae.output.recorder import Recorder
-from vae.runtime import parallel
+from vae.runtime import commands, parallel
 from vae.runtime.signals import Interrupted, Interruption
 from vae.training.checkpoint import Checkpoint
 from vae.training.cure import Batch
@@ -88,7 +88,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
             if stopping.is_over:
                 break
             if due.stop and step < settings.steps:
-                raise Interrupted(f"stopped after step {step} and saved; resume={directory}", due.stop)
+                raise Interrupted(f"stopped after step {step} and saved; {commands.resume(directory)}", due.stop)
         if stopping.patience is not None:
             weight = setup.keep_best(directory, step, weight)
         if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end

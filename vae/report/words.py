@@ -1,0 +1,140 @@
+"""What the report's words mean, and what is said of a run in one sentence: for a reader who has never heard of a
+posterior that collapses."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vae.measure.verdict import DEAD, number
+from vae.report.groups import Difference
+from vae.report.runs import Run
+
+GLOSSARY = {
+    "code": "The short list of numbers, z, that the encoder writes for an image and the decoder reads to draw it "
+    "again. "
+    "Each number of it is called a latent dimension.",
+    "posterior": "The encoder's answer for one image, q(z|x): not one code but a small cloud of likely ones, in each "
+    "dimension a bell curve with its middle at mu and a width of sigma.",
+    "prior": "The one bell curve, p(z), middle 0 and width 1 in each dimension, that all clouds together are meant to "
+    "fill. New "
+    "images are made by drawing a code from it.",
+    "KL": "How far a posterior is from the prior, in nats: what an image's code costs, and an upper bound on how much "
+    "it says "
+    "about its image. At 0 each image has the prior for its posterior, and its code says nothing.",
+    "nats": "A unit of information, like bits: one nat is 1.44 bits. A code that told ten digits apart would need 2.3.",
+    "active unit": "A latent dimension whose mu differs from image to image (with a variance above 0.01).",
+    "KL weight": "By how much the KL counts in the loss, beta. At 1 the loss is minus the ELBO.",
+    "ELBO": "What a VAE is trained to raise: how well images are drawn from their codes, less what the codes cost. A "
+    "lower "
+    "bound on log p(x), in nats.",
+    "t": "KL weight times sigma^2, the variance of a pixel that the loss assumes. A direction in which the data vary "
+    "by "
+    "less than t is not worth its code: a linear VAE gives it up, and by a closed form one knows so before training.",
+    "MSE": "Squared error of a pixel between an image and what is drawn from its code. Once with the code drawn from "
+    "the "
+    "posterior, as in training, and once with z = mu.",
+    "mutual information": "How many nats a code tells about which image it came from. The estimate cannot exceed the "
+    "logarithm of the number of test images, its ceiling.",
+    "collapse": "The KL is 0 and the decoder does not read the code: it draws the same average picture whatever the "
+    "image was.",
+}
+
+OPTIONS = {  # of conf/, in words that complete "it has ..."
+    "anneal=constant": "the full KL term from the first step",
+    "anneal=no_kl": "no KL term at all",
+    "anneal=delayed": "a KL term that waits until images are drawn well, and then grows",
+    "anneal=linear": "a KL term that grows from 0 in a straight line",
+    "anneal=sigmoid": "a KL term that grows from near 0 along an S",
+    "anneal=cyclical": "a KL term that grows from 0 several times over",
+    "model=conv_vae": "a convolutional network",
+    "model=mlp_vae": "a small fully connected network",
+    "model=linear_vae": "a linear network",
+    "model=ae": "the convolutional network without a KL term",
+    "model=pixelcnn_vae": "a decoder that sees the pixels before the one it draws",
+}
+
+CAUSES = {
+    "optimiser": "the optimiser got stuck where the code says nothing, though a better state exists",
+    "objective": "the objective itself asks for it: at this KL weight a code costs more than it saves",
+    "decoder": "the decoder needs no code: it predicts pixels well enough from other pixels",
+}
+RESTS_ON = {
+    "predicted": "predicted by the closed form; python run.py explain=DIR tests it",
+    "tested": "tested, with twins of the run that differ in one thing",
+}
+
+
+def difference(found: Difference) -> str:
+    """A thing in which a run differs from another, in words where there are some."""
+    said = OPTIONS.get(f"{found.key}={found.value}")
+    setting = f"{found.key}={found.value} instead of {found.instead}"
+    return f"{said} ({setting})" if said else setting
+
+
+def sentence(run: Run) -> str:
+    """What became of the code, on what evidence; empty where there is no verdict."""
+    record, verdict = run.record, run.verdict
+    if verdict is None:
+        return ""
+    kld, units = _said(record, "kld"), _units(record)
+    swap = _said(record, "swap_gap")
+    tell = {
+        "collapsed": f"The code says nothing: KL {kld} nats, {units}, so the decoder draws the same average picture "
+        "whatever the image was.",
+        "decoder_ignores_code": f"The encoder writes a code (KL {kld} nats, {units}), and the decoder does not read "
+        f"it: "
+        f"with another image's code it loses {swap} nats.",
+        "partly_collapsed": f"The code says little: KL {kld} nats in {units}, where about "
+        f"{_said(record, 'predicted_kld')} nats were to be had.",
+        "alive": f"The code is used: it carries {kld} nats in {units}, and with another image's code the decoder would "
+        f"lose {swap} nats.",
+        "alive_on_paper": f"The code is paid for and not worth it: it costs {kld} nats, and without it the decoder "
+        f"loses {_said(record, 'cut_gap')}.",
+        "deterministic": f"An autoencoder in effect: its code is a point rather than a cloud (sigma "
+        f"{_said(record, 'sigma_mean')} on average), spread over mu from {_said(record, 'mu_min')} to "
+        f"{_said(record, 'mu_max')}, so codes from the prior need not mean anything to its decoder.",
+        "unfinished": "It was still learning at its last step, so nothing is said of its code.",
+    }
+    return tell.get(verdict, f"{verdict}: KL {kld} nats.")
+
+
+def why(run: Run) -> str:
+    """The cause of a dead code and what that rests on; empty where nothing is dead."""
+    if run.verdict not in DEAD:
+        return ""
+    cause, rests = str(run.record.get("cause")), str(run.record.get("cause_rests_on"))
+    if cause not in CAUSES:
+        return "Why cannot be told from measures alone: python run.py explain=DIR tests it."
+    had = run.number("predicted_kld")
+    better = f" ({number(had)} nats were to be had)" if cause == "optimiser" and had > 0 else ""
+    return f"Why: {CAUSES[cause]}{better}. This is {RESTS_ON.get(rests, rests)}."
+
+
+def on_the_way(run: Run) -> str:
+    """What happened to the code while it trained; empty where nothing did."""
+    record = run.record
+    said = []
+    dip, back = record.get("dipped_at_step"), record.get("dip_over_at_step")
+    if dip is not None:
+        said.append(
+            f"Its KL fell to {_said(record, 'dipped_to_kld')} nats at step {dip} and came back by itself by step "
+            f"{back}."
+        )
+    out, recovered = record.get("collapsed_at_step"), record.get("recovered_at_step")
+    if out is not None and recovered is not None:
+        said.append(f"The code went out at step {out} and was back by step {recovered}.")
+    elif out is not None and run.verdict in DEAD:
+        said.append(f"The code was out by step {out} and stayed out.")
+    return " ".join(said)
+
+
+def _units(record: Mapping[str, Any]) -> str:
+    count, of = record.get("active_units"), record.get("latent_dim")
+    return f"{count} of {of} active {'unit' if of == 1 else 'units'}"
+
+
+def _said(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "an unknown number of" if key.endswith("kld") else "?"
+    return number(value)
