@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import QUICK, options
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from vae.cli.launch import ALL
 from vae.report import cures, phase
+from vae.report.drawing import Chart
+from vae.report.groups import together
 from vae.report.page import write
 from vae.report.runs import Run
 
@@ -79,12 +83,18 @@ def test_the_page_has_the_matrix(tmp_path: Path) -> None:
     assert not (tmp_path / "other" / "cures.csv").exists()
 
 
+def drawn(chart: Chart) -> Axes:
+    """The axes of its first panel."""
+    axes = Figure().subplots()
+    chart.panels[0].draw(axes)
+    return axes
+
+
 def test_the_plots_of_cures(tmp_path: Path) -> None:
-    figure = cures.matrix(RUNS)
-    assert figure is not None
-    texts = {text.get_text() for text in figure.axes[0].texts}
+    axes = drawn(cures.matrix(together(RUNS)))
+    texts = {text.get_text() for text in axes.texts}
     assert {"3 of 3", "0 of 3", "1 of 2\n1 on paper"} <= texts
-    assert cures.matrix([RUNS[0]]) is None
+    assert not cures.matrix(together([RUNS[0]])).panels
 
 
 def test_all_causes_are_swept() -> None:
@@ -120,9 +130,7 @@ GRID = [
 
 
 def test_plots_of_phases_count_collapses_and_draw_the_boundary() -> None:
-    figure = phase.diagram(GRID)
-    assert figure is not None
-    axes = figure.axes[0]
+    axes = drawn(phase.diagram(together(GRID)))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("train.lr", "objective.sigma2")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "5", "10"]  # as numbers
     cells = {text.xy: text.get_text() for text in axes.texts}  # type: ignore[attr-defined]
@@ -144,9 +152,9 @@ def test_the_boundary_lies_between_cells() -> None:
 
 
 def test_plots_of_phases_need_two_axes() -> None:
-    assert phase.diagram([run for run in GRID if "train.lr=0.1" in run.overrides]) is None
+    assert not phase.diagram(together([run for run in GRID if "train.lr=0.1" in run.overrides])).panels
     one_more = [swept(0.1, 1, 0, "alive", 1)]
     one_more[0].overrides.append("model.latent_dim=3")
-    assert phase.diagram([*GRID, *one_more]) is None
+    assert not phase.diagram(together([*GRID, *one_more])).panels
     unfinished = [swept(lr, t, 0, "unfinished", 1) for lr in (1, 2) for t in (1, 2)]
-    assert phase.diagram(unfinished) is None
+    assert not phase.diagram(together(unfinished)).panels
