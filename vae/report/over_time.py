@@ -1,33 +1,40 @@
 """Charts of a report over the steps of the training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from vae.measure.catalogue import CATALOGUE
-from vae.report.drawing import COLOURS, MAX_LINES, Chart, Panel, colour, curve, logarithmic, mark, short, spread
+from vae.report.drawing import COLOURS, INK, MAX_LINES, Chart, Panel, colour, curve, logarithmic, mark, short, spread
 from vae.report.groups import Group
 from vae.report.runs import Run
 
+MAX_OPTIMA = 3  # levels of a linear VAE in one chart
 MAX_PANELS = 8  # of charts with a panel a run
 
 Limits = tuple[float, float]
 
 
 def curves(groups: Sequence[Group]) -> Chart:
-    """MSE and KL of the training batches, and the KL weight that shaped them."""
+    """MSE and KL of the training batches, and the KL weight that shaped them; beside the MSE that of the best linear
+    VAE, where it is the same for most."""
+    linear = sorted({f"{mse:.4g}" for group in groups for mse in group.number("predicted_mse") if np.isfinite(mse)})
+    has_line = 0 < len(linear) <= MAX_OPTIMA
     return _lines(
         groups,
         "curves",
         "While they trained",
-        "Means over the last few training batches, z drawn. A band spans the seeds of a group, its line is their mean.",
+        "Means over the last few training batches, z drawn. A band spans the seeds of a group, its line is their mean."
+        + (" Dashed: the MSE of the best linear VAE, in closed form." if has_line else ""),
         {
             "train/mse": (CATALOGUE["mse"].title, "log"),
             "train/kld": (CATALOGUE["kld"].title, "symlog"),
             "train/kl_weight": ("KL weight", "linear"),
         },
+        {"train/mse": [float(mse) for mse in linear]} if has_line else {},
     )
 
 
@@ -47,7 +54,15 @@ def information(groups: Sequence[Group]) -> Chart:
     )
 
 
-def _lines(groups: Sequence[Group], key: str, title: str, caption: str, tags: dict[str, tuple[str, str]]) -> Chart:
+def _lines(
+    groups: Sequence[Group],
+    key: str,
+    title: str,
+    caption: str,
+    tags: dict[str, tuple[str, str]],
+    levels: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Chart:
+    """A panel a tag: its label and its scale; `levels`: dashed lines of some."""
     able = [group for group in groups if any(tag in run.curves for run in group.runs for tag in tags)]
     shown = spread(able, MAX_LINES)
     if len(shown) < len(able):
@@ -55,15 +70,22 @@ def _lines(groups: Sequence[Group], key: str, title: str, caption: str, tags: di
     if len(groups) > len(COLOURS):
         caption += " The colours are those of the table, in its order; point at a line to see whose it is."
     panels = [
-        Panel(label, partial(_draw_lines, shown=shown, groups=groups, tag=tag, scale=scale))
+        Panel(
+            label,
+            partial(_draw_lines, shown=shown, groups=groups, tag=tag, scale=scale, levels=levels.get(tag, ())),
+        )
         for tag, (label, scale) in tags.items()
     ]
     return Chart(key, title, caption, panels if shown else [], shown)
 
 
-def _draw_lines(axes: Axes, shown: Sequence[Group], groups: Sequence[Group], tag: str, scale: str) -> None:
+def _draw_lines(
+    axes: Axes, shown: Sequence[Group], groups: Sequence[Group], tag: str, scale: str, levels: Sequence[float]
+) -> None:
     for group in shown:
         curve(axes, group, groups, tag)
+    for level in levels:
+        axes.axhline(level, color=INK, ls="--", lw=1, alpha=0.6)
     axes.set_xlabel("step")
     if scale == "log":
         logarithmic(axes)
