@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vae.cli.session import DIRECTORIES, SHORT
-from vae.config.load import GROUPS, PLACES
+from vae.config.load import GROUPS, PLACES, at_home
 from vae.runtime import commands, files
 from vae.runtime import directory as names
 
@@ -28,7 +28,7 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if verb is None:
         return given, []
     groups = [group for group in ("model", "objective") if group not in pairs] if verb == "init" else _in_part(given)
-    directory = Path(pairs[verb].strip("'\""))
+    directory = at_home(pairs[verb].strip("'\""))
     added = [item for group in groups for item in _of_run(directory, group)]
     return [*added, *given], added
 
@@ -63,7 +63,8 @@ def _of_run(directory: Path, group: str) -> Iterator[str]:
     """The option that a run has of this group, and its values; nothing where its directory does not say."""
     try:
         values = files.read_yaml(directory / names.CONFIG)[group]
-        option = commands.choices(directory).get(group) or str(values["name"])
+        given = dict(_parted(item) for item in commands.overrides(directory) or [])
+        option = given.get(group) or commands.choices(directory).get(group) or str(values["name"])
     except (OSError, ValueError, LookupError, TypeError):
         return
     if not re.fullmatch(r"[\w-]+(/[\w-]+)*", option) or not isinstance(values, Mapping):

@@ -36,7 +36,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         device = choose_device(config.train.device)
-        data = with_validation(readers.load(config.dataset), config.train)
+        data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
         data = data.measured(config.evaluation.test_images).to(device)
         if data.test.shape != saved.shape:
             raise InputError(

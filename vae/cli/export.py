@@ -84,6 +84,8 @@ def export(job: Job, call: RunConfig, composed: DictConfig) -> None:
         revise(saved.config, composed, job.keys, ())
         model, likelihood = saved.model()
         folder = directory / names.EXPORT
+        if folder.is_symlink():
+            raise InputError(f"{folder}: is a link to another place; remove it")
         folder.mkdir(exist_ok=True)
         if kind == "safetensors":
             written = [_safetensors(saved, model, likelihood, folder / "model.safetensors")]
@@ -97,6 +99,10 @@ def _graphs(kind: str, model: VAE, folder: Path) -> list[Path]:
     parts: dict[str, Part] = {}
     if model.has_code:
         parts["encoder"] = Encoder(model).eval()
+    if model.is_autoregressive and not parts:
+        raise InputError(
+            f"format={kind}: the model has no code, and its decoder draws pixel by pixel: there is no graph"
+        )
     if model.is_autoregressive:
         show("export: the decoder draws images pixel by pixel, which is no graph: the encoder alone")
     else:

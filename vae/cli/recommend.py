@@ -3,6 +3,8 @@ true`, with which a run makes those choices itself."""
 
 import dataclasses
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -32,7 +34,7 @@ def recommend(job: Job, config: RunConfig) -> None:
     channels, height, width = data.train.shape
     held = {"to train on": data.train, "to stop by": data.validation, "to test on": data.test}
     counts = [f"{len(split)} {what}" for what, split in held.items() if split is not None]
-    found = [choice for choice in measured.choices(config, data) if choice.key not in job.keys]
+    found = measured.choices(config, data, job.keys)
     config = with_values(config, {choice.key: choice.value for choice in found})
     lines = [
         f"{'images':<24}{height}x{width}, {channels} channel{'s' if channels > 1 else ''}; {', '.join(counts)}",
@@ -45,18 +47,17 @@ def recommend(job: Job, config: RunConfig) -> None:
     show("\n".join([*lines, "", commands.run(commands.changed(own, values))]))
 
 
-def chosen(job: Job, config: RunConfig) -> RunConfig:
-    """The configuration with what its images ask for, but for the keys that this call has given; it is the run's from
-    now on."""
+def chosen(keys: Sequence[str], directory: Path, config: RunConfig) -> RunConfig:
+    """The configuration with what its images ask for, but for the `keys` that the run was called with; it is that of
+    the run in `directory` from now on."""
     data = _read(config)
     scale.check(data, f"dataset={config.dataset.name}")
     values = {}
-    for choice in measured.choices(config, data):
-        if choice.key not in job.keys:
-            values[choice.key] = choice.value
-            log.info("Chosen: %s=%s: %s.", choice.key, choice.value, choice.why)
+    for choice in measured.choices(config, data, keys):
+        values[choice.key] = choice.value
+        log.info("Chosen: %s=%s: %s.", choice.key, choice.value, choice.why)
     config = dataclasses.replace(with_values(config, values), choose=False)
-    saved = job.directory / names.CONFIG
+    saved = directory / names.CONFIG
     if saved.exists():
         files.replace(saved, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
     return config
@@ -68,6 +69,6 @@ def _read(config: RunConfig) -> Data:
 
 def _parameters(config: RunConfig, data: Data) -> str:
     likelihood = likelihoods.build(config.objective, config.model.output, data.train.shape)
-    model = VAE(config.model, likelihood, data.train.shape, config.seed)
+    model = VAE(config.model, likelihood, data.train.shape, config.seed, config.cure)
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{count / 1e6:.1f} million" if count >= 1e6 else str(count)

@@ -4,7 +4,8 @@ import dataclasses
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.cli.grid import grid, naming_override, subdirectories
 from vae.cli.launch import user_environment
+from vae.cli.recommend import chosen
 from vae.cli.reporting import write_report
-from vae.cli.session import Job
+from vae.cli.session import DIRECTORIES, SHORT, Job
 from vae.cli.train import alone_in, report_on, train_together
 from vae.config import schema
 from vae.config.errors import InputError, one_line
@@ -46,6 +48,7 @@ AHEAD = (  # what changes the steps that lie ahead
     *(f"train.{name}" for name in ("lr", "lr_schedule", "warmup_steps", "milestones", "decay", "max_grad_norm")),
     *(f"train.{name}" for name in ("device", "threads", "precision", "log_every", "eval_every", "checkpoint_every")),
 )
+NOT_OF_A_RUN = ("allow", "recommend", *DIRECTORIES, *SHORT.values())  # keys that a sweep's job has no business with
 CHANGEABLE = (*SAME_RUN, *AHEAD)
 
 
@@ -66,25 +69,57 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         else:
             saved, before = None, _begun(own, allow)
         config = revise(before, composed, job.keys, CHANGEABLE)
+        if saved is None and config.choose:
+            config = chosen(_begun_with(directory), directory, config)
+        config = dataclasses.replace(config, allow=call.allow)
         finished = (directory / names.RESULT).exists()
         step = saved.step if saved else 0
         _check_steps(config, before, step, finished, directory)
         changes = _changes(before, config)
         if changes:
             log.info("%s  from step %d on: %s; without this change it would be another run", directory, step, changes)
-            _note_change(directory, f"from step {step} on: {changes}")
         if saved is not None and _is_another(config.anneal, saved.config.anneal):
             states = {**saved.parts, "schedule": schedules.of(config).state_dict()}
             saved = dataclasses.replace(saved, parts=states)
         files.remove_unfinished(directory)
         files.remove_unfinished(own.parent)
-        if job.keys:
-            files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
-            _note_overrides(directory, job.keys, config)
-        (directory / names.EXPLANATION).unlink(missing_ok=True)  # of the run as it was
-        record = train_together(config, directory, saved)
+        with _put_back_if_refused(directory):
+            if changes:
+                _note_change(directory, f"from step {step} on: {changes}")
+            if job.keys:
+                files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+                _note_overrides(directory, job.keys, config)
+            record = train_together(config, directory, saved)
     report_on(job, config)
     return record
+
+
+@contextmanager
+def _put_back_if_refused(directory: Path) -> Iterator[None]:
+    """A call that is refused before the run goes on leaves the settings that the run had."""
+    kept = [directory / name for name in (names.CONFIG, names.OVERRIDES, names.CHANGES)]
+    before = {path: path.read_bytes() if path.is_file() else None for path in kept}
+    explanation = directory / names.EXPLANATION
+    state = _written(directory)
+    try:
+        yield
+    except InputError:
+        if _written(directory) == state:
+            for path, content in before.items():
+                path.unlink(missing_ok=True) if content is None else files.replace(path, content)
+        raise
+    explanation.unlink(missing_ok=True)  # of the run as it was
+
+
+def _written(directory: Path) -> list[tuple[str, int]]:
+    """What tells whether a run has gone on: its event files, and when its checkpoint was written."""
+    paths = [*directory.glob(names.EVENTS), directory / names.CHECKPOINT]
+    return sorted((path.name, path.stat().st_mtime_ns) for path in paths if path.exists())
+
+
+def _begun_with(directory: Path) -> list[str]:
+    """The keys that a run was called with."""
+    return [item.lstrip("+").partition("=")[0] for item in commands.overrides(directory) or []]
 
 
 def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> None:
@@ -195,6 +230,11 @@ def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool
             f"resume={directory}: has ended with the best of its evaluations, that of step {step} "
             f"(train.patience={before.train.patience}); a new run with more patience, or none, goes further"
         )
+    if steps != before.train.steps and isinstance(before.cure, schema.PretrainCure):
+        raise InputError(
+            f"train.steps={steps}: with cure={before.cure.name} the phases of the training are fractions of "
+            f"train.steps={before.train.steps}; start a new run"
+        )
     if finished and steps <= step:
         raise InputError(f"resume={directory}: has finished its {step} steps; train.steps=N with a larger N extends it")
     if steps < step:
@@ -236,7 +276,11 @@ def _never_begun(directory: Path, allow: Sequence[str]) -> dict[str, list[str]]:
 def _check_override(text: str, allow: Sequence[str], source: Path) -> None:
     override = OverridesParser.create().parse_override(text)
     key, value = override.key_or_group, override.value()
-    if key.partition(".")[0].partition("/")[0] == "hydra" or "${" in REFERENCE.sub("", text.replace("\\", "")):
+    if (
+        key in NOT_OF_A_RUN
+        or key.partition(".")[0].partition("/")[0] == "hydra"
+        or "${" in REFERENCE.sub("", text.replace("\\", ""))
+    ):
         raise InputError(f"{source}: {text!r} is no value of a run; if you trust it, start that run yourself")
     *_, last = key.split(".")
     asked = {last: value} if last == "_target_" else value

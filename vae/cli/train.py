@@ -21,7 +21,7 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
     try:
         with alone_in(job.directory):
-            record = train_together(chosen(job, config) if config.choose else config, job.directory)
+            record = train_together(chosen(job.keys, job.directory, config) if config.choose else config, job.directory)
     except files.DirectoryInUse:
         raise  # it is the other run's
     except Exception:

@@ -108,7 +108,7 @@ class Twins:
         beside = self._beside(is_one, what, changes)
         if beside is not None:
             return beside
-        return self._made(dataclasses.replace(config, run_name=name, model=model), what, changes)
+        return self._made(dataclasses.replace(config, run_name=name, model=model, init=None), what, changes)
 
     def _beside(
         self, matches: Callable[[RunConfig, dict[str, Any]], bool], what: str = "", changes: tuple[str, ...] = ()
@@ -157,7 +157,7 @@ class Twins:
                 files.replace(place / names.OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(overrides)).encode())
                 log.info("explain: training a twin with %s, %d steps", what, self.steps)
                 with alone_in(place):
-                    train_together(config, place, before)
+                    train_together(dataclasses.replace(config, allow=self.allow or None), place, before)
         except files.DirectoryInUse as error:
             raise InputError(f"{place}: another program trains this twin; wait for it") from error
         return self._read(place, what, changes)

@@ -1,7 +1,6 @@
 """What a finished run is for: `encode=`, `reconstruct=`, `sample=` and `interpolate=`, each with a run's directory,
 into which it writes. Images come from the run's own dataset, or from what dataset=... says, read as for a training."""
 
-import dataclasses
 import io
 import logging
 import os
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from vae.cli import failures
 from vae.cli.session import Job
-from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
 from vae.config.schema import TABLES, RunConfig
@@ -53,7 +51,7 @@ class _Bench:
     call: RunConfig
 
     def data(self) -> Data:
-        data = with_validation(_as_trained(self.config.dataset, self.reading), self.config.train)
+        data = with_validation(readers.load_alike(self.config.dataset, self.reading), self.config.train)
         data = data.to(next(self.model.parameters()).device)
         if data.test.shape != self.model.shape:
             raise InputError(
@@ -94,18 +92,6 @@ def use(verb: str, job: Job, call: RunConfig, composed: DictConfig) -> None:
     folder = path.with_suffix("")
     files_too = f", and {sum(1 for _ in folder.glob('*.png'))} files in {os.path.relpath(folder)}"
     show(f"{verb}: {os.path.relpath(path)}{files_too if folder.is_dir() else ''}")
-
-
-def _as_trained(dataset: schema.Dataset, reading: Reading) -> Data:
-    """The images of `dataset`; where they have the training images' type of numbers, with their black and white."""
-    data = readers.load(dataset)
-    if reading.range in (None, data.range) or not isinstance(dataset, schema.Folder | schema.Arrays):
-        return data
-    deep = isinstance(dataset, schema.Folder) and data.range is not None
-    alike = isinstance(dataset, schema.Arrays) and str(data.train.images.dtype) == reading.type
-    if dataset.range != "auto" or not (deep or alike):
-        return data
-    return readers.load(dataclasses.replace(dataset, range=list(reading.range)))
 
 
 def _encode(bench: _Bench) -> Path:
@@ -232,7 +218,10 @@ _USES: dict[str, Callable[[_Bench], Path]] = {
 
 
 def _empty(folder: Path) -> Path:
-    """The folder without the images of an earlier call."""
+    """The folder without the images of an earlier call. Raises InputError where it is a link: what lies there is not
+    the run's."""
+    if folder.is_symlink():
+        raise InputError(f"{folder}: is a link to another place; remove it")
     folder.mkdir(exist_ok=True)
     for path in folder.glob("*.png"):
         path.unlink()

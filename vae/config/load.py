@@ -115,7 +115,7 @@ def load_saved(values: Any, allow: Sequence[str], groups: Sequence[str] = tuple(
         raise InputError(one_line(error)) from error
     _refuse_interpolations(_texts(resolved))
     check_allowed({group: resolved.get(group) for group in groups}, allow)
-    return load(resolved)
+    return load({**resolved, "allow": None})  # that is for each call to say, not for a file
 
 
 def check_allowed(values: Any, allow: Sequence[str]) -> None:

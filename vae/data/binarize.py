@@ -69,4 +69,4 @@ def _split(split: Split, how: str, name: str, source: str) -> Split:
                 "leave dataset.binarize out"
             )
         images[start : start + chunk] = binary(grey, how, rng) * 255
-    return Split(images, split.labels, device=split.device)
+    return Split(images, split.labels, device=split.device, sources=split.sources)

@@ -27,8 +27,8 @@ class Reading:
     @classmethod
     def of(cls, state: Any) -> Self:
         """From a Fingerprint's state. Raises ValueError where it is none."""
-        untrusted.names(state, ("train", "test", "range", "classes"), "data")
-        limits, classes, train = state["range"], state["classes"], state["train"]
+        untrusted.names(state, ("train", "test", "range", "classes", "type"), "data")
+        limits, classes, kind = state["range"], state["classes"], state["type"]
         if limits is not None:
             if not isinstance(limits, list) or len(limits) != 2:
                 raise ValueError(f"data.range: is {limits}, must be two numbers")
@@ -39,11 +39,11 @@ class Reading:
         named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
         if classes is not None and not named:
             raise ValueError("data.classes: must be texts")
-        if not isinstance(train, dict) or not isinstance(train.get("type"), str):
-            raise ValueError("data: train.type is missing")
+        if not isinstance(kind, str):
+            raise ValueError(f"data.type: is {type(kind).__name__}, must be a text")
         return cls(
             None if limits is None else (float(limits[0]), float(limits[1])),
-            train["type"],
+            kind,
             None if classes is None else tuple(classes),
         )
 
@@ -55,13 +55,14 @@ class Fingerprint:
         self.splits = {"train": _of(data.train), "test": _of(data.test)}
         self.reading = Reading(
             range=data.range,
-            type=str(data.train.images.dtype),
-            classes=None if data.classes is None else tuple(map(printable, data.classes)),
+            type=data.type or str(data.train.images.dtype),
+            classes=tuple(map(printable, data.classes)) if data.classes else None,
         )
 
     def state_dict(self) -> dict[str, Any]:
         reading = {"range": self.reading.range, "classes": self.reading.classes}
-        return self.splits | {name: None if value is None else list(value) for name, value in reading.items()}
+        listed = {name: None if value is None else list(value) for name, value in reading.items()}
+        return {**self.splits, **listed, "type": self.reading.type}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError where `state` was taken of other data, or is none."""

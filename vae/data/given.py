@@ -14,6 +14,7 @@ from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import at_home
 from vae.data import pixels
+from vae.data.arrays import mapped
 from vae.data.binarize import binary
 from vae.data.fingerprint import Reading
 from vae.data.pixels import Transparent, Unreadable
@@ -27,8 +28,10 @@ def images(given: Any, dataset: schema.Dataset, reading: Reading, shape: Shape) 
     """Float images (N, C, H, W). `given`: one image, or several: of Pillow, arrays (H, W), (H, W, C), (C, H, W) or rows
     of pixels, with or without N before them, paths of files, or of folders, whose images come in the order of their
     paths. A float tensor is taken as it is. Raises InputError for what cannot be read as the training images were."""
-    if isinstance(given, Tensor) and given.is_floating_point():
-        return _in_layout(given.detach().cpu().float(), shape)
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        if given.is_floating_point():
+            return _in_layout(given.float(), shape)
     if isinstance(given, str | Path):
         given = files(given)
     if isinstance(given, Image.Image):
@@ -61,12 +64,12 @@ def _one(item: Any, dataset: schema.Dataset, reading: Reading, shape: Shape) -> 
     settings = _as_folder(dataset, shape)
     try:
         if isinstance(item, Image.Image):
-            found = pixels.converted(item, settings, reading.range)
+            found = pixels.converted(item.copy(), settings, reading.range)  # as it is opened a JPEG may be shrunk
         else:
             found = pixels.read(at_home(item), 0, settings, reading.range)
     except Transparent as error:
         raise InputError(f"{name}: is transparent in places, and the run has no dataset.background") from error
-    except (Unreadable, ValueError, OSError) as error:
+    except (Unreadable, ValueError, OSError, TypeError) as error:
         raise InputError(f"{name}: {error}") from error
     if found.pixels.shape != shape:
         raise InputError(f"{name}: has shape {found.pixels.shape}, the run has images of shape {shape}; resize it")
@@ -83,10 +86,12 @@ def _as_folder(dataset: schema.Dataset, shape: Shape) -> schema.Folder:
 def _array(array: Any, dataset: schema.Dataset, reading: Reading, shape: Shape) -> Tensor:
     """Numbers become brightness as those of the training images did, where they are of the same type."""
     is_resized = isinstance(dataset, schema.Folder) and dataset.size is not None
-    if is_resized and array.dtype == np.uint8 and array.ndim in (2, 3) and not _fits(array.shape, shape):
-        return _one(Image.fromarray(array), dataset, reading, shape)
-    values = _in_layout(torch.from_numpy(np.ascontiguousarray(array)), shape)
-    low, high = float(values.min()), float(values.max())
+    if is_resized and array.dtype == np.uint8 and array.ndim in (2, 3, 4) and not _fits(array.shape, shape):
+        return torch.cat([_one(_photo(image), dataset, reading, shape) for image in _photos(array)])
+    if array.dtype.kind not in "biuf" or array.size == 0:
+        raise InputError(f"images {array.dtype} of shape {array.shape}: must be numbers, and some")
+    values = _in_layout(mapped(np.ascontiguousarray(array)), shape)
+    low, high = float(array.min()), float(array.max())
     if reading.range is not None and isinstance(dataset, schema.Arrays) and reading.type == str(values.dtype):
         black, white = reading.range
         return ((values.double() - black) / (white - black)).clamp_(0, 1).float()
@@ -98,6 +103,19 @@ def _array(array: Any, dataset: schema.Dataset, reading: Reading, shape: Shape) 
         f"images {array.dtype} with values from {low:g} to {high:g}: the run's were "
         f"{reading.type.removeprefix('torch.')}; hand over 8-bit images, or floats in [0, 1]"
     )
+
+
+def _photos(array: Any) -> list[Any]:
+    """(N, H, W) and (N, H, W, C), or one of them, as a list."""
+    single = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))
+    return [array] if single else list(array)
+
+
+def _photo(array: Any) -> Image.Image:
+    try:
+        return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"an array of shape {array.shape} is no image; (H, W), (H, W, 3) or (H, W, 4)") from error
 
 
 def _fits(given: Sequence[int], shape: Shape) -> bool:

@@ -21,6 +21,7 @@ from vae.config.errors import InputError
 from vae.config.load import at_home
 from vae.data import archives, arrays, folders
 from vae.data.binarize import binarized
+from vae.data.fingerprint import Reading
 from vae.data.scan import Found, is_hidden, scan, split_folders
 from vae.data.split import Data, Split, hold_out
 from vae.runtime import custom
@@ -30,6 +31,19 @@ from vae.runtime.rng import generator
 def load(config: schema.Dataset) -> Data:
     """The training and test images that `config` describes, binary where it says so. Raises InputError."""
     return binarized(read(config), config)
+
+
+def load_alike(config: schema.Dataset, reading: Reading) -> Data:
+    """The same for a model that was trained on images read so: where the files have the training files' type of
+    numbers, black and white are those of the training. Raises InputError."""
+    data = load(config)
+    if reading.range in (None, data.range) or not isinstance(config, schema.Folder | schema.Arrays):
+        return data
+    deep = isinstance(config, schema.Folder) and data.range is not None
+    alike = isinstance(config, schema.Arrays) and data.type == reading.type
+    if config.range != "auto" or not (deep or alike):
+        return data
+    return load(dataclasses.replace(config, range=list(reading.range)))
 
 
 @singledispatch
@@ -163,14 +177,16 @@ def from_arrays(config: schema.Arrays) -> Data:
     if config.test is None:
         data = _hold_out(train.split, config, config.train)
         notes = tuple(filter(None, [train.note]))
-        return dataclasses.replace(data, classes=train.classes, range=train.split.span, notes=notes)
+        kind = str(train.split.images.dtype)
+        return dataclasses.replace(data, classes=train.classes, range=train.split.span, type=kind, notes=notes)
     (test,) = rest
     data, classes = Data(train.split, test.split), train.classes
     if train.classes != test.classes:
         data, classes = _named_alike(data, train.classes, test.classes, config)
     _same_shape(data, config.train, config.test)
     notes = tuple(filter(None, [train.note, test.note]))
-    return dataclasses.replace(data, classes=classes, range=train.split.span, notes=notes)
+    kind = str(train.split.images.dtype)
+    return dataclasses.replace(data, classes=classes, range=train.split.span, type=kind, notes=notes)
 
 
 def _named_alike(

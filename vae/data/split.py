@@ -99,6 +99,7 @@ class Data:
     validation: Split | None = None  # a third split, where the data bring one
     classes: tuple[str, ...] | None = None  # names of the labels
     range: tuple[float, float] | None = None  # the values of the files that are black and white; None: their type's
+    type: str | None = None  # of the numbers in the files, where `range` is of them
     notes: tuple[str, ...] = ()  # what is to be said of how they were read, a line each
 
     def measured(self, count: int | None) -> "Data":

@@ -65,7 +65,7 @@ def spread(real: Tensor, fake: Tensor) -> Spread:
 
 def kernel_distance(real: Tensor, fake: Tensor) -> KernelDistance:
     """Of two equal numbers of images (N, f), as the mean over BLOCKS disjoint blocks of both, each unbiased."""
-    values = [discrepancy(x, y) for x, y in zip(real.chunk(BLOCKS), fake.chunk(BLOCKS), strict=True)]
+    values = [discrepancy(x, y) for x, y in zip(real.tensor_split(BLOCKS), fake.tensor_split(BLOCKS), strict=True)]
     found = torch.tensor(values, dtype=torch.float64)
     return KernelDistance(float(found.mean()), float(found.std() / math.sqrt(len(found))))
 
@@ -150,17 +150,20 @@ def class_features(data: Data, images: Tensor, seed: int) -> ClassFeatures | Non
     """Of a small classifier that is trained here; None where the training images are not of 2 to MAX_CLASSES classes,
     or the test images have no labels."""
     labels, answers = data.train.labels, data.test.labels
-    if labels is None or answers is None or not 2 <= len(labels.unique()) <= MAX_CLASSES:
+    if labels is None or answers is None:
+        return None
+    names, labels = labels.cpu().unique(return_inverse=True)
+    if not 2 <= len(names) <= MAX_CLASSES:
         return None
     rng = generator(seed, "classifier")
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-        network = _Classifier(data.train.shape, int(labels.max()) + 1)
+        network = _Classifier(data.train.shape, len(names))
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(STEPS):
         chosen = torch.randint(len(data.train), (BATCH,), generator=rng)
         scores = network.out(network.features(data.train.batch(chosen).cpu()))
-        loss = F.cross_entropy(scores, labels.cpu()[chosen])
+        loss = F.cross_entropy(scores, labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -173,7 +176,7 @@ def class_features(data: Data, images: Tensor, seed: int) -> ClassFeatures | Non
     found = torch.cat(
         [network.out(network.features(data.test.batch(rows).cpu())).argmax(1) for rows in some.split(256)]
     )
-    return ClassFeatures(_scaled(features, images), float((found == answers.cpu()[some]).double().mean()))
+    return ClassFeatures(_scaled(features, images), float((names[found] == answers.cpu()[some]).double().mean()))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Which settings suit a set of images, from their number, their size and their spectrum, each with its reason."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vae.config.schema import RunConfig
 from vae.data.split import Data
 from vae.measure import spectrum
+from vae.runtime import parallel
 
 LOOKED_AT = 5000  # training images
 EXPLAINED = 0.95  # of the variance, by a PCA of as many dimensions as the code has
@@ -22,16 +24,22 @@ class Choice:
     why: str
 
 
-def choices(config: RunConfig, data: Data) -> list[Choice]:
-    """Values in place of those of `config`, for its kind of model."""
+def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Choice]:
+    """Values in place of those of `config`, for its kind of model; those `given` stay, and the others go by them. A run
+    that begins with another's weights has its model."""
     total, pixels = len(data.train), math.prod(data.train.shape)
     most = max(1, min(DIMENSIONS[1], pixels // 2, total // 10))
     found = spectrum.measure(data.train.some(LOOKED_AT), most)
     explained = (found.eigenvalues[:most].cumsum(0) / found.total).tolist()
     wanted = next((place for place, part in enumerate(explained, start=1) if part >= EXPLAINED), most)
     latent_dim = min(max(wanted, DIMENSIONS[0]), most)
-    batch_size = min(config.train.batch_size, max(2, total // BATCHES))
-    steps = min(max(math.ceil(EPOCHS * total / batch_size / 100) * 100, STEPS[0]), STEPS[1])
+    batch_size = config.train.batch_size
+    if "train.batch_size" not in given:
+        processes = parallel.size()
+        batch_size = min(batch_size, max(2, total // BATCHES) // processes * processes or processes)
+    steps = config.train.steps
+    if "train.steps" not in given:
+        steps = min(max(math.ceil(EPOCHS * total / batch_size / 100) * 100, STEPS[0]), STEPS[1])
     epochs = steps * batch_size / total
     chosen = [
         Choice(
@@ -41,8 +49,9 @@ def choices(config: RunConfig, data: Data) -> list[Choice]:
             f"({EXPLAINED:.0%} wanted, {min(DIMENSIONS[0], most)} to {most} allowed)",
         ),
         Choice("train.steps", steps, f"{epochs:.0f} times each of the {total} images"),
-        Choice("train.eval_every", steps // 20, "twenty looks at the validation images"),
+        Choice("train.eval_every", max(1, steps // 20), "twenty looks at the validation images"),
     ]
     if batch_size != config.train.batch_size:
         chosen.append(Choice("train.batch_size", batch_size, f"there are {total} images to train on"))
-    return chosen
+    kept = ("model.",) if config.init is not None else ()
+    return [choice for choice in chosen if choice.key not in given and not choice.key.startswith(kept)]

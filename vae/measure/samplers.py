@@ -18,6 +18,7 @@ from vae.runtime.rng import generator
 
 Sampler = Callable[[int, torch.Generator], Tensor]  # how many, and the chance: codes (n, d)
 
+FITTED = ("gaussian", "mixture")
 COMPONENTS = 10  # Ghosh et al. 2020
 MAX_CODES = 20_000  # that a density is fitted to
 

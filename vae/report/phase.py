@@ -13,7 +13,7 @@ from vae.report.drawing import Chart, Panel, short
 from vae.report.groups import Group
 from vae.report.runs import Run
 
-NOT_AXES = ("seed", "run_name", "sweep")
+NOT_AXES = ("seed", "run_name", "sweep", "cause", "cure")
 MAX_CELLS = 400
 
 

@@ -116,7 +116,7 @@ class Checkpoint:
 
 def best(directory: Path, allow: Sequence[str]) -> Checkpoint:
     """The checkpoint with the highest ELBO of validation images. Raises InputError where it cannot be read."""
-    return _read(directory / names.BEST_CHECKPOINT, allow, groups=())
+    return _read(directory / names.BEST_CHECKPOINT, allow, groups=("model", "objective"))
 
 
 def read(directory: Path, allow: Sequence[str] = (), groups: Sequence[str] = tuple(GROUPS)) -> Checkpoint:
@@ -296,8 +296,13 @@ def _from_format_6(content: dict[str, Any]) -> dict[str, Any]:
 def _from_format_7(content: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint of format 7, which knew no cures, and did not say how the images were read."""
     data = content.get("data")
-    read = {"data": data | {"range": None, "classes": None}} if isinstance(data, dict) else {}
+    read = {"data": data | {"range": None, "classes": None, "type": _type(data)}} if isinstance(data, dict) else {}
     return {**content, **read, "cure": {}}
+
+
+def _type(data: dict[str, Any]) -> str:
+    train = data.get("train")
+    return str(train.get("type")) if isinstance(train, dict) else "unknown"
 
 
 _NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_format_7}

@@ -1,6 +1,7 @@
 """A trained run as an object: it encodes images as it met them in its training, decodes codes, draws samples, and
 serves as a transformer in a pipeline of scikit-learn."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
+from vae.config.errors import InputError
+from vae.config.load import check_allowed
 from vae.config.schema import RunConfig
 from vae.data import given, readers
 from vae.data.fingerprint import Reading
@@ -19,6 +22,7 @@ from vae.models.posteriors import Posterior
 from vae.models.vae import VAE
 from vae.runtime.rng import generator
 from vae.training import checkpoint
+from vae.training.stopping import with_validation
 
 BATCH = 256  # images at a time
 
@@ -75,8 +79,11 @@ class Run(TransformerMixin, BaseEstimator):
 
     @torch.no_grad()
     def decode(self, z: Any) -> Tensor:
-        """Codes (N, d) to mean images (N, C, H, W)."""
-        codes = torch.as_tensor(np.asarray(z), dtype=torch.float32).reshape(-1, self.latent_dim)
+        """Codes (N, d) to mean images (N, C, H, W). Raises InputError for codes of another length."""
+        codes = torch.as_tensor(z).detach().cpu().float()
+        if codes.shape[-1:] != (self.latent_dim,) or codes.dim() > 2:
+            raise InputError(f"codes of shape {tuple(codes.shape)}: the run has {self.latent_dim} dimensions, (N, d)")
+        codes = codes.reshape(-1, self.latent_dim)
         parts = [self.model.decode(part, start=i * BATCH) for i, part in enumerate(codes.split(BATCH))]
         return torch.cat(parts)
 
@@ -89,13 +96,17 @@ class Run(TransformerMixin, BaseEstimator):
         is fitted to the codes of the training images, which are read for it. Raises InputError."""
         if sampler == "prior":
             return self.model.sample(count, seed)
-        return self.decode(self._samplers[sampler](count, generator(seed, "sample")))
+        if sampler not in samplers.FITTED:
+            raise InputError(f"sampler={sampler}: must be prior or one of {', '.join(samplers.FITTED)}")
+        return self.decode(samplers.fitted(sampler, self._codes, self.config.seed)(count, generator(seed, "sample")))
 
     @cached_property
-    def _samplers(self) -> dict[str, samplers.Sampler]:
-        split = readers.load(self.config.dataset).train
-        codes = samplers.training_codes(self.model, split, BATCH, self.config.seed)
-        return {kind: samplers.fitted(kind, codes, self.config.seed) for kind in ("gaussian", "mixture")}
+    def _codes(self) -> Tensor:
+        """A draw of z for each training image."""
+        config = self.config
+        check_allowed({"dataset": dataclasses.asdict(config.dataset)}, self.allow)
+        split = with_validation(readers.load(config.dataset), config.train).train
+        return samplers.training_codes(self.model, split, BATCH, config.seed)
 
     def fit(self, images: Any, labels: Any = None) -> Self:
         """Nothing is fitted: it has been trained."""

@@ -33,9 +33,22 @@ class Recent:
         return {"rows": self.rows, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        untrusted.matches(state, self.state_dict(), "recent")
+        """Of a ring with another capacity the last rows that fit. Raises ValueError where `state` is none of its
+        own."""
+        untrusted.names(state, self.state_dict(), "recent")
         untrusted.number(state["count"], "recent.count", minimum=0, whole=True)
-        self.rows.copy_(state["rows"])
+        given = state["rows"]
+        length = len(given) if isinstance(given, Tensor) and given.dim() == 2 else 0
+        untrusted.tensor(given, (length, self.rows.shape[1]), self.rows.dtype, "recent.rows")
+        if length == len(self.rows):
+            self.rows.copy_(given)
+        elif length:
+            kept = min(length, len(self.rows), state["count"])
+            last = given.roll(-state["count"], 0)[length - kept :].to(self.rows.device)
+            places = torch.arange(state["count"] - kept, state["count"]) % len(self.rows)
+            self.rows[places.to(self.rows.device)] = last
+        else:
+            raise ValueError("recent.rows: is empty")
         self.count = state["count"]
 
     def add(self, loss: Tensor, reconstruction: Tensor, mse: Tensor, kl: Tensor) -> None:

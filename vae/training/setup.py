@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.config.errors import InputError
-from vae.config.load import allowed_modules, targets
+from vae.config.load import allowed_modules, at_home, targets
 from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
 from vae.data.binarize import training_images
@@ -134,7 +134,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     subject = Subject(config, model, likelihood, data)
     cure = cures.build(config.cure, Context(subject, optimizer, variance, device))
     if saved is None and config.init is not None:
-        _begin_with(Path(config.init), subject)
+        _begin_with(at_home(config.init), subject)
     elif saved is None and config.model.start == "spectral":
         start.spectral(subject, schedule.final)
     stopping = Stopping(settings.patience)
@@ -163,8 +163,8 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
 
 def _begin_with(directory: Path, subject: Subject) -> None:
     """Give the model the weights of the run in `directory`. Raises InputError where they are of another network."""
-    config, own = subject.config, allowed_modules(subject.config)
-    found = checkpoint.read(directory, own, groups=("model", "objective"))
+    config = subject.config
+    found = checkpoint.read(directory, allowed_modules(config), groups=("model", "objective"))
     model, likelihood = found.model()
     if found.shape != subject.model.shape:
         raise InputError(
@@ -179,7 +179,8 @@ def _begin_with(directory: Path, subject: Subject) -> None:
             f"init={directory}: its network is another one ({name} is {_shape(theirs.get(name))}, here "
             f"{_shape(ours.get(name))}); leave model= out, then it is that run's"
         )
-    if model.link is not subject.model.link or model.outputs != subject.model.outputs:
+    own = isinstance(config.objective, CustomObjective) and config.objective == found.config.objective
+    if not own and (model.link is not subject.model.link or model.outputs != subject.model.outputs):
         raise InputError(
             f"init={directory} with objective={config.objective.name}: what its decoder puts out means something else "
             f"with objective={found.config.objective.name}; leave objective= out, then it is that run's"
