@@ -104,12 +104,14 @@ def test_every_face_of_the_same_weights_has_the_same_numbers(digits: list[str], 
     overrides = [*digits, *QUICK, "model=mlp_vae"]
     record = trained(tmp_path, *overrides)
     data = readers.load(composed(*overrides).dataset)
-    model = vae.load_run(tmp_path)
+    model = vae.load_run(tmp_path).model
     for name, face in pairs(model).items():
         found = vae.diagnose(*face, images=data, iw_samples=2, probe_images=16, **GAUSSIAN).to_dict()
         by_dimension = {"used_dimensions", "decoder_sensitivity"} if name == "maps" else set()
         for key in CATALOGUE.keys() & record.keys() - by_dimension:
-            assert found[key] == pytest.approx(record[key], rel=1e-3, abs=1e-4), (name, key)
+            expected = record[key]  # None: too few images for it, here and there
+            near = None if expected is None else pytest.approx(expected, rel=1e-3, abs=1e-4)
+            assert found[key] == near, (name, key)
     written = vae.diagnose(
         lambda x: (model.encode(x).mu, 2 * model.encode(x).log_sigma), model.decode, data, log_variance=True, **GAUSSIAN
     )

@@ -100,9 +100,7 @@ def _graphs(kind: str, model: VAE, folder: Path) -> list[Path]:
     if model.has_code:
         parts["encoder"] = Encoder(model).eval()
     if model.is_autoregressive and not parts:
-        raise InputError(
-            f"format={kind}: the model has no code, and its decoder draws pixel by pixel: there is no graph"
-        )
+        raise InputError(f"format={kind}: a model without a code whose decoder draws pixel by pixel has no graph")
     if model.is_autoregressive:
         show("export: the decoder draws images pixel by pixel, which is no graph: the encoder alone")
     else:

@@ -230,7 +230,7 @@ def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool
             f"resume={directory}: has ended with the best of its evaluations, that of step {step} "
             f"(train.patience={before.train.patience}); a new run with more patience, or none, goes further"
         )
-    if steps != before.train.steps and isinstance(before.cure, schema.PretrainCure):
+    if steps != before.train.steps and isinstance(before.cure, schema.Pretrain):
         raise InputError(
             f"train.steps={steps}: with cure={before.cure.name} the phases of the training are fractions of "
             f"train.steps={before.train.steps}; start a new run"

@@ -182,9 +182,8 @@ def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
     longer = (f"train.steps={max(3 * record['steps'], LONG)}",)
-    return Advice(
-        "train longer", longer, verb="" if train.lr_schedule == "cosine" or train.patience is not None else "resume"
-    )
+    anew = train.lr_schedule == "cosine" or train.patience is not None
+    return Advice("train longer", longer, verb="" if anew else "resume")
 
 
 def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:

@@ -53,7 +53,10 @@ def _known(model: Any) -> Face | None:
     )
 
 
-def _ours(model: Any) -> Face | None:
+def _ours(given: Any) -> Face | None:
+    """A network of vae.models.vae, or a trained run (vae.Run), whose `model` is one: that gives logits and gradients,
+    which the run itself keeps back."""
+    model = given if isinstance(given, nn.Module) else getattr(given, "model", None)
     if not isinstance(model, VAE):
         return None
     if model.is_autoregressive or not model.has_code:
