@@ -224,7 +224,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a likelihood without its base": (overrides(objective__likelihood="parts.Bare"), "must call super().__init__"),
     "numbers that are none": ([*overrides(model__encoder="parts.Fourier"), "+model.encoder.broken=true"], "finite"),
     "a builtin": (overrides(objective__likelihood="builtins.dict"), "subclass of vae.models.likelihood"),
-    "allow for a new run": ([*QUICK, "allow=parts"], "goes with resume=, evaluate=, explain="),
+    "allow for a new run": ([*QUICK, "allow=parts"], "goes with resume=, init=, evaluate= and their like"),
     "no data": (overrides(dataset__data="parts.nothing"), "must be a vae.data.split.Data"),
     "data that fail": ([*overrides(), "+dataset.data.fail=true"], "KeyError"),
     "whole numbers for pixels": ([*overrides(), "+dataset.data.kind=int"], "must be a tensor (N, C, H, W)"),

@@ -44,7 +44,7 @@ def test_the_encoder_is_at_the_posterior_before_the_decoder_steps(
     late = [distance for distance, _ in seen[len(seen) // 2 :]]
     assert max(late) < 0.05
     trained(tmp_path / "plain", *LINEAR, *overrides[1:], "cure=none", "train.steps=60")
-    assert distance_from_the_posterior(vae.load_run(tmp_path / "plain"), 0.2) > 0.2
+    assert distance_from_the_posterior(vae.load_run(tmp_path / "plain").model, 0.2) > 0.2
 
 
 def test_only_one_side_steps_while_it_is_on(digits: list[str]) -> None:
