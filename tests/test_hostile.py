@@ -283,7 +283,7 @@ def test_states_of_other_parts(digits: list[str], program: Program, tmp_path: Pa
         ("recent", {"rows": torch.zeros(1, 1), "count": 1}, "rows is (1, 1)"),
         (
             "data",
-            {"train": {"type": "torch.uint8"}, "test": {}, "range": None, "classes": None},
+            {"train": {}, "test": {}, "range": None, "classes": None, "type": "torch.uint8"},
             "data: train.images is missing",
         ),
     ):
@@ -386,11 +386,18 @@ def test_a_path_that_would_drive_the_terminal(program: Program) -> None:
 
 def test_a_record_that_is_hostile_is_reported(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(
-        '{"run_name": "<script>\\ud800\\u001b", "mse": 1e300, "kld": -1, "steps": ' + "9" * 400 + ', "verdict": ["x"]}'
+        '{"run_name": "</script><script>\\ud800\\u001b", "mse": 1e300, "kld": -1, "steps": '
+        + "9" * 400
+        + ', "verdict": ["x"]}'
     )
     np.savez(tmp_path / "history.npz", step=[2, 1], kl_weight=[0, 0], kl=np.zeros((2, 3)))
     text = page.write(runs.find([tmp_path]), tmp_path, "<i>").read_text()
-    assert "<script>" not in text
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "result.json").write_text('{"run_name": "mine", "verdict": "alive"}')
+    ours = page.write(runs.find([plain]), plain, "mine").read_text()
+    assert text.count("<script") == ours.count("<script")  # those that the page brings along
+    assert text.count("</script") == ours.count("</script")
     assert "<i>" not in text
     assert "history unreadable" in text
 

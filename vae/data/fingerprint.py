@@ -2,6 +2,7 @@
 is needed to read other images as these were read."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -39,8 +40,8 @@ class Reading:
         named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
         if classes is not None and not named:
             raise ValueError("data.classes: must be texts")
-        if not isinstance(kind, str):
-            raise ValueError(f"data.type: is {type(kind).__name__}, must be a text")
+        if not isinstance(kind, str) or not re.fullmatch(r"torch\.\w+|unknown", kind):
+            raise ValueError(f"data.type: {kind} is no type of numbers")
         return cls(
             None if limits is None else (float(limits[0]), float(limits[1])),
             kind,
