@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import QUICK, ROOT, composed
@@ -287,3 +288,44 @@ def test_a_value_of_the_runs_own_schedule_may_be_changed(digits: list[str], prog
     assert status == 0, err
     assert before > 0.02
     assert records.read(tmp_path / "run")["kl_weight"] == 0.02
+
+
+def test_rows_may_be_logged_at_another_pace(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+    for pace, steps in ((4, 8), (1, 10)):
+        status, _, err = program("resume=run", f"train.log_every={pace}", f"train.steps={steps}")
+        assert status == 0, err
+    with np.load(tmp_path / "run" / "history.npz") as history:
+        assert history["step"].tolist() == [2, 4, 6, 8, 9, 10]  # evaluations log too
+
+
+def test_a_schedule_is_changed_twice(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+    assert program("resume=run", "train.steps=6", "anneal=linear", "anneal.steps=16")[0] == 0
+    status, _, err = program("resume=run", "train.steps=8", "anneal.weight=0.5")
+    assert status == 0, err
+    assert records.read(tmp_path / "run")["kl_weight"] == pytest.approx(0.5 * 8 / 16)
+
+
+def test_a_change_that_is_refused_leaves_the_run_as_it_was(digits: list[str], program: Program, tmp_path: Path) -> None:
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for change in ("train.device=cuda:7", "dataset.train=nowhere.npz"):
+        status, _, _ = program("resume=run", "train.steps=6", change)
+        assert status == 1
+        after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+        assert {path for path in before if after[path] != before[path]} <= {tmp_path / "run" / names.LOG}
+        assert not (tmp_path / "run" / names.CHANGES).exists()
+    assert program("resume=run", "train.steps=6")[0] == 0
+
+
+def test_what_a_saved_configuration_allows_does_not_count(digits: list[str], program: Program, tmp_path: Path) -> None:
+    """A run that names other weights, and allows itself the module of their parts."""
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+    saved = tmp_path / "run" / names.CONFIG
+    saved.write_text(saved.read_text().replace("allow: null", "allow: [subprocess]"))
+    for path in (tmp_path / "run").glob("checkpoint*"):
+        path.unlink()
+    (tmp_path / "run" / names.RESULT).unlink()
+    assert program("resume=run")[0] == 0
+    assert checkpoint.read(tmp_path / "run").config.allow is None

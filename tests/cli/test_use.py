@@ -226,3 +226,13 @@ def test_paths_as_a_shell_gives_them(name: str, program: Program, tmp_path: Path
         more = ["train.steps=6"] if verb == "resume" else []
         status, _, err = program(f"{verb}={directory}", *more)
         assert status == 0, err
+
+
+def test_a_folder_that_is_a_link_is_left_alone(run: Path, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "mine.png").write_bytes(b"mine")
+    (run / "samples").symlink_to(tmp_path / "pictures")
+    status, _, err = program("sample=mine", "n=3")
+    assert status == 1
+    assert "is a link to another place" in err
+    assert (tmp_path / "pictures" / "mine.png").exists()

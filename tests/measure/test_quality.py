@@ -163,3 +163,19 @@ def test_too_few_images(stripes: Data) -> None:
     assert quality.measure(model(few), few, spectrum.measure(few.train, 8), 0, 50, 0).notes == (
         "sample quality: not asked for",
     )
+
+
+@pytest.mark.parametrize("count", [50, 55, 64, 91, 100])
+def test_every_block_has_images(count: int) -> None:
+    found = quality.kernel_distance(normal(0, count), normal(1, count))
+    assert math.isfinite(found.mean)
+    assert math.isfinite(found.error)
+
+
+def test_labels_may_be_any_numbers(stripes: Data) -> None:
+    assert stripes.train.labels is not None
+    assert stripes.test.labels is not None
+    odd = [Split(split.images, split.labels * 10**9 - 1) for split in (stripes.train, stripes.test)]  # type: ignore[operator]
+    found = quality.class_features(Data(*odd), stripes.train.batch(slice(0, 100)), 0)
+    assert found is not None
+    assert found.accuracy > 0.95

@@ -158,3 +158,29 @@ def test_mistakes_are_told(digits: list[str], tmp_path: Path) -> None:
         run.encode(Image.new("RGBA", (width, height)))
     with pytest.raises(vae.InputError, match="resize it"):
         run.encode(Image.new("L", (width + 2, height)))
+
+
+def test_binary_runs_read_what_their_files_had(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65535, (40, 8, 8), dtype=np.uint16)
+    np.save(tmp_path / "images.npy", values)
+    data = ["dataset=arrays", f"dataset.train={tmp_path}/images.npy", "dataset.binarize=threshold"]
+    run = made(tmp_path, *data, "objective=bernoulli")
+    expected = values[:5] / 65535 >= 0.5
+    assert (run.images(values[:5])[:, 0].numpy() == expected).all()
+    assert (run.images((values[:5] // 257).astype(np.uint8))[:, 0].numpy() == (values[:5] // 257 / 255 >= 0.5)).all()
+    assert (run.images(values[:5].astype(">u2"))[:, 0].numpy() == expected).all()
+
+
+def test_an_image_that_is_handed_over_stays_as_it_is(photos: Path, tmp_path: Path) -> None:
+    folder = ["dataset=folder", f"dataset.root={photos}", "dataset.size=8", f"dataset.cache={tmp_path}/cache"]
+    run = made(tmp_path, *folder)
+    Image.new("RGB", (400, 400), "red").save(tmp_path / "large.jpg")
+    with Image.open(tmp_path / "large.jpg") as image:
+        run.encode(image)
+        assert (image.size, image.mode) == ((400, 400), "RGB")
+    with pytest.raises(vae.InputError, match="the run has 3 dimensions"):
+        run.decode(np.zeros((2, 6)))
+    with pytest.raises(vae.InputError, match="must be prior or one of gaussian, mixture"):
+        run.sample(2, sampler="posterior")
+    run.sample(2, sampler="gaussian")
+    assert pickle.loads(pickle.dumps(run)).sample(2, sampler="gaussian").shape == (2, 3, 8, 8)
