@@ -69,7 +69,7 @@ def training(
     )
     return {
         "step_seconds": done.seconds(steps // 2, steps) / (steps - steps // 2),
-        "start_seconds": done.wall(ours.LOOP_BEGINS, 0) - done.finished.started,
+        "start_seconds": done.wall(ours.LOOP_BEGINS, 1) - done.finished.started,
         "peak_mib": done.finished.peak_rss_mib,
         "anonymous_mib": done.finished.peak_anon_mib,
     }

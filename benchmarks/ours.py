@@ -13,7 +13,7 @@ from benchmarks.process import ROOT, Failed, Finished, python
 if TYPE_CHECKING:
     from vae.config.schema import RunConfig
 
-LOOP_BEGINS = "prediction/largest_eigenvalue"  # the last scalar that is logged before the loop
+LOOP_BEGINS = "prediction/eigenvalue"  # scalars that are logged before the loop, the first of them at step 1
 # Logged after a step and the evaluation that is due at it, before its pictures and checkpoint. So no time ends at the
 # last step of a run, whose evaluation is thorough: what is timed is followed by one step more.
 STEP = "train/loss"
@@ -39,7 +39,7 @@ class Run:
     def seconds(self, first: int, last: int) -> float:
         """Wall time from the end of step `first` to the end of step `last`, all that is done in between with it;
         from 0: from the beginning of the loop."""
-        return self.wall(STEP, last) - (self.wall(STEP, first) if first else self.wall(LOOP_BEGINS, 0))
+        return self.wall(STEP, last) - (self.wall(STEP, first) if first else self.wall(LOOP_BEGINS, 1))
 
     def training_rate(self, first: int, last: int, batch_size: int) -> float:
         """Images per second of training alone in these steps, by the run's own count: evaluations and logging out."""

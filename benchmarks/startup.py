@@ -64,7 +64,7 @@ def waited(options: Options) -> Metrics:
     done = short_run(options, PROFILED)
     imports = {name: int(spent) / 1e6 for spent, name in IMPORTED.findall(done.finished.stderr)}
     found = {label: imports[name] for name, label in PACKAGES.items() if name in imports}
-    begun, first = done.wall(ours.LOOP_BEGINS, 0), done.wall(ours.STEP, 1)
+    begun, first = done.wall(ours.LOOP_BEGINS, 1), done.wall(ours.STEP, 1)
     return found | {"until the prediction": begun - done.finished.started, "the first step": first - begun}
 
 

@@ -313,7 +313,7 @@ def test_what_a_checkpoint_says_imports_nothing(digits: list[str], program: Prog
     assert program(*QUICK, *digits, "evaluation.iw_samples=2", "hydra.run.dir=mine")[0] == 0
     path = tmp_path / "mine" / "checkpoint.pt"
     whole = torch.load(path, weights_only=True)
-    (tmp_path / "mine" / "checkpoint.previous.pt").unlink()
+    (tmp_path / "mine" / "checkpoint.previous.pt").unlink(missing_ok=True)
     for objective in HOSTILE:
         hidden = EVIL if objective.get("likelihood") == "${model.hidden}" else whole["config"]["model"]["hidden"]
         model = whole["config"]["model"] | {"hidden": hidden}

@@ -35,7 +35,8 @@ from vae.config.load import flat
 from vae.data import archives, readers
 from vae.data.split import Data, Split
 from vae.output.recorder import Recorder
-from vae.report import page, runs
+from vae.report import measures, page, runs
+from vae.report.groups import differences, together
 from vae.runtime import directory as names
 from vae.runtime.terminal import printable
 from vae.training import checkpoint
@@ -520,7 +521,8 @@ def test_run_directories(draw: st.DataObject, base: Path, tmp_path_factory: pyte
     with one_line_at_most("run directories"):
         found = runs.find([root])
         assert len(found) == 2 or path.name == "config.yaml"
-        page.rows(found), page.differences(found), page.summary(found).to_csv().encode()
+        groups = together(found)
+        measures.plain(groups), differences(found), page.summary(found).to_csv().encode()
         if draw.draw(st.integers(0, 9 if FULL else 19)) == 0:
             text = page.write(found, root, page.heading(found)).read_text()
             assert "<b>x</b>" not in text

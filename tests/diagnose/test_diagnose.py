@@ -397,11 +397,12 @@ def test_the_page(images: Tensor, tmp_path: Path) -> None:
     found = vae.diagnose(linear.encode, linear.decode, images, name="mine", log_variance=True, **GAUSSIAN, **FAST)
     page = found.report(tmp_path).read_text()
     assert "Diagnosis: mine" in page
-    for heading in ("Where the nats are", "What the data offer", "What comes out", "Every measure of mine"):
+    for heading in ("Where the nats are", "What the data offer", "What it draws", "Every measure"):
         assert heading in page
     assert "To run it again" not in page
     assert "second output was read as the log of the variance" in page
-    assert page.count("data:image/png") >= 4
+    assert page.count("data:image/png") == 3  # reconstructions, prior samples, a traversal
+    assert page.count("<svg") >= 2
     assert json.loads((tmp_path / "result.json").read_text())["kld_error"] == found.errors["kld"]
     assert (tmp_path / "events.out.tfevents.1.host").exists()
 

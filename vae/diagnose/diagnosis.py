@@ -137,5 +137,5 @@ class Diagnosis:
             writer.close()
         write(directory / names.RESULT, self.to_dict())
         run = runs.read(directory)
-        run.name = run.group
+        run.name = str(run.record.get("run_name"))
         return page.write([run], directory, f"Diagnosis: {run.name}")
