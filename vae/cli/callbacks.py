@@ -155,8 +155,7 @@ def check_subdirectories(config: DictConfig) -> None:
         if place in first:
             raise InputError(
                 f"hydra.sweep.subdir={subdir}: jobs {first[place]} and {number} would both write into {place}; leave "
-                f"it "
-                "out, or put ${hydra:job.num} in it"
+                "it out, or put ${hydra:job.num} in it"
             )
         first[place] = number
 

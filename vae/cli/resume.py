@@ -28,6 +28,7 @@ from vae.config.load import (
     allowed_modules,
     check_allowed,
     flat,
+    is_below,
     load_saved,
     located,
     revise,
@@ -136,7 +137,7 @@ def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> 
 def _changes(before: RunConfig, after: RunConfig) -> str:
     """What a run's steps ahead have otherwise, in words; empty where they are the same."""
     old, new = (
-        {key: value for key, value in flat(dataclasses.asdict(config)).items() if _is_below(key, AHEAD)}
+        {key: value for key, value in flat(dataclasses.asdict(config)).items() if is_below(key, AHEAD)}
         for config in (before, after)
     )
     keys = [key for key in new | old if old.get(key) != new.get(key) and key != "anneal.kind"]
@@ -146,10 +147,6 @@ def _changes(before: RunConfig, after: RunConfig) -> str:
 def _is_another(anneal: schema.Anneal, before: schema.Anneal) -> bool:
     """A schedule that cannot resume from what the one before it has seen."""
     return anneal.kind != before.kind or (isinstance(anneal, schema.CustomKL) and anneal != before)
-
-
-def _is_below(key: str, names: Sequence[str]) -> bool:
-    return any(key == name or key.startswith(name + ".") for name in names)
 
 
 def _note_change(directory: Path, said: str) -> None:

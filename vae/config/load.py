@@ -123,11 +123,16 @@ def check_allowed(values: Any, allow: Sequence[str]) -> None:
     allow = [allow] if isinstance(allow, str) else allow
     for place, target in targets(values):
         module = str(target).rpartition(".")[0]
-        if not any(module == name or module.startswith(name + ".") for name in allow):
+        if not is_below(module, allow):
             raise InputError(
                 f"{place}: is {target}, code that did not come with this program; if you trust it, "
                 f"allow={module or target} lets it be imported"
             )
+
+
+def is_below(name: str, places: Iterable[str]) -> bool:
+    """Whether a dotted name is one of these, or lies below one."""
+    return any(name == place or name.startswith(place + ".") for place in places)
 
 
 def _texts(values: Any) -> Iterator[str]:
@@ -157,7 +162,7 @@ def revise(
     them."""
     config = OmegaConf.create(dataclasses.asdict(before))
     for key in keys:
-        if not any(key == name or key.startswith(name + ".") for name in allowed):
+        if not is_below(key, allowed):
             raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
         value = OmegaConf.select(composed, key)
         if key in PLACES and isinstance(value, str):

@@ -15,7 +15,7 @@ from vae.data.split import Data, Split
 from vae.measure import diagnostics, linear_probe
 from vae.measure.catalogue import FinalMeasures, SplitMeasures
 from vae.measure.spectrum import ROUNDING, Spectrum
-from vae.models.latent import LatentModel
+from vae.models.latent import LatentModel, in_eval_mode
 from vae.models.likelihood import Likelihood
 from vae.models.posteriors import Posterior
 from vae.runtime import parallel
@@ -70,9 +70,8 @@ def evaluate(
     """Measure the whole split. `thorough=False` estimates the reconstruction gaps from `probe_images` images, and the
     information measures from `marginal_samples` draws; the aggregate posterior is always made of all images. The
     processes of a run divide the work, and each has the whole result."""
-    was_training = model.training, likelihood.training
-    model.eval(), likelihood.eval()
-    posterior = encode_split(model, split, settings.batch_size, divided=True)
+    with in_eval_mode(model, likelihood):
+        posterior = encode_split(model, split, settings.batch_size, divided=True)
     total = len(split)
     rng = generator(seed, "evaluation")
 
@@ -96,10 +95,10 @@ def evaluate(
         errors = likelihood.squared_error(images, prior), likelihood.squared_error(images, other)
         return *errors, likelihood.nll(images, other)
 
-    nll, *measured = _over(_slices(total, settings.batch_size), reconstruct, divided=True)
     probed = order if thorough else order[: settings.probe_images]
-    measured += _over(probed.split(settings.batch_size), with_other_codes, divided=True)
-    model.train(was_training[0]), likelihood.train(was_training[1])
+    with in_eval_mode(model, likelihood):
+        nll, *measured = _over(_slices(total, settings.batch_size), reconstruct, divided=True)
+        measured += _over(probed.split(settings.batch_size), with_other_codes, divided=True)
 
     # Summed on the CPU in double precision: float32 sums over many images lose digits.
     sampled, of_mu, of_prior, of_shuffled = (errors.cpu().double() for errors in measured[:4])

@@ -202,7 +202,7 @@ def measure(model: VAE, data: Data, spectrum: Spectrum, limit: int, batch_size: 
         except InputError as error:
             notes.append(f"mixture_density and its like: {error}")
             continue
-        kinds[kind] = _decoded(model, sampler(count, rng), batch_size)
+        kinds[kind] = samplers.decoded(model, sampler(count, rng), batch_size)
     spaces: dict[str, Features] = {"": pixel_features(spectrum, training)}
     with torch.enable_grad():
         classifier = class_features(data, training, seed)
@@ -235,9 +235,3 @@ def _mixture(model: VAE, data: Data, batch_size: int, seed: int) -> Sampler:
     if not model.has_code:
         raise InputError("the decoder gets no code")
     return samplers.fitted("mixture", samplers.training_codes(model, data.train, batch_size, seed), seed)
-
-
-def _decoded(model: VAE, codes: Tensor, batch_size: int) -> Tensor:
-    codes = codes.to(next(model.parameters()).device)
-    parts = [model.decode(part, start=i * batch_size).cpu() for i, part in enumerate(codes.split(batch_size))]
-    return torch.cat(parts)

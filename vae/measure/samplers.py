@@ -40,6 +40,14 @@ def training_codes(model: VAE, split: Split, batch_size: int, seed: int) -> Tens
     return torch.cat(codes)
 
 
+@torch.no_grad()
+def decoded(model: VAE, codes: Tensor, batch_size: int) -> Tensor:
+    """Codes (N, d) to mean images (N, C, H, W) on the CPU, a batch at a time."""
+    codes = codes.to(next(model.parameters()).device)
+    parts = [model.decode(part, start=i * batch_size).cpu() for i, part in enumerate(codes.split(batch_size))]
+    return torch.cat(parts)
+
+
 def fitted(kind: str, codes: Tensor, seed: int) -> Sampler:
     """A Gaussian of full covariance, or a mixture of COMPONENTS of them, fitted to codes (N, d). Raises InputError
     where there are too few of them."""

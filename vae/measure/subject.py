@@ -18,7 +18,7 @@ from vae.measure.setting import Setting
 from vae.measure.spectrum import LinearOptimum, Spectrum
 from vae.measure.verdict import Evidence, Verdict
 from vae.measure.watch import Trajectory
-from vae.models.latent import LatentModel
+from vae.models.latent import LatentModel, in_eval_mode
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.runtime import parallel
@@ -72,14 +72,11 @@ class Measured:
         count, batch_size = len(self.data.train), self.config.evaluation.batch_size
         chosen = torch.arange(min(count, SAMPLED_IMAGES)) * count // min(count, SAMPLED_IMAGES)
         raw = raw.float().reshape(1, *self.data.train.shape)
-        was_training = self.likelihood.training
-        self.likelihood.eval()
         total = 0.0
-        with torch.no_grad(), self._memory_advice():
+        with in_eval_mode(self.likelihood), torch.no_grad(), self._memory_advice():
             for rows in chosen.split(batch_size):
                 images = self.data.train.batch(rows)
                 total += float(self.likelihood(images, raw.to(images.device).expand_as(images)).loss) * len(rows)
-        self.likelihood.train(was_training)
         return total / len(chosen)
 
     def evaluate(self, thorough: bool) -> Evaluation:
@@ -168,10 +165,8 @@ class Subject(Measured):
         split = self.data.validation
         assert split is not None
         batch_size, seed = self.config.evaluation.batch_size, self.config.seed
-        was_training = self.model.training, self.likelihood.training
-        with self._memory_advice():
+        with in_eval_mode(self.model, self.likelihood), self._memory_advice():
             found = inference.losses(self.model, self.likelihood, split, batch_size, seed)
-        self.model.train(was_training[0]), self.likelihood.train(was_training[1])
         return float(parallel.broadcast(-float(found.at(1.0).mean())))  # one number decides for all processes
 
     def against_closed_form(self, weight: float) -> LinearMeasures | None:

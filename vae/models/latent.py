@@ -39,12 +39,14 @@ class LatentModel(Protocol):
 
 
 @contextmanager
-def in_eval_mode(model: LatentModel) -> Iterator[None]:
+def in_eval_mode(*modules: LatentModel | nn.Module) -> Iterator[None]:
     """So that looking at a model in the middle of its training leaves its running statistics alone, and asks no other
     process for its batch."""
-    was_training = model.training
-    model.eval()
+    was_training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, mode in zip(modules, was_training, strict=True):
+            module.train(mode)

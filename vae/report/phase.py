@@ -12,6 +12,7 @@ from vae.measure.verdict import DEAD
 from vae.report.drawing import Chart, Panel, short
 from vae.report.groups import Group
 from vae.report.runs import Run
+from vae.runtime import naming
 
 NOT_AXES = ("seed", "run_name", "sweep", "cause", "cure")
 MAX_CELLS = 400
@@ -19,9 +20,7 @@ MAX_CELLS = 400
 
 def axes_of(runs: Sequence[Run]) -> list[str]:
     """The settings by which a sweep's runs were called that are not the same for all, the seed left out."""
-    given = [dict(item.lstrip("+").partition("=")[::2] for item in run.overrides) for run in runs]
-    keys = dict.fromkeys(key for settings in given for key in settings)
-    swept = [key for key in keys if len({settings.get(key) for settings in given}) > 1]
+    swept = naming.varied(run.overrides for run in runs)
     return [key for key in swept if key not in NOT_AXES and not key.startswith("hydra")]
 
 
@@ -88,8 +87,7 @@ def boundary(kept: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[tu
 
 
 def _value(run: Run, key: str) -> str:
-    settings = dict(item.lstrip("+").partition("=")[::2] for item in run.overrides)
-    return settings.get(key, "")
+    return dict(map(naming.split, run.overrides)).get(key, "")
 
 
 def _values(runs: Sequence[Run], key: str) -> list[str]:

@@ -82,8 +82,7 @@ def sentence(run: Run) -> str:
         "collapsed": f"The code says nothing: KL {kld} nats, {units}, so the decoder draws the same average picture "
         "whatever the image was.",
         "decoder_ignores_code": f"The encoder writes a code (KL {kld} nats, {units}), and the decoder does not read "
-        f"it: "
-        f"with another image's code it loses {swap} nats.",
+        f"it: with another image's code it loses {swap} nats.",
         "partly_collapsed": f"The code says little: KL {kld} nats in {units}, where about "
         f"{_said(record, 'predicted_kld')} nats were to be had.",
         "alive": f"The code is used: it carries {kld} nats in {units}, and with another image's code the decoder would "

@@ -17,7 +17,9 @@ from vae.config.load import check_allowed
 from vae.config.schema import RunConfig
 from vae.data import given, readers
 from vae.data.fingerprint import Reading
+from vae.data.split import Split
 from vae.measure import samplers
+from vae.measure.evaluation import encode_split
 from vae.models.posteriors import Posterior
 from vae.models.vae import VAE
 from vae.runtime.rng import generator
@@ -71,21 +73,16 @@ class Run(TransformerMixin, BaseEstimator):
         config, reading, model = self._loaded
         return given.images(images, config.dataset, reading, model.shape)
 
-    @torch.no_grad()
     def encode(self, images: Any) -> Posterior:
         """mu and log_sigma (N, d)."""
-        parts = [self.model.encode(batch) for batch in self.images(images).split(BATCH)]
-        return Posterior(torch.cat([part.mu for part in parts]), torch.cat([part.log_sigma for part in parts]))
+        return encode_split(self.model, Split(self.images(images)), BATCH)
 
-    @torch.no_grad()
     def decode(self, z: Any) -> Tensor:
         """Codes (N, d) to mean images (N, C, H, W). Raises InputError for codes of another length."""
         codes = torch.as_tensor(z).detach().cpu().float()
         if codes.shape[-1:] != (self.latent_dim,) or codes.dim() > 2:
             raise InputError(f"codes of shape {tuple(codes.shape)}: the run has {self.latent_dim} dimensions, (N, d)")
-        codes = codes.reshape(-1, self.latent_dim)
-        parts = [self.model.decode(part, start=i * BATCH) for i, part in enumerate(codes.split(BATCH))]
-        return torch.cat(parts)
+        return samplers.decoded(self.model, codes.reshape(-1, self.latent_dim), BATCH)
 
     def reconstruct(self, images: Any) -> Tensor:
         """The images decoded from their mu, (N, C, H, W)."""

@@ -158,12 +158,12 @@ class Delayed(Schedule):
         self.observe_every = self.interval if self.latched_at is None else 0
 
 
-class Scaled(Schedule):
-    """Another schedule's weights, times a number."""
+class Around(Schedule):
+    """Another schedule, of which a subclass changes something."""
 
-    def __init__(self, schedule: Schedule, factor: float) -> None:
-        super().__init__(factor * schedule.final)
-        self.schedule, self.factor = schedule, factor
+    def __init__(self, schedule: Schedule, final: float) -> None:
+        super().__init__(final)
+        self.schedule = schedule
 
     @property
     def observe_every(self) -> int:  # type: ignore[override]
@@ -172,9 +172,6 @@ class Scaled(Schedule):
     @property
     def rises(self) -> bool:  # type: ignore[override]
         return self.schedule.rises
-
-    def weight(self, step: int) -> float:
-        return self.factor * self.schedule.weight(step)
 
     def observe(self, step: int, mse: float, variance: float) -> None:
         self.schedule.observe(step, mse, variance)
@@ -186,30 +183,29 @@ class Scaled(Schedule):
         self.schedule.load_state_dict(state)
 
 
-class Own(Schedule):
+class Scaled(Around):
+    """Another schedule's weights, times a number."""
+
+    def __init__(self, schedule: Schedule, factor: float) -> None:
+        super().__init__(schedule, factor * schedule.final)
+        self.factor = factor
+
+    def weight(self, step: int) -> float:
+        return self.factor * self.schedule.weight(step)
+
+
+class Own(Around):
     """A user's schedule, whose weights are checked at every step. Raises InputError for one that is no KL weight."""
 
     def __init__(self, schedule: Schedule) -> None:
-        super().__init__(_checked(getattr(schedule, "final", None), "final"))
-        self.schedule = schedule
-
-    @property
-    def observe_every(self) -> int:  # type: ignore[override]
-        return self.schedule.observe_every
-
-    @property
-    def rises(self) -> bool:  # type: ignore[override]
-        return self.schedule.rises
+        super().__init__(schedule, _checked(getattr(schedule, "final", None), "final"))
 
     def weight(self, step: int) -> float:
         return _checked(self.schedule.weight(step), f"weight({step})")
 
     def observe(self, step: int, mse: float, variance: float) -> None:
         with custom.one_line_for("anneal.schedule", "observe(step, mse, variance) fails"):
-            self.schedule.observe(step, mse, variance)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.schedule.state_dict()
+            super().observe(step, mse, variance)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with custom.one_line_for("anneal.schedule", "load_state_dict fails"):
