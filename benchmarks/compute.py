@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import ours
+from vae.training.loop import update
 from vae.training.optimizer import learning_rate
 from vae.training.setup import prepare
 
@@ -26,17 +27,11 @@ def training_step(overrides: list[str]) -> Callable[[], None]:
     """One step of the loop in vae.training.loop: data, forward, backward, Adam."""
     config = ours.composed(*overrides, f"train.steps={ENDLESS}")
     setup = prepare(config)
-    subject, optimizer = setup.subject, setup.optimizer
     batches = setup.batches(after=0)
 
     def step() -> None:
         number, images = next(batches)
-        with setup.autocast():
-            posterior, raw = setup.network(images, setup.noise(number))
-        loss = subject.likelihood(images, raw).loss + posterior.kl().mean(0).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step(learning_rate(config.train, number))
+        update(setup, number, images, setup.noise(number), 1.0, learning_rate(config.train, number))
 
     return step
 

@@ -4,6 +4,7 @@ times it in a process of its own; the peers of benchmarks.peers train the same n
 
 import argparse
 import contextlib
+import itertools
 import json
 import time
 from typing import Any
@@ -39,7 +40,18 @@ class Encoder(nn.Module):
 class PlainVAE(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
-        if name == "conv_vae":
+        if name == "deep":  # conv_vae with channels=null, on 64x64 colour images
+            widths = [3, 64, 64, 128]
+            down = [[nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()] for a, b in itertools.pairwise(widths)]
+            body = nn.Sequential(*itertools.chain(*down), nn.Flatten(), nn.Linear(8192, 256), nn.ReLU())
+            self.encoder = Encoder(body, 256)
+            up = [[nn.ReLU(), nn.ConvTranspose2d(b, a, 4, 2, 1)] for a, b in itertools.pairwise(widths)]
+            self.decoder = nn.Sequential(
+                *(nn.Linear(LATENT, 256), nn.ReLU(), nn.Linear(256, 8192)),
+                *(nn.ReLU(), nn.Unflatten(1, (128, 8, 8))),
+                *list(itertools.chain(*reversed(up)))[1:],
+            )
+        elif name == "conv_vae":
             body = nn.Sequential(
                 nn.Conv2d(1, 64, 4, 2, 1),
                 nn.ReLU(),
@@ -89,7 +101,7 @@ class Digits(Dataset[tuple[Tensor, int]]):
     """Arrays read as torchvision's own datasets read theirs: a PIL image each, then the transform."""
 
     def __init__(self, images: np.ndarray[Any, Any]) -> None:
-        self.images = images  # uint8 (N, 28, 28)
+        self.images = images  # uint8 (N, H, W) or (N, H, W, C)
         self.transform = transforms.ToTensor()
 
     def __len__(self) -> int:
@@ -100,7 +112,9 @@ class Digits(Dataset[tuple[Tensor, int]]):
 
 
 def digits(root: str | None, train: bool) -> Any:
-    """MNIST from `root`, or the embedded digits, which torchvision does not have."""
+    """MNIST from `root`, the images of a .npy, or the embedded digits, which torchvision does not have."""
+    if root is not None and root.endswith(".npy"):
+        return Digits(np.load(root))
     if root is not None:
         return datasets.MNIST(root, train=train, transform=transforms.ToTensor())
     from vae.data.readers import embedded_digits
@@ -138,8 +152,8 @@ class Stopwatch:
         print(f"\n{json.dumps(metrics)}", flush=True)
 
 
-def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+def autocast(precision: str, device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def throughput(arguments: argparse.Namespace) -> None:

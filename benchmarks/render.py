@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from benchmarks import (
+    gpu,
     growth,
     observing,
     optimizers,
@@ -29,6 +30,7 @@ SECTIONS = {
     "growth": growth,
     "optimizers": optimizers,
     "versions": versions,
+    "gpu": gpu,
 }
 SHOWN = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard", "pythae", "pytorch-lightning")
 UNMEASURED: Metrics = {"settings": {}, "measured": {}}

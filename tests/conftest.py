@@ -1,5 +1,6 @@
 """Shared by all tests: composing a configuration, calling the program, a small dataset on disk."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ QUICK = [
     "train.batch_size=8",
     "train.log_every=2",
     "train.eval_every=2",
-    "train.device=cpu",
+    f"train.device={os.environ.get('TEST_DEVICE', 'cpu')}",  # cuda: the same tests on a GPU
     "train.threads=1",
     "pictures.gif_every=2",
     "pictures.columns=4",

@@ -32,5 +32,5 @@ def reparameterised(mu: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
 def bound_log_sigma(raw: Tensor, low: float = MIN_LOG_SIGMA, high: float = MAX_LOG_SIGMA) -> Tensor:
     """Any real number to between `low` < 0 and `high` > 0, so that sigma stays within (4.5e-5, 7.4) and exp cannot
     overflow. Near 0 it is the identity; the gradient is continuous, and nowhere cut off as a clamp would."""
-    bound = torch.where(raw < 0, -low, high)
+    bound = torch.where(raw < 0, raw.new_full((), -low), raw.new_full((), high))
     return bound * torch.tanh(raw / bound)

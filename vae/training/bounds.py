@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vae.config import schema
 from vae.measure.diagnostics import log_normal
 from vae.models.posteriors import Posterior
-from vae.training.cure import Batch, Context, Cure, build
+from vae.training.cure import Batch, Context, Cure, build, leaves_out
 
 
 @build.register(schema.IWAE)
@@ -53,9 +53,9 @@ class IWAE(Cure):
         return ((normalised * (log_weights.detach() - log_weights)).sum(1) - bound).mean()
 
 
-def log_importance(nll: Tensor, z: Tensor, posterior: Posterior, weight: float) -> Tensor:
+def log_importance(nll: Tensor, z: Tensor, posterior: Posterior, weight: float | Tensor) -> Tensor:
     """log w (B, K) for -log p(x|z) (B, K) and codes z (B, K, d) from posteriors (B, d)."""
-    if not weight:
+    if leaves_out(weight):
         return -nll
     zero = torch.zeros((), device=z.device)
     own = log_normal(z, posterior.mu[:, None], posterior.log_sigma[:, None])

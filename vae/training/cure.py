@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """A training step as a cure sees it: B images, K codes of each (one, but for a bound that wants more)."""
 
     step: int
-    weight: float  # of the KL term, by the schedule
+    weight: float | Tensor  # of the KL term, by the schedule; the number 0 leaves the term out
     images: Tensor  # (B * K, C, H, W), those of an image together
     noise: Tensor  # (B, d) or (B, K, d), that the codes were drawn with
     posterior: Posterior  # (B, d)
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     def of(
         cls,
         step: int,
-        weight: float,
+        weight: float | Tensor,
         images: Tensor,
         noise: Tensor,
         posterior: Posterior,
@@ -59,7 +59,13 @@ class Batch(NamedTuple):
 
     def loss_with(self, paid: Tensor) -> Tensor:
         """() The reconstruction term + KL weight * what is paid in place of the KL."""
-        return self.reconstruction.loss + self.weight * paid if self.weight else self.reconstruction.loss
+        return self.reconstruction.loss if leaves_out(self.weight) else self.reconstruction.loss + self.weight * paid
+
+
+def leaves_out(weight: float | Tensor) -> bool:
+    """Whether a KL term of that weight is left out: where it is the number 0, since KL may be infinite. Of a tensor
+    nothing is asked: the host would wait for the device."""
+    return not isinstance(weight, Tensor) and weight == 0
 
 
 class Context(NamedTuple):

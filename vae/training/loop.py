@@ -1,11 +1,12 @@
-"""The training loop, on one page, and below it what is due after a step."""
+"""The training loop, on one page; below it one update of the weights, and what is due after it."""
 
 import math
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from vae.config.schema import RunConfig
 from vae.measure.evaluation import Evaluation
@@ -14,10 +15,11 @@ from vae.output.recorder import Recorder
 from vae.runtime import commands, parallel
 from vae.runtime.signals import Interrupted, Interruption
 from vae.training.checkpoint import Checkpoint
+from vae.training.cuda_graph import CapturedUpdate, Update
 from vae.training.cure import Batch
 from vae.training.optimizer import learning_rate
-from vae.training.recent import NotFinite, not_finite
-from vae.training.setup import prepare
+from vae.training.recent import NotFinite, not_finite, row_of
+from vae.training.setup import Setup, prepare
 
 
 def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -> RunRecord | None:
@@ -28,8 +30,9 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
     when the loss stops being a number, and Interrupted on a signal, both after saving what there is."""
     setup = prepare(config, saved)
     settings, subject, schedule, recent, clock = config.train, setup.subject, setup.schedule, setup.recent, setup.clock
-    model, likelihood, optimizer, stopping = subject.model, subject.likelihood, setup.optimizer, setup.stopping
-    cure = setup.cure
+    model, stopping = subject.model, setup.stopping
+    plain = partial(update, setup)
+    advance: Update = CapturedUpdate(plain, setup.device) if setup.is_capturable else plain
     step = start = saved.step if saved else 0
     weight = saved.kl_weight if saved else schedule.weight(1)
     recorder = None
@@ -46,20 +49,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                 recorder.begin(weight, schedule.rises)
         for step, images in setup.batches(after=start):
             weight = schedule.weight(step)
-            noise = setup.noise(step)
-            with setup.autocast():
-                posterior, raw = setup.network(images, noise)
-            batch = Batch.of(step, weight, images, noise, posterior, raw, likelihood)
-            loss = cure.loss(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            for parameter in cure.holds():
-                parameter.grad = None
-            if settings.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(optimizer.parameters, settings.max_grad_norm)
-            optimizer.step(learning_rate(settings, step))
-            cure.learn(batch, loss)
-            recent.add(loss, batch.reconstruction.loss, batch.mse(likelihood), batch.kl)
+            recent.add(advance(step, images, setup.noise(step), weight, learning_rate(settings, step)))
 
             if is_due(step, schedule.observe_every):
                 schedule.observe(step, recent.means(schedule.observe_every).mse, setup.variance)
@@ -71,7 +61,9 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                 with clock.paused():
                     found = subject.evaluate(thorough=step == settings.steps) if due.evaluation else None
                     if recorder:
-                        recorder.record(step, weight, means if due.row else None, found, due.frame, cure.measures())
+                        recorder.record(
+                            step, weight, means if due.row else None, found, due.frame, setup.cure.measures()
+                        )
                     if found and not math.isfinite(found.measures.mse):
                         raise not_finite(step, "reconstruction", settings)
                     evaluation = found or evaluation
@@ -97,6 +89,28 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
             return None
         last = recent.means(settings.log_every).loss
         return recorder.finish(step, weight, evaluation, best_step=stopping.best_step or None, training_loss=last)
+
+
+def update(
+    setup: Setup, step: int, images: Tensor, noise: Tensor, weight: float | Tensor, rate: float | Tensor
+) -> Tensor:
+    """One step on `images` (B, C, H, W) with the KL weight and the learning rate of `step`; the row of its measures
+    that `recent` keeps."""
+    likelihood, optimizer, cure = setup.subject.likelihood, setup.optimizer, setup.cure
+    longest = setup.subject.config.train.max_grad_norm
+    with setup.autocast():
+        posterior, raw = setup.network(images, noise)
+    batch = Batch.of(step, weight, images, noise, posterior, raw, likelihood)
+    loss = cure.loss(batch)
+    optimizer.zero_grad()
+    loss.backward()
+    for parameter in cure.holds():
+        parameter.grad = None
+    if longest is not None:
+        nn.utils.clip_grad_norm_(optimizer.parameters, longest)
+    optimizer.step(rate)
+    cure.learn(batch, loss)
+    return row_of(loss, batch.reconstruction.loss, batch.mse(likelihood), batch.kl)
 
 
 class Due(NamedTuple):

@@ -60,14 +60,15 @@ class Optimizer(ABC):
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
+    def step(self, lr: float | Tensor) -> None:
+        """`lr`: a number, or () on the parameters' device, which a captured step reads anew each time."""
         used = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         memory = {name: [values[i] for i in used] for name, values in self.memory.items()}
         parameters = [self.parameters[i] for i in used]
         self.move(parameters, [p.grad for p in parameters if p.grad is not None], memory, lr)
 
     @abstractmethod
-    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float) -> None:
+    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float | Tensor) -> None:
         """One step of those parameters, in place."""
 
 
@@ -78,7 +79,7 @@ class Adam(Optimizer):
     function: Callable[..., Any] = staticmethod(adam)
     decay = 0.0
 
-    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float) -> None:
+    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float | Tensor) -> None:
         type(self).function(
             parameters,
             gradients,
@@ -111,7 +112,7 @@ class SGD(Optimizer):
     names = ("velocity",)
     counts_steps = False
 
-    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float) -> None:
+    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float | Tensor) -> None:
         sgd(
             parameters,
             gradients,
@@ -138,7 +139,7 @@ class RMSprop(Optimizer):
             self.names = ("square", "mean", "velocity")
         super().__init__(parameters, settings)
 
-    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float) -> None:
+    def move(self, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float | Tensor) -> None:
         rmsprop(
             parameters,
             gradients,
@@ -147,6 +148,7 @@ class RMSprop(Optimizer):
             memory["velocity"],
             memory["step"],
             foreach=True,
+            capturable=isinstance(lr, Tensor),
             lr=lr,
             alpha=self.beta2,
             eps=EPS,

@@ -22,6 +22,11 @@ def not_finite(step: int, term: str, settings: schema.Train) -> NotFinite:
     )
 
 
+def row_of(loss: Tensor, reconstruction: Tensor, mse: Tensor, kl: Tensor) -> Tensor:
+    """(3 + d,) What is kept of one step: three numbers, and the KL of each latent dimension (d,)."""
+    return torch.cat([torch.stack([loss, reconstruction, mse]), kl]).detach()
+
+
 class Recent:
     """A ring of the last `capacity` steps, one row each."""
 
@@ -51,9 +56,8 @@ class Recent:
             raise ValueError("recent.rows: is empty")
         self.count = state["count"]
 
-    def add(self, loss: Tensor, reconstruction: Tensor, mse: Tensor, kl: Tensor) -> None:
-        """Of one step: three numbers, and the KL of each latent dimension (d,)."""
-        row = torch.cat([torch.stack([loss, reconstruction, mse]), kl]).detach()
+    def add(self, row: Tensor) -> None:
+        """The `row_of` one step."""
         self.rows[self.count % len(self.rows)] = parallel.mean(row)
         self.count += 1
 

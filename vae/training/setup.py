@@ -87,6 +87,14 @@ class Setup:
         log.info("%s  the best model is that of step %d", config.run_name, self.stopping.best_step)
         return float(found[2])
 
+    @property
+    def is_capturable(self) -> bool:
+        """Whether an update is the same kernels each time, so that a CUDA graph can stand for it."""
+        config = self.subject.config
+        own = isinstance(config.model, CustomModel) or isinstance(config.objective, CustomObjective)
+        plain = type(self.cure) is Cure and parallel.size() == 1 and not own
+        return config.train.cuda_graph and self.device.type == "cuda" and plain
+
     def autocast(self) -> AbstractContextManager[None]:
         """For this run's configuration and device."""
         return autocast(self.subject.config, self.device)
