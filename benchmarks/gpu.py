@@ -1,5 +1,5 @@
 """A training step on a GPU: the lab's as one CUDA graph, the same kernel by kernel, the same with NCCL (one process),
-and the plain loop's. `python -m benchmarks.gpu --model mlp_vae --precision fp32` measures them in one process.
+and the plain loop's. `python -m benchmarks.gpu --model mlp_vae --precision fp32` measures them in one process."""
 
 import argparse
 import dataclasses
