@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import trained
 from sklearn.datasets import load_digits, load_sample_images
 
 from vae.runtime import commands
@@ -296,3 +297,22 @@ def test_the_runs_of_a_sweep_are_each_other_s_twins(program: Program, tmp_path: 
     assert explained["cause"] == "optimiser"
     assert not (dead / "explain" / "kind_start").exists()
     assert "report" in out
+
+
+@pytest.mark.parametrize("cure", ["delta", "batch_norm_mu"])
+def test_a_kl_that_its_layer_forces_is_no_learning_left_undone(cure: str, tmp_path: Path) -> None:
+    """Where no code pays the loss ends above that of a constant image, by the KL that is forced."""
+    data = ["dataset=gaussian", "dataset.train_size=400", "dataset.test_size=100"]
+    weak = ["model=linear_vae", "model.latent_dim=4", "objective=gaussian", "objective.sigma2=100"]
+    quick = [
+        "train.steps=300",
+        "train.eval_every=300",
+        "train.lr=0.003",
+        "train.log_every=5",
+        "train.device=cpu",
+        "train.threads=1",
+    ]
+    found = trained(tmp_path, *data, *weak, *quick, "pictures.report=false", "pictures.gif_every=0", f"cure={cure}")
+    assert found["verdict"] in ("decoder_ignores_code", "collapsed", "alive_on_paper")
+    assert found["kld"] > 0.4
+    assert abs(found["loss_excess"]) < 0.1

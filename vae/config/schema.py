@@ -294,6 +294,10 @@ class Cure(Part):
     changes_weight = False
     fits_spectral_start = True  # the model is still what model.start=spectral is exact for
 
+    def least_kl(self, latent_dim: int) -> float:
+        """The mean KL, in nats, below which its layer lets no code fall."""
+        return 0.0
+
     def refuses(self, config: "RunConfig") -> str | None:
         """Why this cure cannot go with the other parts, which part first; None where it can."""
         model = config.model
@@ -401,12 +405,18 @@ class BatchNormMu(Cure):
     gamma: float = within(gt=0)  # standard deviation of each mu_j over the images
     momentum: float = within(gt=0, le=1)  # of a batch in the running mean and variance that evaluation uses
 
+    def least_kl(self, latent_dim: int) -> float:
+        return latent_dim * self.gamma**2 / 2
+
 
 @dataclass
 class Delta(Cure):
     fits_spectral_start = False
     kind: str = "delta"
     delta: float = within(gt=0, le=100)  # nats, the KL that each dimension has for every image
+
+    def least_kl(self, latent_dim: int) -> float:
+        return latent_dim * self.delta
 
 
 @dataclass

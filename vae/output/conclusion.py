@@ -68,7 +68,8 @@ def conclude(
         return {"why": advice.why, "command": command(config, directory, advice)}
 
     settles = not config.cure.changes_loss  # the plain loss need not fall where another one is minimised
-    found = judged(subject, identity, done, trajectory, rows, say, settles)
+    least = config.cure.least_kl(config.model.latent_dim)
+    found = judged(subject, identity, done, trajectory, rows, say, settles, least)
     linear = subject.against_closed_form(weight)
     return Conclusion(dataclasses.replace(found.record, linear=linear), found.examination)
 
@@ -81,13 +82,17 @@ def judged(
     rows: Rows,
     say: Callable[[Advice], dict[str, Any]],
     settles: bool = True,
+    least_kl: float = 0.0,
 ) -> Conclusion:
     """What is measured once, the verdict, its reasons and what may help, of any model that was evaluated. `say`: a
-    piece of advice as its reader can follow it; `settles`: whether the rows tell if the training has come to rest."""
+    piece of advice as its reader can follow it; `settles`: whether the rows tell if the training has come to rest;
+    `least_kl`: nats that the model pays whatever it learns."""
     config, step, weight = subject.config, identity.steps, identity.kl_weight
     highest = trajectory.max_kl_weight
     if step is not None and settles:
-        trajectory = watch.settled(trajectory, rows, step, weight, subject.constant_loss())
+        constant = subject.constant_loss()
+        constant = None if constant is None else constant + weight * least_kl
+        trajectory = watch.settled(trajectory, rows, step, weight, constant)
     examination = subject.examine(done, highest)
     stopped = identity.best_step is not None
     verdict = subject.judge(done.measures, examination.measures, step, weight, trajectory, stopped)
