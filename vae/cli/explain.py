@@ -24,7 +24,7 @@ from vae.config.schema import RunConfig
 from vae.data import readers
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
-from vae.measure import evaluation, inference, residuals, spectrum
+from vae.measure import cured, evaluation, inference, residuals, spectrum
 from vae.measure.advice import Advice, advise
 from vae.measure.causes import Comparison, KindStart, OtherDecoder, cause_of, sentences, would_use_a_map
 from vae.measure.diagnostics import Paired, paired
@@ -99,7 +99,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         bench = _Bench(Twins(directory, config, steps, allow), saved, record, weight, data)
         compared = bench.comparison()
         cause = cause_of(compared, config.evaluation.thresholds)
-        said = sentences(compared, cause, config.evaluation.thresholds)
+        said = (*sentences(compared, cause, config.evaluation.thresholds), cured.said(cause))
         look_at = compared.kind_start.place if compared.kind_start else compared.without_code
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}
         records.write(directory / names.EXPLANATION, found)
@@ -290,7 +290,7 @@ def _with_cause(
     try:
         advice = advise(config, record, verdict, cause)
         if cause == "optimiser" and kind is not None:
-            advice = [Advice("the start of the twin that lives", kind.changes)]
+            advice = [Advice("the start of the twin that lives", kind.changes), *advice[1:]]
         if (
             cause == "decoder"
             and compared.as_map is not None

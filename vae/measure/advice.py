@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vae.config import schema
+from vae.measure import cured
 from vae.measure.setting import Setting
 from vae.measure.verdict import DEAD
 
@@ -38,9 +39,10 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if config.model.posterior == "none":
         return []
     if cause == "decoder" or (cause is None and verdict in DEAD and record.get("one_step")):
-        return _blinder(config)
+        return [*_blinder(config), *_cured(config, record, cause)]
     if verdict in DEAD:
-        return _scale(config, record) if cause == "objective" else [_kinder(config)]
+        first = _scale(config, record) if cause == "objective" else [_kinder(config)]
+        return [*first, *_cured(config, record, cause)]
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
@@ -241,6 +243,19 @@ def _blinder(config: Setting) -> list[Advice]:
     if not isinstance(config.model, schema.PixelCNNModel):
         return []
     return [Advice("a decoder that sees no pixels needs its code", ("model.kernels=[]", *_of_layers(config)))]
+
+
+def _cured(config: Setting, record: Mapping[str, Any], cause: str | None) -> list[Advice]:
+    """The cure that has done best where a code was dead for this cause, of those that go with this run."""
+    is_predicted = record["predicted_kld"] is not None
+    able = [cell for cell in cured.helped(cause) if cured.fits(cell.cure, config, is_predicted)]
+    if not able:
+        return []
+    best, *others = able
+    why = f"with it {best.alive} of {best.runs} runs came alive that were dead for this cause"
+    if others:
+        why += f" (so did those with {', '.join(cell.cure for cell in others)}; docs/cures.md)"
+    return [Advice(why, (f"cure={best.cure}",), elsewhere=f"take a published cure, {best.cure} (docs/cures.md)")]
 
 
 def _of_layers(config: Setting) -> tuple[str, ...]:

@@ -134,8 +134,9 @@ class _Classifier(nn.Module):
         self.hidden, self.out = nn.Linear(size, 64), nn.Linear(64, classes)
 
     def _maps(self, images: Tensor) -> Tensor:
-        maps = F.adaptive_max_pool2d(F.relu(self.second(F.relu(self.first(images)))), 8)
-        return maps.flatten(1)
+        maps = F.relu(self.second(F.relu(self.first(images))))
+        size = [min(side, 8) for side in maps.shape[2:]]
+        return (maps if size == [*maps.shape[2:]] else F.adaptive_max_pool2d(maps, size)).flatten(1)
 
     def features(self, images: Tensor) -> Tensor:
         return F.relu(self.hidden(self._maps(images)))

@@ -30,6 +30,8 @@ COLUMNS = (
     "active units",
     "mutual information, nats",
     "explained variance",
+    "prior samples' coverage",
+    "prior samples' kernel distance",
     "seconds",
 )
 
@@ -81,7 +83,10 @@ class Cell:
         low, high = wilson(self.alive, len(self.runs))
         measured = [
             [run.number(key) for run in self.runs]
-            for key in ("swap_gap", "active_units", "mutual_information", "explained_variance", "seconds")
+            for key in (
+                *("swap_gap", "active_units", "mutual_information", "explained_variance"),
+                *("sample_coverage", "sample_kid", "seconds"),
+            )
         ]
         return [
             f"{self.alive} of {len(self.runs)}" + (f", {self.unfinished} unfinished" if self.unfinished else ""),
@@ -146,6 +151,7 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
                 "alive_high": interval.high,
                 "elbo_gain": _mean(cell.gains()),
                 "saved_less_paid": _mean(cell.saved_less_paid()),
+                **{key: _mean([run.number(key) for run in cell.runs]) for key in ("sample_coverage", "sample_kid")},
                 "seconds": _mean([run.number("seconds") for run in cell.runs]),
                 "refused": "" if cell.runs else cell.refused or "",
             }

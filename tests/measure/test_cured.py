@@ -1,0 +1,70 @@
+"""What sweep=cures has measured, and who is advised a cure for it."""
+
+import math
+
+from conftest import ROOT, composed, options
+from test_advice import RECORD
+from test_answers import ask, follow
+
+from vae.measure import cured
+from vae.measure.advice import advise
+
+__all__ = ["ask", "follow"]
+
+
+def advised(*overrides: str, cause: str, **changes: object) -> list[str]:
+    found = advise(composed(*overrides), RECORD | changes, "collapsed", cause)
+    names = {f"cure={name}" for name in options("cure")} - {"cure=none"}
+    return [item.overrides[0] for item in found if item.overrides[0] in names]
+
+
+def test_the_matrix_is_whole() -> None:
+    """Every cure on every cause, each with its seeds, or said not to go together."""
+    cells = {(cell.cause, cell.cure): cell for cell in cured.measured()}
+    assert set(cells) == {(cause, cure) for cause in options("cause") for cure in options("cure")}
+    apart = {("decoder", "inverse_lipschitz"), ("decoder", "spectral_start")}
+    assert {key for key, cell in cells.items() if not cell.runs} == apart
+    for cell in cells.values():
+        assert 0 <= cell.alive <= cell.alive + cell.on_paper <= cell.runs
+        assert math.isfinite(cell.elbo_gain) == (cell.runs > 0)
+
+
+def test_the_table_of_the_page_is_the_matrix_s() -> None:
+    text = (ROOT / "docs" / "cures.md").read_text()
+    assert f"<!-- cured -->\n\n{cured.table()}\n\n<!-- end -->" in text, "vae.measure.cured.table()"
+
+
+def test_only_what_brought_all_to_life_at_no_loss_is_said_to_have_helped() -> None:
+    for cause in options("cause"):
+        found = cured.helped(cause)
+        assert all(cell.alive == cell.runs > 0 and cell.elbo_gain > 0 for cell in found)
+        assert [cell.elbo_gain for cell in found] == sorted((cell.elbo_gain for cell in found), reverse=True)
+    assert cured.helped("objective") == []  # what the objective asks for no cure prevents
+    assert cured.helped("optimiser")[0].cure == "spectral_start"
+
+
+def test_a_cure_is_advised_where_it_can_go() -> None:
+    dead = {"cause": "optimiser"}
+    assert advised(**dead) == ["cure=spectral_start"]
+    assert advised("model=mlp_vae", **dead) == ["cure=spectral_start"]
+    assert advised("objective=bernoulli", **dead, predicted_kld=None) == ["cure=linear"]  # no optimum is known
+    assert advised("model.start=spectral", **dead) == ["cure=linear"]
+    assert advised("model.start=spectral", "anneal=cyclical", **dead) == []  # it has a schedule
+    assert advised("cure=free_bits", **dead) == []
+    assert advised(cause="objective") == []
+
+
+def test_every_advised_cure_composes() -> None:
+    for model in ("conv_vae", "mlp_vae", "linear_vae", "pixelcnn_vae"):
+        objective = "bernoulli" if model == "pixelcnn_vae" else "sse"
+        predicted = None if model == "pixelcnn_vae" else 10.0
+        for cause in options("cause"):
+            for cure in advised(f"model={model}", f"objective={objective}", cause=cause, predicted_kld=predicted):
+                composed(f"model={model}", f"objective={objective}", cure)
+
+
+def test_a_sentence_names_what_helped() -> None:
+    assert cured.said("objective").startswith("None of ")
+    names = [cell.cure for cell in cured.helped("optimiser")]
+    assert f"the best first: {', '.join(names)} (" in cured.said("optimiser")
+    assert cured.said(None) == ""

@@ -1,0 +1,93 @@
+"""Which published cure brought which dead code to life: what `python run.py sweep=cures cause=all seed=0,1,2` has
+measured, kept as the sweep's own cures.csv beside this file (docs/cures.md has it as a table). No torch."""
+
+import csv
+import functools
+from collections.abc import Sequence
+from importlib import resources
+from typing import NamedTuple
+
+from vae.config import schema
+from vae.measure.setting import Setting
+
+PLAIN = "none"  # the runs without a cure
+
+
+class Cured(NamedTuple):
+    """One cure on runs that are dead for one cause, one run a seed."""
+
+    cause: str  # objective, optimiser, decoder
+    cure: str
+    runs: int  # that have come to an end that can be judged; 0 where the two cannot go together
+    alive: int  # of them
+    on_paper: int  # of them: alive, and costing more than it saves
+    elbo_gain: float  # nats above the ELBO of the run without a cure and with the same seed, mean over seeds
+    saved_less_paid: float  # nats that the code saves of log p(x|z), at most, less its KL
+
+
+@functools.cache
+def measured() -> tuple[Cured, ...]:
+    """Every cell of the matrix, cause by cause in the order of the sweep."""
+    text = resources.files("vae.measure").joinpath("cured.csv").read_text(encoding="utf-8")
+    return tuple(_cell(row) for row in csv.DictReader(text.splitlines()))
+
+
+def _cell(row: dict[str, str]) -> Cured:
+    runs, alive, on_paper = (int(row[name]) for name in ("runs", "alive", "on_paper"))
+    gain, saved = (float(row[name] or "nan") for name in ("elbo_gain", "saved_less_paid"))
+    return Cured(row["cause"], row["cure"], runs, alive, on_paper, gain, saved)
+
+
+def helped(cause: str | None) -> list[Cured]:
+    """The cures that brought every run that was dead for `cause` to life at no loss of its ELBO, the best first."""
+    found = [cell for cell in measured() if cell.cause == cause and cell.runs and cell.cure != PLAIN]
+    good = [cell for cell in found if cell.alive == cell.runs and cell.elbo_gain > 0]
+    return sorted(good, key=lambda cell: -cell.elbo_gain)
+
+
+def said(cause: str | None) -> str:
+    """A sentence on what is known to help; empty of a cause that was not measured."""
+    tried = [cell for cell in measured() if cell.cause == cause and cell.runs and cell.cure != PLAIN]
+    if not tried:
+        return ""
+    good = helped(cause)
+    if not good:
+        return f"None of {len(tried)} published cures brought every such run to life without loss (docs/cures.md)."
+    names = ", ".join(cell.cure for cell in good)
+    most = f"Of {len(tried)} published cures these brought every such run to life"
+    return f"{most}, the best first: {names} (docs/cures.md)."
+
+
+def fits(cure: str, config: Setting, is_predicted: bool) -> bool:
+    """Whether a run with this configuration, and no cure yet, could be made again with `cure`. `is_predicted`: a linear
+    optimum is known of it."""
+    model = config.model
+    if config.cure.kind != "none" or model.posterior != "gaussian" or isinstance(config.anneal, schema.NoKL):
+        return False
+    if cure == "spectral_start":
+        return is_predicted and model.start != "spectral"
+    kinds: Sequence[type[schema.Cure]] = schema.Cure.__subclasses__()
+    kind = {part.kind: part for part in kinds}.get(cure, schema.ScheduleCure)
+    if kind is schema.Skip or kind is schema.InverseLipschitz:
+        return isinstance(model, schema.ConvModel | schema.MLPModel)
+    own_schedule = kind.changes_weight and not isinstance(config.anneal, schema.ConstantKL)
+    return not own_schedule and (kind.fits_spectral_start or model.start != "spectral")
+
+
+def table() -> str:
+    """Cures by causes, in Markdown: how many of the runs came alive, and what that did to their ELBO."""
+    causes = list(dict.fromkeys(cell.cause for cell in measured()))
+    cells = {(cell.cure, cell.cause): cell for cell in measured()}
+    lines = [["cure", *causes], ["---"] * (len(causes) + 1)]
+    for cure in dict.fromkeys(cell.cure for cell in measured()):
+        lines.append([f"`{cure}`", *(_shown(cells.get((cure, cause))) for cause in causes)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _shown(cell: Cured | None) -> str:
+    if cell is None or not cell.runs:
+        return "cannot go together"
+    paper = f", {cell.on_paper} on paper" if cell.on_paper else ""
+    gain = "" if cell.cure == PLAIN else f"; ELBO {cell.elbo_gain:+.2g}"
+    alive = f"**{cell.alive} of {cell.runs}**" if cell.alive == cell.runs else f"{cell.alive} of {cell.runs}"
+    return f"{alive}{paper}{gain}"
