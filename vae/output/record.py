@@ -67,6 +67,7 @@ class Course:
 
     seconds: float = key("from the run's start to its end, of all its parts where it was resumed", "s")
     images_per_second: float = key("training images per second of training", "1/s")
+    threads: int | None = key("of the CPU that a process computed with, `train.threads`, or its share of the machine")
     peak_memory_mib: float | None = key("the most memory held: of the GPU where one was used, else of the host", "MiB")
     versions: str = key("of Python and the main libraries")
     training_loss: float | None = key(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -262,6 +263,7 @@ class Recorder:
         course = Course(
             seconds=self.clock.seconds,
             images_per_second=step * config.train.batch_size / self.clock.training_seconds,
+            threads=torch.get_num_threads(),
             peak_memory_mib=peak_memory_mib(),
             versions=versions(),
             training_loss=training_loss,

@@ -10,6 +10,7 @@ from joblib import cpu_count
 
 from vae.config.errors import InputError
 from vae.runtime import parallel
+from vae.runtime.torchrun import world
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -32,15 +33,26 @@ def configure_process(threads: int = 0) -> None:
 
     Denormal numbers count as 0: Adam's first moment of a weight without a gradient decays into them, and arithmetic on
     them is a hundred times slower. Each thread has that flag of its own and takes it from the thread that makes it,
-    so it is set before torch makes its threads. `threads` (0: one a physical core) is set even when it is the default:
-    launchers set OMP_NUM_THREADS as they like, and results depend on it. The rest makes CUDA deterministic."""
+    so it is set before torch makes its threads. `threads`: 0 for this process's share. The rest makes CUDA
+    deterministic."""
     torch.set_flush_denormal(True)
     _keep_freed_memory()
-    torch.set_num_threads(threads or parallel.own_cores(cpu_count(only_physical_cores=True)))
+    torch.set_num_threads(threads or own_threads())
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     if torch.cuda.is_available():  # what runs on the CPU is deterministic, and would become slower
         torch.use_deterministic_algorithms(True)
+
+
+def own_threads() -> int:
+    """This process's share of the machine: of its physical cores what a launcher leaves to each of its workers. joblib,
+    Ray and the user say it as OMP_NUM_THREADS, Slurm as SLURM_CPUS_PER_TASK. The processes of torchrun, which sets the
+    first to 1 whatever there is, share the cores among themselves."""
+    cores = parallel.own_cores(cpu_count(only_physical_cores=True))
+    if world().size > 1:
+        return cores
+    granted = [os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")]
+    return min([cores, *(int(number) for number in granted if number.isdecimal() and int(number) > 0)])
 
 
 def choose_device(name: str) -> torch.device:

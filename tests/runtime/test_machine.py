@@ -1,0 +1,83 @@
+"""How many threads a process takes of its machine."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from joblib import cpu_count
+from omegaconf import OmegaConf
+
+from vae.cli.callbacks import SweepReport
+from vae.runtime import machine
+from vae.runtime.torchrun import World
+
+CORES = cpu_count(only_physical_cores=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, CORES),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "9999"}, CORES),
+        ({"SLURM_CPUS_PER_TASK": "1"}, 1),
+        ({"OMP_NUM_THREADS": "4,2"}, CORES),  # OpenMP's list, one number a nesting level
+        ({"OMP_NUM_THREADS": "0"}, CORES),
+    ],
+)
+def test_a_launcher_says_how_many(given: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert machine.own_threads() == expected
+
+
+def test_processes_of_torchrun_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
+    monkeypatch.setattr(machine, "cpu_count", lambda only_physical_cores: 8)
+    for module in (machine, machine.parallel):
+        monkeypatch.setattr(module, "world", lambda: World(rank=0, size=2, local_rank=0, local_size=2))
+    assert machine.own_threads() == 4
+
+
+def test_joblib_s_workers_have_their_share() -> None:
+    """What they are told is what is taken: two workers share the cores."""
+    code = (
+        "import json, joblib; from vae.runtime.machine import own_threads;"
+        "print(json.dumps(joblib.Parallel(2)(joblib.delayed(own_threads)() for _ in range(2))))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert json.loads(done.stdout) == [max(1, CORES // 2)] * 2
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    before = torch.get_num_threads()
+    try:
+        machine.configure_process(3)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "expected"), [("LocalLauncher", str(max(1, CORES // 3))), ("SlurmLauncher", None)]
+)
+def test_submitit_s_local_jobs_share_the_cores(
+    launcher: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts them all at once."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    target = f"hydra_plugins.hydra_submitit_launcher.submitit_launcher.{launcher}"
+    report = SweepReport()
+    report.total = 3
+    try:
+        report.on_job_start(OmegaConf.create({"hydra": {"launcher": {"_target_": target}}}))
+        assert os.environ.get("OMP_NUM_THREADS") == expected
+    finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
