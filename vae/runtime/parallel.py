@@ -86,18 +86,51 @@ def mean(values: Tensor) -> Tensor:
     """The mean over the processes, through which gradients flow."""
     if size() == 1:
         return values
-    from torch.distributed.nn.functional import all_reduce
+    total: Tensor = _Sum.apply(values)
+    return total / size()
 
-    return all_reduce(values) / size()
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. What each of them makes of it depends on the values of all: so gradients are summed
+    too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
 
 
 def all_rows(rows: Tensor) -> Tensor:
     """The rows (B, ...) of all processes, one process's after another's, through which gradients flow."""
     if size() == 1:
         return rows
-    from torch.distributed.nn.functional import all_gather
+    together: Tensor = _Together.apply(rows)
+    return together
 
-    return torch.cat(all_gather(rows.contiguous()))
+
+class _Together(torch.autograd.Function):
+    """The rows of all processes, as many from each."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return own_rows(total)
 
 
 def maximum(number: int) -> int:
