@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 
 from vae.cli.launch import register_resolvers
@@ -36,6 +37,7 @@ QUICK = [
     "pictures.report=false",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=16",
+    "evaluation.quality_images=0",
 ]
 
 register_resolvers()
@@ -63,15 +65,17 @@ def _no_waiting() -> Iterator[None]:
     gc.set_threshold(20_000, 20, 20)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
-        patch.setattr(FileConfigSource, "load_config", _read_once(FileConfigSource.load_config))
+        Plugins.instance()  # registers it
+        files = SourcesRegistry.instance().resolve("file")
+        patch.setattr(files, "load_config", _read_once(files.load_config))
         patch.setattr(Hydra, "get_mode", _mode(Hydra.get_mode))
         yield
 
 
-def _read_once(read: Callable[[FileConfigSource, str], ConfigResult]) -> Callable[[FileConfigSource, str], Any]:
+def _read_once(read: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
     known: dict[tuple[object, ...], bytes] = {}
 
-    def load_config(source: FileConfigSource, config_path: str) -> ConfigResult:
+    def load_config(source: Any, config_path: str) -> ConfigResult:
         file = Path(source.path, source._normalize_file_name(config_path))
         if not file.is_file():
             return read(source, config_path)
