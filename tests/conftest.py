@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +159,26 @@ def program(
         return int(status or 0), captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def _one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "run"
+
+
+@pytest.fixture
+def finished(
+    program: Callable[..., tuple[int, str, str]], digits: list[str], _one_run: Path, tmp_path: Path
+) -> Callable[[str], Path]:
+    """A directory of this name with a finished run on the digits, a test's own copy of one that all share."""
+
+    def make(name: str) -> Path:
+        if not _one_run.exists():
+            status, _, err = program(*QUICK, *digits, "model=mlp_vae", f"hydra.run.dir={_one_run}")
+            assert status == 0, err
+        return Path(shutil.copytree(_one_run, tmp_path / name))
+
+    return make
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ FAST = [
     "pictures.gif_every=0",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=64",
+    "evaluation.quality_images=0",
 ]
 LINEAR = ["dataset=gaussian", "model=linear_vae", "objective=gaussian", "train.lr=0.003", "train.lr_schedule=cosine"]
 SHORT = ["dataset.train_size=4000", "dataset.test_size=1000"]
