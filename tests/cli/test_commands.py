@@ -185,11 +185,11 @@ def test_a_job_with_a_wrong_config_is_named(digits: list[str], program: Program,
 @pytest.mark.parametrize(
     "name", ["compare", "anneal", "weight", "learning_rate", "cures", "phase", "phase_latent_dim", "phase_decoder"]
 )
-def test_sweeps_compose(name: str, tmp_path: Path) -> None:
-    shown = python(str(ROOT / "run.py"), f"sweep={name}", "--cfg", "all", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert f"multirun_sweeps/{name}_" in shown.stdout
-    assert "mode: MULTIRUN" in shown.stdout
+def test_sweeps_compose(name: str, program: Program) -> None:
+    status, out, err = program(f"sweep={name}", "--cfg", "all")
+    assert status == 0, err
+    assert f"multirun_sweeps/{name}_" in out
+    assert "mode: MULTIRUN" in out
 
 
 @pytest.mark.slow

@@ -28,11 +28,13 @@ from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
 Finished = Callable[[str], Path]
+CONV = ["model.channels=[4,8]", "model.hidden=16"]
+MLP = ["model.encoder_widths=[16]", "model.decoder_widths=[16]"]
 KINDS = {
-    "conv, delayed": ["model=conv_vae", "anneal=delayed", "anneal.threshold=10", "anneal.observe_every=3"],
-    "mlp, spectral, cyclical": ["model=mlp_vae", "model.start=spectral", "anneal=cyclical"],
+    "conv, delayed": ["model=conv_vae", *CONV, "anneal=delayed", "anneal.threshold=10", "anneal.observe_every=3"],
+    "mlp, spectral, cyclical": ["model=mlp_vae", *MLP, "model.start=spectral", "anneal=cyclical"],
     "linear, optimal sigma": ["model=linear_vae", "objective=optimal_gaussian", "anneal=sigmoid"],
-    "autoencoder, cosine, bf16": ["model=ae", "train.lr_schedule=cosine", "train.precision=bf16"],
+    "autoencoder, cosine, bf16": ["model=ae", *CONV, "train.lr_schedule=cosine", "train.precision=bf16"],
 }
 
 
