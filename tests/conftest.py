@@ -162,21 +162,28 @@ def program(
 
 
 @pytest.fixture(scope="session")
-def _one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("finished") / "run"
+def _runs() -> dict[tuple[str, ...], Path]:
+    return {}
 
 
 @pytest.fixture
 def finished(
-    program: Callable[..., tuple[int, str, str]], digits: list[str], _one_run: Path, tmp_path: Path
-) -> Callable[[str], Path]:
-    """A directory of this name with a finished run on the digits, a test's own copy of one that all share."""
+    program: Callable[..., tuple[int, str, str]],
+    digits: list[str],
+    _runs: dict[tuple[str, ...], Path],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Path]:
+    """A directory of this name with a finished run, on the digits where no settings are given: a test's own copy of the
+    run that all tests with these settings share."""
 
-    def make(name: str) -> Path:
-        if not _one_run.exists():
-            status, _, err = program(*QUICK, *digits, "model=mlp_vae", f"hydra.run.dir={_one_run}")
+    def make(name: str, *settings: str) -> Path:
+        if settings not in _runs:
+            directory = tmp_path_factory.mktemp("finished") / "run"
+            status, _, err = program(*QUICK, *(settings or (*digits, "model=mlp_vae")), f"hydra.run.dir={directory}")
             assert status == 0, err
-        return Path(shutil.copytree(_one_run, tmp_path / name))
+            _runs[settings] = directory
+        return Path(shutil.copytree(_runs[settings], tmp_path / name))
 
     return make
 

@@ -14,7 +14,7 @@ from conftest import QUICK, ROOT
 from vae.runtime import files
 
 Program = Callable[..., tuple[int, str, str]]
-Finished = Callable[[str], Path]
+Finished = Callable[..., Path]
 
 
 def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

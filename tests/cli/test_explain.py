@@ -12,7 +12,7 @@ from vae.cli.twins import Twins
 from vae.runtime import directory as names
 
 Program = Callable[..., tuple[int, str, str]]
-Finished = Callable[[str], Path]
+Finished = Callable[..., Path]
 # A mean over pixels beside a sum over dimensions: collapsed, whatever the start.
 DOOMED = ["model=mlp_vae", "objective=pixel_mse", "anneal.weight=10", "train.lr=0.003", "train.steps=80"]
 SELDOM = ["train.eval_every=20", "pictures.gif_every=0"]

@@ -27,7 +27,7 @@ from vae.training import checkpoint
 from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
-Finished = Callable[[str], Path]
+Finished = Callable[..., Path]
 CONV = ["model.channels=[4,8]", "model.hidden=16"]
 MLP = ["model.encoder_widths=[16]", "model.decoder_widths=[16]"]
 KINDS = {
