@@ -1,8 +1,11 @@
 """Shared by all tests: composing a configuration, calling the program, a small dataset on disk."""
 
+import gc
 import os
+import pickle
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,10 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 
 from vae.cli.launch import register_resolvers
 from vae.config import schema
@@ -31,6 +38,7 @@ QUICK = [
     "pictures.report=false",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=16",
+    "evaluation.quality_images=0",
 ]
 
 register_resolvers()
@@ -46,8 +54,48 @@ def _blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """matplotlib takes a third of a small run's time: it draws where a test is about plots, and in every process that a
     test starts."""
     if "plots" not in request.node.nodeid:
-        monkeypatch.setattr("vae.output.plots._drawn", lambda figure: np.full((8, 8, 3), 255, np.uint8))
+        for name in ("spectrum_plot", "kl_heatmap", "aggregate_plot"):
+            monkeypatch.setattr(f"vae.output.plots.{name}", lambda *given: np.full((8, 8, 3), 255, np.uint8))
         monkeypatch.setattr("vae.report.drawing.saved", lambda figure, kind: b"<svg></svg>")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting() -> Iterator[None]:
+    """What a test writes need not outlast the machine, Hydra need not parse conf/ for each of a thousand calls, or
+    compose one twice to learn that it is no sweep, and garbage may wait."""
+    gc.set_threshold(20_000, 20, 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        Plugins.instance()  # registers it
+        files = SourcesRegistry.instance().resolve("file")
+        patch.setattr(files, "load_config", _read_once(files.load_config))
+        patch.setattr(Hydra, "get_mode", _mode(Hydra.get_mode))
+        yield
+
+
+def _read_once(read: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
+    known: dict[tuple[object, ...], bytes] = {}
+
+    def load_config(source: Any, config_path: str) -> ConfigResult:
+        file = Path(source.path, source._normalize_file_name(config_path))
+        if not file.is_file():
+            return read(source, config_path)
+        key = (file, source.provider, file.stat().st_mtime_ns, file.stat().st_size)
+        if key not in known:
+            known[key] = pickle.dumps(read(source, config_path))
+        result: ConfigResult = pickle.loads(known[key])
+        return result
+
+    return load_config
+
+
+def _mode(composed: Callable[..., Any]) -> Callable[..., Any]:
+    def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+        """In conf/ it is only the options of sweep= that set a mode."""
+        given = any("sweep" in item or "hydra.mode" in item for item in overrides)
+        return composed(hydra, config_name, overrides) if given else None
+
+    return get_mode
 
 
 def composed(*overrides: str) -> schema.RunConfig:
@@ -111,6 +159,33 @@ def program(
         return int(status or 0), captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def _runs() -> dict[tuple[str, ...], Path]:
+    return {}
+
+
+@pytest.fixture
+def finished(
+    program: Callable[..., tuple[int, str, str]],
+    digits: list[str],
+    _runs: dict[tuple[str, ...], Path],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Path]:
+    """A directory of this name with a finished run, on the digits where no settings are given: a test's own copy of the
+    run that all tests with these settings share."""
+
+    def make(name: str, *settings: str) -> Path:
+        if settings not in _runs:
+            directory = tmp_path_factory.mktemp("finished") / "run"
+            status, _, err = program(*QUICK, *(settings or (*digits, "model=mlp_vae")), f"hydra.run.dir={directory}")
+            assert status == 0, err
+            _runs[settings] = directory
+        return Path(shutil.copytree(_runs[settings], tmp_path / name))
+
+    return make
 
 
 @pytest.fixture

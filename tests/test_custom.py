@@ -394,7 +394,7 @@ def test_the_commands_of_the_documentation_run(
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "my_parts", raising=False)
     assert len(commands()) >= 6
-    quick = [*QUICK, "evaluation.iw_samples=2", "evaluation.probe_images=8"]
+    quick = [*QUICK, "evaluation.probe_images=8", "evaluation.test_images=100"]
     for line in commands():
         arguments = line.removeprefix("python ../run.py ").split()
         status, _, err = program(*arguments, *([] if arguments[0].startswith("evaluate=") else quick))

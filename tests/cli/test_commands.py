@@ -14,6 +14,7 @@ from conftest import QUICK, ROOT
 from vae.runtime import files
 
 Program = Callable[..., tuple[int, str, str]]
+Finished = Callable[..., Path]
 
 
 def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,8 +120,8 @@ def test_a_traceback_is_there_for_those_who_want_it(wanted: str, tmp_path: Path)
     assert ("Traceback" in done.stderr) is (wanted == "1")
 
 
-def test_a_finished_run_is_measured_again(digits: list[str], program: Program, tmp_path: Path) -> None:
-    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+def test_a_finished_run_is_measured_again(finished: Finished, program: Program, tmp_path: Path) -> None:
+    finished("mine")
     before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     status, out, err = program("evaluate=mine", "evaluation.iw_samples=3", "evaluation.thresholds.unfinished_steps=9")
     assert status == 0, err
@@ -145,10 +146,10 @@ def test_a_finished_run_is_measured_again(digits: list[str], program: Program, t
     ],
 )
 def test_measuring_again_refuses(
-    arguments: list[str], says: str, digits: list[str], program: Program, tmp_path: Path
+    arguments: list[str], says: str, finished: Finished, program: Program, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+    finished("mine")
     status, _, err = program(*arguments)
     assert status == 1
     assert says in err
@@ -156,8 +157,8 @@ def test_measuring_again_refuses(
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_an_interrupted_run_is_measured_too(digits: list[str], program: Program, tmp_path: Path) -> None:
-    assert program(*QUICK, *digits, "hydra.run.dir=mine", "model=mlp_vae")[0] == 0
+def test_an_interrupted_run_is_measured_too(finished: Finished, program: Program, tmp_path: Path) -> None:
+    finished("mine")
     (tmp_path / "mine" / "result.json").unlink()
     status, out, err = program("evaluate=mine")
     assert status == 0, err
@@ -184,11 +185,11 @@ def test_a_job_with_a_wrong_config_is_named(digits: list[str], program: Program,
 @pytest.mark.parametrize(
     "name", ["compare", "anneal", "weight", "learning_rate", "cures", "phase", "phase_latent_dim", "phase_decoder"]
 )
-def test_sweeps_compose(name: str, tmp_path: Path) -> None:
-    shown = python(str(ROOT / "run.py"), f"sweep={name}", "--cfg", "all", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert f"multirun_sweeps/{name}_" in shown.stdout
-    assert "mode: MULTIRUN" in shown.stdout
+def test_sweeps_compose(name: str, program: Program) -> None:
+    status, out, err = program(f"sweep={name}", "--cfg", "all")
+    assert status == 0, err
+    assert f"multirun_sweeps/{name}_" in out
+    assert "mode: MULTIRUN" in out
 
 
 @pytest.mark.slow

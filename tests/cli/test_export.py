@@ -18,9 +18,8 @@ EXPORTERS = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"
 
 
 @pytest.fixture
-def run(digits: list[str], program: Program, tmp_path: Path) -> Path:
-    assert program(*QUICK, *digits, *SMALL, "hydra.run.dir=mine")[0] == 0
-    return tmp_path / "mine"
+def run(digits: list[str], finished: Callable[..., Path]) -> Path:
+    return finished("mine", *digits, *SMALL)
 
 
 @pytest.mark.skipif(not EXPORTERS, reason="needs the extra `export`")

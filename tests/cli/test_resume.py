@@ -27,11 +27,14 @@ from vae.training import checkpoint
 from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
+Finished = Callable[..., Path]
+CONV = ["model.channels=[4,8]", "model.hidden=16"]
+MLP = ["model.encoder_widths=[16]", "model.decoder_widths=[16]"]
 KINDS = {
-    "conv, delayed": ["model=conv_vae", "anneal=delayed", "anneal.threshold=10", "anneal.observe_every=3"],
-    "mlp, spectral, cyclical": ["model=mlp_vae", "model.start=spectral", "anneal=cyclical"],
+    "conv, delayed": ["model=conv_vae", *CONV, "anneal=delayed", "anneal.threshold=10", "anneal.observe_every=3"],
+    "mlp, spectral, cyclical": ["model=mlp_vae", *MLP, "model.start=spectral", "anneal=cyclical"],
     "linear, optimal sigma": ["model=linear_vae", "objective=optimal_gaussian", "anneal=sigmoid"],
-    "autoencoder, cosine, bf16": ["model=ae", "train.lr_schedule=cosine", "train.precision=bf16"],
+    "autoencoder, cosine, bf16": ["model=ae", *CONV, "train.lr_schedule=cosine", "train.precision=bf16"],
 }
 
 
@@ -120,8 +123,8 @@ def test_kill_and_sigterm_in_their_own_processes(digits: list[str], program: Pro
     assert_twins(tmp_path / "whole", cut)
 
 
-def test_two_processes_do_not_train_in_one_directory(digits: list[str], program: Program, tmp_path: Path) -> None:
-    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=mine")[0] == 0
+def test_two_processes_do_not_train_in_one_directory(finished: Finished, program: Program, tmp_path: Path) -> None:
+    finished("mine")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
     with files.locked(tmp_path / "mine"):
         status, _, err = program("resume=mine", "train.steps=9")
@@ -256,10 +259,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "harmed").exists()
 
 
-def test_what_lies_ahead_may_be_changed(digits: list[str], program: Program, tmp_path: Path) -> None:
+def test_what_lies_ahead_may_be_changed(finished: Finished, program: Program, tmp_path: Path) -> None:
     """Another learning rate and another schedule, from the next step on; noted, and kept at the next call."""
     run = tmp_path / "run"
-    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+    finished("run")
     assert records.read(run)["changes"] is None
     status, _, err = program("resume=run", "train.steps=8", "train.lr=0.5", "anneal=linear", "anneal.steps=16")
     assert status == 0, err
@@ -290,8 +293,8 @@ def test_a_value_of_the_runs_own_schedule_may_be_changed(digits: list[str], prog
     assert records.read(tmp_path / "run")["kl_weight"] == 0.02
 
 
-def test_rows_may_be_logged_at_another_pace(digits: list[str], program: Program, tmp_path: Path) -> None:
-    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+def test_rows_may_be_logged_at_another_pace(finished: Finished, program: Program, tmp_path: Path) -> None:
+    finished("run")
     for pace, steps in ((4, 8), (1, 10)):
         status, _, err = program("resume=run", f"train.log_every={pace}", f"train.steps={steps}")
         assert status == 0, err
@@ -299,16 +302,18 @@ def test_rows_may_be_logged_at_another_pace(digits: list[str], program: Program,
         assert history["step"].tolist() == [2, 4, 6, 8, 9, 10]  # evaluations log too
 
 
-def test_a_schedule_is_changed_twice(digits: list[str], program: Program, tmp_path: Path) -> None:
-    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+def test_a_schedule_is_changed_twice(finished: Finished, program: Program, tmp_path: Path) -> None:
+    finished("run")
     assert program("resume=run", "train.steps=6", "anneal=linear", "anneal.steps=16")[0] == 0
     status, _, err = program("resume=run", "train.steps=8", "anneal.weight=0.5")
     assert status == 0, err
     assert records.read(tmp_path / "run")["kl_weight"] == pytest.approx(0.5 * 8 / 16)
 
 
-def test_a_change_that_is_refused_leaves_the_run_as_it_was(digits: list[str], program: Program, tmp_path: Path) -> None:
-    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+def test_a_change_that_is_refused_leaves_the_run_as_it_was(
+    finished: Finished, program: Program, tmp_path: Path
+) -> None:
+    finished("run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     for change in ("train.device=cuda:7", "dataset.train=nowhere.npz"):
         status, _, _ = program("resume=run", "train.steps=6", change)
@@ -319,9 +324,9 @@ def test_a_change_that_is_refused_leaves_the_run_as_it_was(digits: list[str], pr
     assert program("resume=run", "train.steps=6")[0] == 0
 
 
-def test_what_a_saved_configuration_allows_does_not_count(digits: list[str], program: Program, tmp_path: Path) -> None:
+def test_what_a_saved_configuration_allows_does_not_count(finished: Finished, program: Program, tmp_path: Path) -> None:
     """A run that names other weights, and allows itself the module of their parts."""
-    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
+    finished("run")
     saved = tmp_path / "run" / names.CONFIG
     saved.write_text(saved.read_text().replace("allow: null", "allow: [subprocess]"))
     for path in (tmp_path / "run").glob("checkpoint*"):

@@ -25,17 +25,24 @@ def opened(path: Path) -> np.ndarray[Any, Any]:
 SMALL = ["model=mlp_vae", "model.encoder_widths=[16]", "model.decoder_widths=[16]", "model.latent_dim=3"]
 
 
-@pytest.fixture
-def run(program: Program, tmp_path: Path) -> Path:
-    """A run on a folder of two kinds of images."""
+def of_two_kinds(directory: Path) -> list[str]:
+    """Save a folder of two kinds of images: the settings of a run on them."""
     rng = np.random.default_rng(0)
     for i in range(24):
-        path = tmp_path / "images" / ("ant", "bee")[i % 2] / f"{i}.png"
+        path = directory / ("ant", "bee")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (8, 10, 3), dtype=np.uint8)).save(path)
-    status, _, err = program(*QUICK, *SMALL, "dataset=folder", f"dataset.root={tmp_path}/images", "hydra.run.dir=mine")
-    assert status == 0, err
-    return tmp_path / "mine"
+    return [*SMALL, "dataset=folder", f"dataset.root={directory}"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return of_two_kinds(tmp_path_factory.mktemp("folder") / "images")
+
+
+@pytest.fixture
+def run(folder: list[str], finished: Callable[..., Path]) -> Path:
+    return finished("mine", *folder)
 
 
 def test_encode(run: Path, program: Program) -> None:
@@ -177,8 +184,10 @@ def test_a_fitted_gaussian_has_the_codes_moments() -> None:
     assert not ((mixed[:, 0] > 10) & (mixed[:, 0] < 13)).float().mean() > 0.02
 
 
-def test_a_run_brings_its_own_option_along(run: Path, program: Program, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_run_brings_its_own_option_along(program: Program, tmp_path: Path, monkeypatch: Any) -> None:
     """One value of the run's dataset is given, from another directory; all others are the run's."""
+    run = tmp_path / "mine"
+    assert program(*QUICK, *of_two_kinds(tmp_path / "images"), "hydra.run.dir=mine")[0] == 0
     images = tmp_path / "moved; it's here" / "images"
     images.parent.mkdir()
     (tmp_path / "images").rename(images)
@@ -210,9 +219,7 @@ def test_relative_paths_are_found_from_elsewhere(program: Program, tmp_path: Pat
     assert program("resume=../run", "train.steps=45")[0] == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["my images", "Bücher", "a[1]", "it's (here)", 'say "x"', "図", "a=b", "~x", "50%", "a,b", "back\\slash"]
-)
+@pytest.mark.parametrize("name", ["my images, 50%", "Bücher a[1]", "it's (here) a=b", '~x say "y" 図', "back\\slash"])
 def test_paths_as_a_shell_gives_them(name: str, program: Program, tmp_path: Path) -> None:
     place = tmp_path / name
     place.mkdir()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import composed
-from test_answers import LINEAR, SHORT, Ask, ask, bright_blobs, digits_8x8, follow, spectrum
+from test_answers import LINEAR, MLP, SHORT, Ask, ask, bright_blobs, digits_8x8, follow, spectrum
 
 from vae.measure import cured
 from vae.measure.advice import advise
@@ -161,7 +161,7 @@ def test_a_linear_vae_helps_where_the_network_is_worse(ask: Ask, follow: Ask, tm
 
 
 def test_a_lower_weight_and_a_fitted_variance_help(ask: Ask, follow: Ask, tmp_path: Path) -> None:
-    heavy = ["model=mlp_vae", "model.latent_dim=8", "anneal.weight=20", "train.steps=500"]
+    heavy = [*MLP, "model.latent_dim=8", "anneal.weight=20", "train.steps=500"]
     found = ask("case", *digits_8x8(tmp_path), *heavy)
     assert (found["verdict"], found["cause"]) == ("collapsed", "objective")
     advised = follow("case")

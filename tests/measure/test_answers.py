@@ -23,8 +23,10 @@ FAST = [
     "pictures.gif_every=0",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=64",
+    "evaluation.quality_images=0",
 ]
 LINEAR = ["dataset=gaussian", "model=linear_vae", "objective=gaussian", "train.lr=0.003", "train.lr_schedule=cosine"]
+MLP = ["model=mlp_vae", "model.encoder_widths=[128]", "model.decoder_widths=[128]"]
 SHORT = ["dataset.train_size=4000", "dataset.test_size=1000"]
 
 
@@ -118,7 +120,7 @@ def test_case_3_a_kl_that_is_as_predicted_is_not_stuck(ask: Ask) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model=mlp_vae", "model.posterior=dirac", "anneal=no_kl"],
+        [*MLP, "model.posterior=dirac", "anneal=no_kl"],
         ["model=linear_vae", "anneal=no_kl"],
         pytest.param(
             ["model=mlp_vae", "anneal=delayed", "anneal.threshold=1e-6", "anneal.patience=null"], marks=pytest.mark.slow
@@ -150,7 +152,7 @@ def test_case_5_one_factor_and_a_small_variance(ask: Ask, tmp_path: Path) -> Non
 def test_case_6_the_weight_that_killed_it_is_named(ask: Ask, tmp_path: Path) -> None:
     """It stops at the start of a cycle, at KL weight 0."""
     cycles = ["anneal=cyclical", "anneal.weight=20", "anneal.cycles=4", "anneal.steps=800", "train.steps=601"]
-    found = ask("case", *digits_8x8(tmp_path), *cycles, "model=mlp_vae", "model.latent_dim=8")
+    found = ask("case", *digits_8x8(tmp_path), *cycles, *MLP, "model.latent_dim=8")
     assert (found["verdict"], found["cause"], found["cause_rests_on"]) == ("collapsed", "objective", "predicted")
     assert found["kl_weight"] == 0
     assert "at KL weight 20, which the schedule reached before it went back to 0" in found["explanation"]
@@ -173,7 +175,7 @@ def crops(directory: Path, count: int, side: int = 16) -> list[str]:
 def test_case_7_a_live_code_is_never_said_to_be_out(kind: str, ask: Ask, tmp_path: Path) -> None:
     data = crops(tmp_path, 1500) if kind == "photographs" else bright_blobs(tmp_path)
     jump = ["anneal=delayed", "anneal.rate=1"] if kind == "a weight that jumps" else []
-    found = ask("case", *data, *jump, "model=mlp_vae", "model.latent_dim=8", "train.steps=900")
+    found = ask("case", *data, *jump, *MLP, "model.latent_dim=8", "train.steps=900")
     assert found["verdict"] == "alive"
     assert found["collapsed_at_step"] is None or found["recovered_at_step"] is not None
     assert "stayed out" not in found["explanation"]

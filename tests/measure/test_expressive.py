@@ -22,6 +22,7 @@ SMALL = [
     "train.lr_schedule=cosine",
     "train.eval_every=10000",
     "evaluation.iw_samples=16",
+    "evaluation.quality_images=0",
     "pictures.gif_every=0",
 ]
 

@@ -28,6 +28,8 @@ SETTINGS = [
     "train.log_every=10",
     "train.eval_every=1000",
     "pictures.gif_every=0",
+    "evaluation.iw_samples=2",
+    "evaluation.quality_images=0",
 ]
 
 

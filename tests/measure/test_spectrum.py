@@ -46,7 +46,7 @@ def test_spectrum_of_many_pixels(count: int) -> None:
 
 def test_spectrum_of_noise() -> None:
     """The hardest one: eigenvalues that lie close together, as those of noise do. Right to 1 % of each."""
-    noise = torch.rand(1600, 1, 1, 2400, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(1200, 1, 1, 1600, generator=torch.Generator().manual_seed(0))
     found, expected = of_many_pixels(Split(noise))
     assert found.eigenvalues.numpy() == pytest.approx(expected[:24], rel=0.01)
 
@@ -106,7 +106,7 @@ def loss_of(parameters: np.ndarray, d: int, beta: float, sigma2: float | None) -
 )
 def test_optimum_against_numerical_optimisation(d: int, beta: float, sigma2: float | None) -> None:
     size = 2 * len(SPECTRUM) * d + d + (sigma2 is None)
-    starts = (np.random.default_rng(seed).normal(scale=0.5, size=size) for seed in range(4))
+    starts = (np.random.default_rng(seed).normal(scale=0.5, size=size) for seed in range(2))
     best = min(
         minimize(loss_of, start, (d, beta, sigma2), "L-BFGS-B", options={"maxiter": 4000, "maxfun": 10**6}).fun
         for start in starts
@@ -203,12 +203,13 @@ def least_loss(values: np.ndarray, d: int, beta: float, sigma2: float | None, fl
     return min(*losses, *(loss(variance) for variance in around))
 
 
-def test_four_hundred_optima_against_numerical_minimisation() -> None:
+@pytest.mark.parametrize("cases", [60, pytest.param(400, marks=pytest.mark.slow)])
+def test_many_optima_against_numerical_minimisation(cases: int) -> None:
     """Half with a fitted variance; a third of these are data of at most d dimensions, whose variance goes to its
     floor."""
     rng = np.random.default_rng(0)
     at_floor = 0
-    for case in range(400):
+    for case in range(cases):
         count, d = int(rng.integers(3, 7)), int(rng.integers(1, 4))
         values = np.sort(rng.gamma(0.5, 2.0, count) + 1e-3)[::-1]
         beta = float(np.exp(rng.normal(0, 0.7)))
@@ -222,7 +223,7 @@ def test_four_hundred_optima_against_numerical_minimisation() -> None:
         assert found.loss == pytest.approx(expected, abs=2e-3 * max(1.0, abs(expected))), (values, d, beta, sigma2)
         assert found.gain >= -1e-9
         at_floor += not found.is_interior
-    assert 50 < at_floor < 150
+    assert cases / 8 < at_floor < 3 * cases / 8
 
 
 def test_of_too_many_pixels_a_sample_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

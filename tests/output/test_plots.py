@@ -34,3 +34,25 @@ def test_the_spectrum_is_drawn() -> None:
     found = spectrum.measure(Split(torch.rand(50, 1, 4, 4)), 16)
     drawn = plots.spectrum_plot(found, None, 4)
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.latent_dim=1"],
+        ["objective=gaussian", "objective.sigma2=1000"],
+        ["model.posterior=dirac", "anneal=no_kl"],
+    ],
+)
+def test_runs_of_any_kind_leave_their_plots(overrides: list[str], digits: list[str], tmp_path: Path) -> None:
+    """A code of one dimension, an optimum that keeps none, a KL that is infinite."""
+    trained(tmp_path, *QUICK, *digits, "model=mlp_vae", *overrides)
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 1}).Reload()
+    assert events.Images("spectrum")[-1].height > 100
+    assert (tmp_path / "aggregate_posterior.png").exists() == ("model.latent_dim=1" not in overrides)
+
+
+def test_labels_of_many_classes_are_drawn() -> None:
+    z = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    drawn = plots.aggregate_plot(z, [0, 1], torch.arange(60) % 20)
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,9 @@ from omegaconf import OmegaConf
 
 from vae.report import drawing, groups, measures, over_time, page, runs, words
 from vae.runtime.naming import split
+
+Program = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.xdist_group("report")  # one sweep for all
 
 
 @pytest.fixture(scope="session")
@@ -196,18 +200,12 @@ def test_the_command_refuses_in_one_line(argument: str, says: str, tmp_path: Pat
     assert says in lines[0]
 
 
-def test_failing_jobs_are_reported_and_the_others_go_on(digits: list[str], tmp_path: Path) -> None:
+def test_failing_jobs_are_reported_and_the_others_go_on(digits: list[str], program: Program, tmp_path: Path) -> None:
     """Two that cannot begin, one whose loss stops being a number, one that is fine."""
     settings = [*QUICK, *digits, "model=mlp_vae", "train.optimizer=sgd", "train.steps=20", "hydra.sweep.dir=sweep"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "-m", *settings, "train.batch_size=9999,8", "train.lr=1e7,1e-5"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "sweep: 4 of 4 runs done" in done.stderr
+    status, _, err = program("-m", *settings, "train.batch_size=9999,8", "train.lr=1e7,1e-5")
+    assert status == 1
+    assert "sweep: 4 of 4 runs done" in err
     failed = sorted((tmp_path / "sweep").glob("*/error.txt"))
     assert len(failed) == 3
     assert "the training split has" in failed[0].read_text()

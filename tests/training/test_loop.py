@@ -57,9 +57,14 @@ def test_every_option_trains(option: str, digits: list[str], tmp_path: Path) -> 
     assert vae.load_run(tmp_path).sample(2).isfinite().all()
 
 
-@pytest.mark.parametrize("overrides", [["dataset=mnist5k"], ["dataset=gaussian", "model=linear_vae"]])
+SMALL_GAUSSIAN = ["dataset=gaussian", "model=linear_vae", "dataset.train_size=600", "dataset.test_size=100"]
+
+
+@pytest.mark.parametrize("overrides", [["dataset=mnist5k"], [*SMALL_GAUSSIAN, "evaluation.quality_images=100"]])
 def test_datasets_that_need_no_files_train(overrides: list[str], tmp_path: Path) -> None:
-    assert math.isfinite(run(tmp_path, *overrides)["mse"])
+    record = run(tmp_path, *overrides)
+    assert math.isfinite(record["mse"])
+    assert (record["quality_images"] == 100) == (record["mixture_kid"] is not None) == (SMALL_GAUSSIAN[0] in overrides)
 
 
 def test_colour_images_train(tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_what_is_left_on_disk(digits: list[str], tmp_path: Path) -> None:
     assert names - events == files | grids | projector
     assert len(events) == 1
     record = json.loads((tmp_path / "result.json").read_text())
-    assert record["null_reasons"].startswith("sample quality: of ")
+    assert record["null_reasons"].startswith("sample quality: not asked for")
     for_others = {"failure", *(item.name for item in measures(LinearMeasures))}
     assert set(record) == set(known_keys()) - for_others
 
@@ -214,7 +219,7 @@ def test_learning_rate() -> None:
 
 def test_training_brings_the_loss_down(digits: list[str], tmp_path: Path) -> None:
     short = run(tmp_path / "short", *digits, "model=mlp_vae", "train.lr=1e-3")
-    long = run(tmp_path / "long", *digits, "model=mlp_vae", "train.lr=1e-3", "train.steps=300", "train.eval_every=300")
+    long = run(tmp_path / "long", *digits, "model=mlp_vae", "train.lr=1e-3", "train.steps=100", "train.eval_every=100")
     assert long["mse"] < 0.5 * short["mse"]
     assert long["elbo"] > short["elbo"]
 

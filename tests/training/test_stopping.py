@@ -33,6 +33,7 @@ SETTINGS = [
     "pictures.gif_every=0",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=16",
+    "evaluation.quality_images=0",
 ]
 
 

@@ -22,7 +22,12 @@ LINEAR = [
     *("dataset=gaussian", "model=linear_vae", "model.latent_dim=5", "dataset.train_size=2000"),
     *("objective=gaussian", "objective.sigma2=0.2", "train.threads=1", "train.device=cpu", "pictures.gif_every=0"),
     *("train.batch_size=500", "train.lr=0.02", "train.log_every=100", "train.steps=1200", "train.eval_every=1200"),
-    *("evaluation.iw_samples=2", "evaluation.probe_images=16", "evaluation.marginal_samples=64"),
+    *(
+        "evaluation.iw_samples=2",
+        "evaluation.probe_images=16",
+        "evaluation.marginal_samples=64",
+        "evaluation.quality_images=0",
+    ),
 ]
 
 
