@@ -42,15 +42,15 @@ def test_the_bounds_of_delta_s_sigma_are_the_roots(delta: float) -> None:
 def test_batch_norm_mu_floors_the_mean_kl(gamma: float) -> None:
     normalised = head("cure=batch_norm_mu", f"cure.gamma={gamma}")
     mu, raw = given()
-    found = normalised(mu, raw)
     floor = gamma**2 / 2
-    assert bool((found.kl().mean(0)[1:] >= floor * (1 - 1e-3)).all())  # the first varies little beside EPS
-    assert float(found.kl().mean(0).sum()) >= 6 * floor * (1 - 1e-2)
-    assert torch.allclose(found.mu.var(0, correction=0)[1:].sqrt(), torch.tensor(gamma), rtol=1e-3)
+    for shrunk in (1.0, 1e-2):  # an encoder that shrinks its means gains nothing by it
+        found = normalised((mu - 5) * shrunk, raw)
+        assert bool((found.kl().mean(0) >= floor * (1 - 1e-3)).all())
+        assert torch.allclose(found.mu.var(0, correction=0).sqrt(), torch.tensor(gamma), rtol=1e-2)
 
 
 def test_batch_norm_mu_is_that_of_torch() -> None:
-    ours, theirs = head("cure=batch_norm_mu", "cure.gamma=0.7"), torch.nn.BatchNorm1d(6, momentum=0.1)
+    ours, theirs = head("cure=batch_norm_mu", "cure.gamma=0.7"), torch.nn.BatchNorm1d(6, eps=1e-10, momentum=0.1)
     torch.nn.init.constant_(theirs.weight, 0.7)
     for part in range(20):
         mu, raw = (chunk.chunk(20)[part] for chunk in given())

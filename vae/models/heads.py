@@ -57,7 +57,12 @@ class Normalised(Head):
 class BatchNormMu(Normalised):
     """Batch normalisation of mu with a fixed scale: mu_j = gamma (m_j - mean) / std + b_j (Zhu et al. 2020, arXiv
     2004.12585). Over a batch E[mu_j^2] = gamma^2 + b_j^2, so the mean KL is at least d gamma^2 / 2 nats, whatever sigma
-    is. Only the shift b is learnt; in evaluation the running statistics stand for the batch's."""
+    is. Only the shift b is learnt; in evaluation the running statistics stand for the batch's.
+
+    What is added to the variance is smaller than in torch.nn.BatchNorm1d: beside its 1e-5 an encoder shrinks m until
+    nothing of gamma is left, and the KL falls to 0 (seen wherever the objective asked for a collapse)."""
+
+    EPS = 1e-10
 
     def __init__(self, cure: schema.BatchNormMu, latent_dim: int) -> None:
         super().__init__(latent_dim, cure.momentum)
