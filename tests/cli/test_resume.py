@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUICK, ROOT, composed
+from joblib import cpu_count
 from twins import SETTINGS, PowerCut, assert_twins, interrupted, power_cut, resumed, timeless
 
 from vae.config.errors import InputError, RunFailed
@@ -184,6 +186,44 @@ def test_a_sweep_is_resumed_where_it_is_unfinished_or_never_began(
         assert timeless(json.loads(path.read_text())) == timeless(json.loads(content))
     assert whole.stat().st_mtime_ns == finished
     assert sorted((tmp_path / "sweep").glob("*/result.json")) == [whole, unfinished, missing]
+
+
+def test_a_sweep_is_resumed_as_parallel_as_it_was(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at a time, each with its share of the cores, where joblib had two workers; one where nothing did."""
+    settings = [*QUICK, *digits, "model=mlp_vae", "seed=0,1,2,3", "hydra.sweep.dir=sweep"]
+    assert program("-m", *settings)[0] == 0
+    for result in (tmp_path / "sweep").glob(f"*/{names.RESULT}"):
+        result.unlink()
+    together, most, shares, lock = 0, 0, set(), threading.Lock()
+
+    def pretend(command: list[str], check: bool, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+            shares.add(env.get("OMP_NUM_THREADS"))
+        time.sleep(0.2)
+        with lock:
+            together -= 1
+        return subprocess.CompletedProcess(command, 0)
+
+    share = str(max(1, cpu_count(only_physical_cores=True) // 2))  # asked once, of another program
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(subprocess, "run", pretend)
+    assert program("resume=sweep")[0] == 0
+    assert (most, shares) == (1, {None})
+    path = tmp_path / "sweep" / names.SWEEP
+    basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    joblib = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher\n    n_jobs: 2"
+    path.write_text(path.read_text().replace(basic, joblib))
+    assert program("resume=sweep")[0] == 0
+    assert (most, shares) == (2, {None, share})
+    path.write_text(path.read_text().replace("n_jobs: 2", "n_jobs: [many]"))
+    most = 0
+    assert program("resume=sweep")[0] == 0
+    assert most == 1
 
 
 def test_a_failed_run_of_a_sweep_that_ends_well_has_not_failed(

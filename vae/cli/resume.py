@@ -5,12 +5,15 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
 from vae.cli.grid import grid, naming_override, subdirectories
@@ -42,6 +45,8 @@ from vae.training import checkpoint
 from vae.training import schedule as schedules
 
 log = logging.getLogger(__name__)
+
+MAX_WORKERS = 1024
 
 SAME_RUN = ("train.steps", "evaluation.batch_size", "evaluation.probe_images", "evaluation.iw_samples", *PLACES)
 AHEAD = (  # what changes the steps that lie ahead
@@ -155,8 +160,8 @@ def _note_change(directory: Path, said: str) -> None:
 
 
 def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
-    """Continue each unfinished run of a sweep and begin those that never began, one after the other, each in a process
-    of its own, then write the sweep's report. Raises InputError where some failed."""
+    """Continue each unfinished run of a sweep and begin those that never began, each in a process of its own and as
+    many at a time as the sweep ran, then write the sweep's report. Raises InputError where some failed."""
     directory = job.directory
     modules = allowed_modules(call)
     allow = [f"allow=[{','.join(modules)}]"] if modules else []
@@ -171,14 +176,43 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | {
         name: [*options, *arguments] for name, arguments in _never_begun(directory, modules).items()
     }
-    failed = 0
-    for number, (name, arguments) in enumerate(todo.items(), start=1):
+    workers = min(_workers(directory), max(1, len(todo)))
+    environment = user_environment()
+    if workers > 1:
+        share = max(1, cpu_count(only_physical_cores=True) // workers)
+        environment = {"OMP_NUM_THREADS": str(share)} | environment
+
+    def resumed(job: tuple[int, str]) -> bool:
+        number, name = job
         log.info("sweep: resuming %s, %d of %d", name, number, len(todo))
-        command = [sys.executable, str(program), *arguments]
-        failed += subprocess.run(command, check=False, env=user_environment()).returncode != 0
+        command = [sys.executable, str(program), *todo[name]]
+        return subprocess.run(command, check=False, env=environment).returncode == 0
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        failed = sum(not done for done in pool.map(resumed, enumerate(todo, start=1)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # of a call that was stopped none begins
     write_report(directory)
     if failed:
         raise InputError(f"{directory}: {failed} of its runs failed")
+
+
+def _workers(directory: Path) -> int:
+    """How many runs at a time: what this call says with hydra/launcher=joblib, or else the sweep was started with."""
+    launcher: Any = HydraConfig.get().launcher
+    try:
+        if str(launcher["_target_"]).endswith("BasicLauncher"):
+            launcher = files.read_yaml(directory / names.SWEEP)["hydra"]["launcher"]
+        kind, asked = str(launcher["_target_"]).rpartition(".")[2], launcher.get("n_jobs", 1)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 1
+    if kind == "JoblibLauncher" and isinstance(asked, int):
+        cores = int(cpu_count())
+        return max(1, min(asked if asked > 0 else cores + 1 + asked, MAX_WORKERS))
+    if kind != "BasicLauncher":
+        log.warning("sweep: what %s started is resumed here, one run after the other", kind)
+    return 1
 
 
 def _begun(own: Path, allow: Sequence[str]) -> RunConfig:
