@@ -87,6 +87,17 @@ def test_seeds_share_a_row_with_mean_and_deviation(sweep: Path) -> None:
     assert "2 of 2" in together[0].fate
 
 
+def test_what_a_run_is_tracked_with_tells_no_groups_apart(sweep: Path, tmp_path: Path) -> None:
+    """Runs of an earlier version say nothing of it."""
+    directory = copied(sweep, tmp_path)
+    path = directory / "0_mlp_vae,seed=0" / ".hydra" / "config.yaml"
+    config = OmegaConf.load(path)
+    del config["tracking"]
+    OmegaConf.save(config, path)
+    together = groups.together(runs.find([directory]))
+    assert [(group.name, len(group.runs)) for group in together] == [("mlp_vae", 2), ("ae", 2)]
+
+
 def test_only_differences_are_listed(sweep: Path) -> None:
     keys = set(groups.differences(runs.find([sweep])).index)
     assert {"model.name", "anneal.name", "seed"} <= keys

@@ -1,6 +1,7 @@
 """`python run.py explain=DIR`: tell the cause of a collapse by tests. Twins of the run are trained; what they show is
 written to explanation.json, and into the run's result.json."""
 
+import dataclasses
 import functools
 import logging
 import math
@@ -20,7 +21,7 @@ from vae.cli.train import alone_in
 from vae.cli.twins import Twin, Twins
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules
-from vae.config.schema import RunConfig
+from vae.config.schema import RunConfig, TensorBoardAlone
 from vae.data import readers
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
@@ -88,7 +89,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
     with alone_in(directory):
         allow = allowed_modules(call)
         saved, record = checkpoint.read(directory, allow), _finished(directory)
-        config = saved.config
+        config = dataclasses.replace(saved.config, tracking=TensorBoardAlone(name="tensorboard"))  # twins come and go
         configure_process(config.train.threads)
         data = with_validation(readers.load(config.dataset), config.train)
         with untrusted.restoring("data"):

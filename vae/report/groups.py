@@ -91,10 +91,11 @@ def together(runs: Sequence[Run]) -> list[Group]:
 
 def _settings(run: Run) -> dict[str, object]:
     """What may change the training."""
+    others = ("evaluation", "pictures", "tracking", "use", "explain")
     return {
         key: value
         for key, value in run.config.items()
-        if key not in NO_SETTINGS and key.partition(".")[0] not in ("evaluation", "pictures", "use", "explain")
+        if key not in NO_SETTINGS and key.partition(".")[0] not in others
     }
 
 
