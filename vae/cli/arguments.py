@@ -19,10 +19,14 @@ from vae.runtime import directory as names
 
 WITH_PATHS = (*PLACES, *DIRECTORIES, "init", "hydra.run.dir", "hydra.sweep.dir")  # keys whose value is one
 # Hydra's flags: those alone, and those that a value follows. It would answer others with all that it has, in ten lines.
-FLAGS = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
-FLAGS += ("--shell-completion", "-sc", "--info", "-i")
-WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
-WITH_VALUE += ("--experimental-rerun",)
+FLAGS = (
+    *("--help", "-h", "--hydra-help", "--version", "--resolve"),
+    *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
+)
+WITH_VALUE = (
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+)
 SHOWN = ("job", "hydra", "all")  # what --cfg shows
 
 
@@ -48,7 +52,7 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 
 def _in_full(flag: str) -> str | None:
-    """The flag that this one is, or is short for; None where there is none. Of several it is left to Hydra to say so."""
+    """The flag that this one is, or is short for, the first of several; None where there is none."""
     known = (*FLAGS, *WITH_VALUE)
     if flag in known:
         return flag
