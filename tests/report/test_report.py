@@ -94,8 +94,9 @@ def test_what_a_run_is_tracked_with_tells_no_groups_apart(sweep: Path, tmp_path:
     config = OmegaConf.load(path)
     del config["tracking"]
     OmegaConf.save(config, path)
-    together = groups.together(runs.find([directory]))
-    assert [(group.name, len(group.runs)) for group in together] == [("mlp_vae", 2), ("ae", 2)]
+    found = runs.find([directory])
+    assert [(group.name, len(group.runs)) for group in groups.together(found)] == [("mlp_vae", 2), ("ae", 2)]
+    assert not [key for key in groups.differences(found).index if "tracking" in key]
 
 
 def test_only_differences_are_listed(sweep: Path) -> None:

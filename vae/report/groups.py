@@ -103,7 +103,8 @@ def differences(runs: Sequence[Run]) -> pd.DataFrame:
     """The settings in which the runs differ, a column a run."""
     columns = {run.name: {key: str(value) for key, value in run.config.items()} for run in runs}
     table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    table = table.drop(index=[key for key in ("run_name", "evaluate") if key in table.index]).fillna("")
+    silent = [key for key in table.index if key in ("run_name", "evaluate") or key.startswith("tracking.")]
+    table = table.drop(index=silent).fillna("")
     return table[table.nunique(axis=1) > 1]
 
 

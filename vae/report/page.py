@@ -271,10 +271,13 @@ def answer(groups: Sequence[Group]) -> list[str]:
     if len(groups) <= MANY:
         said += [f"{group.name}: {group.fate}. {words.why(group.dead[0])}" for group in dead]
     else:
-        causes = Counter(str(run.record.get("cause") or "not known") for group in dead for run in group.dead)
+        causes = Counter(str(run.record.get("cause")) for group in dead for run in group.dead)
         if causes:
-            told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
-            said.append(f"What the codes that are not used died of, predicted or tested: {told}.")
+            told = [
+                f"in {count} {'run' if count == 1 else 'runs'} {words.CAUSES.get(cause, 'it cannot be told yet')}"
+                for cause, count in causes.most_common()
+            ]
+            said.append(f"Why codes are not used, as predicted or tested: {'; '.join(told)}.")
     found = controlled(groups)
     if found is not None and found[0].dead:
         base, differ = found

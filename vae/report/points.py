@@ -125,7 +125,7 @@ def rate_distortion(groups: Sequence[Group]) -> Chart:
         "A cross is a code that is not used. "
         + ("The dashed line is the lowest error without a KL term." if free else "")
     )
-    panel = Panel("code against error", partial(_draw_rate, points=points, free=free, groups=groups), (6.0, 3.6))
+    panel = Panel("code against error", partial(_draw_rate, points=points, free=free, groups=groups), (4.6, 3.6))
     legend = list(dict.fromkeys(group.index for group, _ in points))
     by_index = {group.index: group for group in groups}
     return Chart(

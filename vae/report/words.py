@@ -112,19 +112,17 @@ def why(run: Run) -> str:
 def on_the_way(run: Run) -> str:
     """What happened to the code while it trained; empty where nothing did."""
     record = run.record
-    said = []
+    said: list[tuple[int, str]] = []
     dip, back = record.get("dipped_at_step"), record.get("dip_over_at_step")
     if dip is not None:
-        said.append(
-            f"Its KL fell to {_said(record, 'dipped_to_kld')} nats at step {dip} and came back by itself by step "
-            f"{back}."
-        )
+        fell = f"Its KL fell to {_said(record, 'dipped_to_kld')} nats at step {dip}"
+        said.append((dip, f"{fell} and came back by itself by step {back}."))
     out, recovered = record.get("collapsed_at_step"), record.get("recovered_at_step")
     if out is not None and recovered is not None:
-        said.append(f"The code went out at step {out} and was back by step {recovered}.")
+        said.append((out, f"The code went out at step {out} and was back by step {recovered}."))
     elif out is not None and run.verdict in DEAD:
-        said.append(f"The code was out by step {out} and stayed out.")
-    return " ".join(said)
+        said.append((out, f"The code was out by step {out} and stayed out."))
+    return " ".join(sentence for _, sentence in sorted(said))
 
 
 def _units(record: Mapping[str, Any]) -> str:
