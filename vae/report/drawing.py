@@ -142,9 +142,7 @@ def logarithmic(axes: Axes, axis: str = "y", linear_below: float | None = None) 
         (axes.set_yscale if axis == "y" else axes.set_xscale)(kind, linthresh=linear_below, subs=range(2, 10))
     one = axes.yaxis if axis == "y" else axes.xaxis
     one.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    told = (
-        "" if linear_below is not None or span > 20 else "25" if span > 5 else "1234568"
-    )  # first digits with a number
+    told = "" if span > 20 else "25" if span > 5 else "1234568"  # first digits that have a number
     one.set_minor_formatter(
         mpl.ticker.FuncFormatter(lambda value, _: f"{value:.2g}" if f"{value:.0e}"[0] in told else "")
     )
