@@ -99,6 +99,15 @@ def test_what_a_run_is_tracked_with_tells_no_groups_apart(sweep: Path, tmp_path:
     assert not [key for key in groups.differences(found).index if "tracking" in key]
 
 
+def test_the_film_of_a_long_run_is_shown(sweep: Path, tmp_path: Path) -> None:
+    """61 frames of noisy digits, what experiment=vae makes by default, take 7 million bytes."""
+    directory = copied(sweep, tmp_path)
+    film = next(directory.glob("0_*/training.gif"))
+    with open(film, "ab") as file:
+        file.write(bytes(7_000_000))
+    assert written(directory).count("image/webp") == 2
+
+
 def test_only_differences_are_listed(sweep: Path) -> None:
     keys = set(groups.differences(runs.find([sweep])).index)
     assert {"model.name", "anneal.name", "seed"} <= keys

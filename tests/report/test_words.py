@@ -52,3 +52,31 @@ def test_one_run_is_not_spoken_of_as_several() -> None:
     single = over_time.curves(together([run("a", "alive")]))
     assert (single.title, several.title) == ("While it trained", "While they trained")
     assert "band" not in single.caption
+
+
+def test_few_groups_are_named_beside_what_became_of_them() -> None:
+    runs = [run("a", "collapsed", cause="objective"), run("b", "alive"), run("c", "alive")]
+    assert answer(together(runs))[0] == "Of 3 runs 2 are alive (b, c), 1 collapsed (a)."
+
+
+def test_a_code_that_is_not_read_loses_nothing() -> None:
+    noise = run("a", "decoder_ignores_code", swap_gap=-0.008, swap_gap_error=0.006)
+    little = run("a", "decoder_ignores_code", swap_gap=0.08, swap_gap_error=0.006)
+    assert "with another image's code it does as well, to within 0.018 nats." in words.sentence(noise)
+    assert "with another image's code it loses 0.08 nats." in words.sentence(little)
+
+
+def test_the_cause_of_a_run_without_a_kl_term_is_not_the_formula_s() -> None:
+    """The explanation at the end of the run says so too: story.explain."""
+    stuck = {"cause": "optimiser", "cause_rests_on": "predicted"}
+    without, with_term = (run("a", "collapsed", **stuck, max_kl_weight=weight) for weight in (0.0, 1.0))
+    assert "no KL term can have caused it, its weight was 0 throughout; python run.py explain=" in words.why(without)
+    assert "formula" not in words.why(without)
+    assert "This is predicted, by a formula for the simplest VAE; python run.py explain=" in words.why(with_term)
+    assert words.why(with_term).endswith("nowhere/a tests it.")
+
+
+def test_a_model_from_elsewhere_is_not_explained_by_a_command() -> None:
+    found = run("a", "collapsed", cause="optimiser", cause_rests_on="predicted")
+    found.config = {}
+    assert "run.py" not in words.why(found)

@@ -266,7 +266,13 @@ def answer(groups: Sequence[Group]) -> list[str]:
     if total == 1:
         run = groups[0].runs[0]
         return [words.sentence(run), words.why(run)] if run.verdict else []
-    said = [f"Of {total} runs {', '.join(f'{count} {count_words(name, count)}' for name, count in counts.items())}."]
+
+    def counted(name: str, count: int) -> str:
+        """How many runs fared so; of few groups, which."""
+        of_it = ", ".join(group.name for group in groups if name in measures.tally([group]))
+        return f"{count} {count_words(name, count)}{f' ({of_it})' if 1 < len(groups) <= MANY else ''}"
+
+    said = [f"Of {total} runs {', '.join(counted(name, count) for name, count in counts.items())}."]
     dead = [group for group in groups if group.dead]
     if len(groups) <= MANY:
         said += [f"{group.name}: {group.fate}. {words.why(group.dead[0])}" for group in dead]

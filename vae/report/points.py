@@ -176,6 +176,7 @@ def _draw_prediction(axes: Axes, points: Sequence[tuple[Group, Run]], groups: Se
         x, y = run.number(PREDICTED), run.number(ACTIVE)
         axes.plot([x], [y], marker(run), ms=7, color=colour(group, groups), gid=mark(group, run), clip_on=False)
     axes.set(xlabel="kept by a linear VAE", xlim=(0, top), ylim=(0, top))
+    axes.locator_params(integer=True)
 
 
 def codes(groups: Sequence[Group]) -> Chart:
