@@ -80,3 +80,11 @@ def test_a_model_from_elsewhere_is_not_explained_by_a_command() -> None:
     found = run("a", "collapsed", cause="optimiser", cause_rests_on="predicted")
     found.config = {}
     assert "run.py" not in words.why(found)
+
+
+def test_the_answer_says_what_to_try() -> None:
+    tip = {"why": "smaller steps", "command": "python run.py train.lr=1e-4"}
+    dead = run("a", "collapsed", cause="objective", cause_rests_on="predicted", advice=[tip])
+    for runs in ([dead], [dead, run("b", "alive")]):
+        told = [line for line in answer(together(runs)) if "To try: smaller steps; the command is below" in line]
+        assert len(told) == 1

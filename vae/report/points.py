@@ -215,7 +215,8 @@ def _draw_codes(axes: Axes, run: Run, reach: float, tints: dict[str, str]) -> No
     for mass in (0.5, 0.9, 0.99):
         radius = np.sqrt(-2 * np.log(1 - mass))  # of a two-dimensional standard normal
         axes.plot(radius * np.cos(angle), radius * np.sin(angle), color=INK, lw=0.8)
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    top = 1.3 * reach if tints else reach  # above the circles, where the classes are named
+    axes.set(xlim=(-reach, reach), ylim=(-reach, top), aspect="equal")
     if tints:
         axes.legend(
             frameon=False, fontsize=6, markerscale=2, ncols=5, loc="upper center", handletextpad=0, columnspacing=0.5
