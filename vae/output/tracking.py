@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 STORE = "mlruns"  # MLflow's directory, below that of the call
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in it
+FLUSH = 0.2  # seconds after which Weights & Biases writes what it was given; its own default is 15
 BATCH = 1000  # metrics that MLflow takes at once
 NEEDED: dict[type[schema.Tracking], str] = {schema.MLflow: "mlflow", schema.WandB: "wandb"}
 
@@ -277,6 +278,7 @@ class WandBTracker(_Waiting):
                     disable_git=True,
                     save_code=False,
                     x_save_requirements=False,
+                    x_transaction_log_flush_interval=FLUSH,
                     x_disable_meta=True,
                     x_disable_stats=True,
                 ),
