@@ -1,6 +1,7 @@
 """What tracking= leaves behind, read with each library's own reader and held against the run's TensorBoard file."""
 
 import json
+import shutil
 import socket
 import struct
 import sys
@@ -14,6 +15,8 @@ from conftest import QUICK, composed, trained
 from PIL import Image
 from twins import SETTINGS, interrupted, resumed, scalars
 
+from vae.config.schema import Tracking
+from vae.output import tracking
 from vae.runtime import directory as names
 
 Program = Callable[..., tuple[int, str, str]]
@@ -21,6 +24,25 @@ Points = dict[str, list[tuple[int, float]]]
 
 # What the libraries warn of among themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, which take it seconds to make."""
+    mlflow = pytest.importorskip("mlflow")
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to call the program from, with MLflow's empty tables where the test is about MLflow."""
+    monkeypatch.chdir(tmp_path)
+    if request.node.callspec.params["tool"] == "mlflow":
+        (tmp_path / "mlruns").mkdir()
+        shutil.copy(request.getfixturevalue("database"), tmp_path / "mlruns" / "mlflow.db")
+    return tmp_path
 
 
 def in_tensorboard(directory: Path) -> Points:
@@ -171,25 +193,24 @@ def _pixels(path: Path) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("tool", ["mlflow", "wandb"])
 def test_a_resumed_run_is_the_same_run(
-    tool: str, digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: str, digits: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut after step 9, resumed from the checkpoint of step 8, and with more steps than it was meant to have."""
     pytest.importorskip(tool)
-    monkeypatch.chdir(tmp_path)
     settings = [*SETTINGS, *digits, "model=mlp_vae", f"tracking={tool}"]
-    interrupted(tmp_path / "run", 9, monkeypatch, *settings)
-    resumed(tmp_path / "run", *settings, "train.steps=13")
+    interrupted(place / "run", 9, monkeypatch, *settings)
+    resumed(place / "run", *settings, "train.steps=13")
     if tool == "mlflow":
-        store = InMLflow(tmp_path)
+        store = InMLflow(place)
         (found,) = store.runs
-        assert_same_points(store.points(found), tmp_path / "run")
+        assert_same_points(store.points(found), place / "run")
         assert found.info.status == "FINISHED"
         assert (found.data.params["train.steps"], found.data.tags["train.steps"]) == ("11", "13")
         return
-    offline = InWandB(tmp_path / "run")
+    offline = InWandB(place / "run")
     assert len(offline.files) == 2
     assert len(offline.ids) == 1
-    assert_same_points(offline.points(), tmp_path / "run")
+    assert_same_points(offline.points(), place / "run")
     rows = [row["_row"] for row in offline.history]
     assert rows == list(range(len(rows))), "the second file counts on from the first"
     assert offline.config["train"]["steps"] == 13
@@ -197,11 +218,8 @@ def test_a_resumed_run_is_the_same_run(
 
 
 @pytest.mark.parametrize("tool", ["mlflow", "wandb"])
-def test_nothing_leaves_the_machine(
-    tool: str, digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_leaves_the_machine(tool: str, digits: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(tool)
-    monkeypatch.chdir(tmp_path)
     asked: list[Any] = []
     connect, resolve = socket.socket.connect, socket.getaddrinfo
 
@@ -215,7 +233,7 @@ def test_nothing_leaves_the_machine(
 
     monkeypatch.setattr(socket.socket, "connect", connected)
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
-    trained(tmp_path / "run", *QUICK, *digits, "model=mlp_vae", f"tracking={tool}")
+    trained(place / "run", *QUICK, *digits, "model=mlp_vae", f"tracking={tool}")
     assert {str(place) for place in asked if not str(place).startswith("/")} <= {"127.0.0.1", "localhost", "::1"}
 
 
@@ -231,19 +249,28 @@ def test_a_package_that_is_missing(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_what_the_note_says_is_checked(
-    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A run's directory may come from anywhere."""
-    pytest.importorskip("mlflow")
-    from vae.output import tracking
+class Held(tracking._Waiting):
+    """A library that is busy, until it is not."""
 
-    monkeypatch.chdir(tmp_path)
-    config = composed(*QUICK, *digits, "tracking=mlflow")
+    errors = (RuntimeError,)
+
+    def __init__(self, config: Tracking, directory: Path) -> None:
+        super().__init__(config, directory)
+        self.written: list[int] = []
+        self.is_busy = True
+
+    def _send_rows(self) -> None:
+        if self.is_busy:
+            raise RuntimeError("database is locked")
+        self.written += [step for step, _ in self.rows]
+        self.rows.clear()
+
+
+def test_what_the_note_says_is_checked(tmp_path: Path) -> None:
+    """A run's directory may come from anywhere."""
+    held = Held(composed("tracking=mlflow").tracking, tmp_path)
     for note in ('{"tracking=mlflow": {"id": "../x", "rows": 0}}', '{"tracking=mlflow": 3}', "[]", "{", "[" * 10_000):
         (tmp_path / names.TRACKING).write_text(note)
-        held = tracking._Waiting.__new__(tracking._Waiting)
-        tracking._Waiting.__init__(held, config.tracking, tmp_path)
         assert held.noted() == {}, note
     (tmp_path / names.TRACKING).write_text('{"tracking=mlflow": {"id": "a1", "rows": 4}}')
     assert held.noted() == {"id": "a1", "rows": 4}
@@ -251,29 +278,16 @@ def test_what_the_note_says_is_checked(
     assert held.noted() == {}
 
 
-def test_what_cannot_be_written_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
     """No training ends because a database is busy."""
-    from vae.output import tracking
-
-    class Busy(tracking._Waiting):
-        errors = (RuntimeError,)
-        written: list[int] = []  # noqa: RUF012
-        busy = True
-
-        def _send_rows(self) -> None:
-            if self.busy:
-                raise RuntimeError("database is locked")
-            self.written += [step for step, _ in self.rows]
-            self.rows.clear()
-
-    tracker = Busy(composed("tracking=wandb").tracking, tmp_path)
+    tracker = Held(composed("tracking=wandb").tracking, tmp_path)
     tracker.scalars({"train/loss": 1.0, "train/mse": float("nan")}, 1)
     tracker.send()
-    assert Busy.written == []
-    Busy.busy = False
+    assert tracker.written == []
+    tracker.is_busy = False
     tracker.scalars({"train/loss": 2.0}, 2)
     tracker.send()
-    assert Busy.written == [1, 2]
+    assert tracker.written == [1, 2]
 
 
 def test_neither_is_imported_where_it_is_not_asked_for(
@@ -285,13 +299,15 @@ def test_neither_is_imported_where_it_is_not_asked_for(
     assert not (tmp_path / "run" / names.TRACKING).exists()
 
 
-def test_a_run_can_be_tracked_from_its_resumption_on(digits: list[str], program: Program, tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
+@pytest.mark.parametrize("tool", ["mlflow"])
+def test_a_run_can_be_tracked_from_its_resumption_on(
+    tool: str, digits: list[str], program: Program, place: Path
+) -> None:
     assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=run")[0] == 0
     for steps in (6, 8):
-        status, _, err = program("resume=run", f"train.steps={steps}", "tracking=mlflow")
+        status, _, err = program("resume=run", f"train.steps={steps}", f"tracking={tool}")
         assert status == 0, err
-    store = InMLflow(tmp_path)
+    store = InMLflow(place)
     (found,) = store.runs
     assert [step for step, _ in store.points(found)["test/mse"]] == [6, 8]
-    assert not (tmp_path / "run" / names.CHANGES).exists(), "nothing of the run itself has changed"
+    assert not (place / "run" / names.CHANGES).exists(), "nothing of the run itself has changed"
