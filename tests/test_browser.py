@@ -199,7 +199,8 @@ def test_custom_scalars_are_in_order(tensorboard: str, browser: Any) -> None:
     groups = ["1. Training", "2. Test images", "3. The range of the code", "4. Does the code", "5. Predicted"]
     places = [page.index(group) for group in groups]
     assert places == sorted(places)
-    assert "sigma: minimum, mean, maximum" in page
+    for chart in ("sigma: minimum, mean, maximum", "highest mu", "lowest sigma"):
+        assert chart in page
 
 
 def test_images(tensorboard: str, browser: Any) -> None:

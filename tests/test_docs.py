@@ -58,7 +58,7 @@ def test_the_modules_that_a_page_names_exist(page: Path) -> None:
         assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
-@pytest.mark.parametrize("group", ["model", "objective", "anneal", "cure", "cause", "dataset", "train"])
+@pytest.mark.parametrize("group", ["model", "objective", "anneal", "cure", "cause", "dataset", "train", "tracking"])
 def test_the_readme_lists_the_options_of_each_group(group: str) -> None:
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{group}` |"))
     assert sorted(re.findall(r"`(\w+)`", row)[1:]) == options(group)

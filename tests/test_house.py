@@ -25,6 +25,7 @@ from vae.config.schema import (
     Part,
     ScheduleCure,
     SpectralStart,
+    Tracking,
 )
 from vae.runtime import files
 from vae.runtime.signals import Interrupted
@@ -166,6 +167,7 @@ def test_all_rooms_are_installed() -> None:
 def test_every_kind_has_a_name_and_a_builder_of_its_own(group: type[Part]) -> None:
     from vae.data import readers
     from vae.models import decoders, heads, likelihood, networks
+    from vae.output import tracking
     from vae.training import schedule, setup
 
     registries = {
@@ -173,6 +175,7 @@ def test_every_kind_has_a_name_and_a_builder_of_its_own(group: type[Part]) -> No
         Objective: [likelihood.build],
         Anneal: [schedule.build],
         Dataset: [readers.read],
+        Tracking: [tracking.build],
         Cure: [setup.cures.build, heads.build, decoders.build],  # a term, weight or rule; a layer
     }[group]
     registered = {part for build in registries for part in build.registry}

@@ -91,6 +91,37 @@ def test_seeds_share_a_row_with_mean_and_deviation(sweep: Path) -> None:
     assert "2 of 2" in together[0].fate
 
 
+def test_what_a_run_is_tracked_with_tells_no_groups_apart(sweep: Path, tmp_path: Path) -> None:
+    """Runs of an earlier version say nothing of it."""
+    directory = copied(sweep, tmp_path)
+    path = directory / "0_mlp_vae,seed=0" / ".hydra" / "config.yaml"
+    config = OmegaConf.load(path)
+    del config["tracking"]
+    OmegaConf.save(config, path)
+    found = runs.find([directory])
+    assert [(group.name, len(group.runs)) for group in groups.together(found)] == [("mlp_vae", 2), ("ae", 2)]
+    assert not [key for key in groups.differences(found).index if "tracking" in key]
+
+
+def test_a_run_that_was_changed_on_its_way_is_not_said_to_be_made_again(sweep: Path, tmp_path: Path) -> None:
+    directory = copied(sweep, tmp_path)
+    path = directory / "0_mlp_vae,seed=0" / "result.json"
+    assert "was changed on its way" not in written(directory)
+    changed = json.loads(path.read_text()) | {"changes": ["from step 2 on: train.lr 0.1 -> 0.2"]}
+    path.write_text(json.dumps(changed))
+    told = "mlp_vae,seed=0 was changed on its way (from step 2 on: train.lr 0.1 -&gt; 0.2)."
+    assert told in written(directory)
+
+
+def test_the_film_of_a_long_run_is_shown(sweep: Path, tmp_path: Path) -> None:
+    """61 frames of noisy digits, what experiment=vae makes by default, take 7 million bytes."""
+    directory = copied(sweep, tmp_path)
+    film = next(directory.glob("0_*/training.gif"))
+    with open(film, "ab") as file:
+        file.write(bytes(7_000_000))
+    assert written(directory).count("image/webp") == 2
+
+
 def test_only_differences_are_listed(sweep: Path) -> None:
     keys = set(groups.differences(runs.find([sweep])).index)
     assert {"model.name", "anneal.name", "seed"} <= keys

@@ -1,24 +1,81 @@
-"""The command line before Hydra reads it: short keys, paths as a shell gives them, what a run that exists brings along.
+"""The command line before Hydra reads it: flags that there are not, short keys, paths as a shell gives them, what a run
+that exists brings along.
 
 `encode=DIR dataset.root=other` sets one value of the option that the run in DIR was made of. Hydra composes from conf/
 alone and would look for that value in the default option, so the run's own option goes with it, with its values. A run
 that begins with another's weights (init=DIR) has its model and objective; what recommend=true says is for
 experiment=images."""
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vae.cli.session import DIRECTORIES, SHORT
-from vae.config.load import GROUPS, PLACES, at_home
+from vae.config.errors import InputError
+from vae.config.load import GROUPS, PLACES, at_home, nearest_keys
 from vae.runtime import commands, files
 from vae.runtime import directory as names
 
 WITH_PATHS = (*PLACES, *DIRECTORIES, "init", "hydra.run.dir", "hydra.sweep.dir")  # keys whose value is one
+# Hydra's flags: those alone, and those that a value follows. It would answer others with all that it has, in ten lines.
+FLAGS = (
+    *("--help", "-h", "--hydra-help", "--version", "--resolve"),
+    *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
+)
+WITH_VALUE = (
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+)
+SHOWN = ("job", "hydra", "all")  # what --cfg shows
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """Raises InputError for a flag that there is not, with what may have been meant: values have no dashes here."""
+    left = list(arguments)
+    while left:
+        flag, given, value = left.pop(0).partition("=")
+        if not flag.startswith("-"):
+            continue
+        name = _in_full(flag)
+        if name is None:
+            follows = left[0] if left and not given and not re.match("-|.*=", left[0]) else ""
+            raise InputError(f"{flag}: {_meant(flag, value or follows)}")
+        if name not in WITH_VALUE:
+            continue
+        shows = name in ("--cfg", "-c")
+        if not given and not left:
+            raise InputError(f"{flag}: needs a value, as in {flag} {SHOWN[0] if shows else 'NAME'}")
+        value = value if given else left.pop(0)
+        if shows and value not in SHOWN:
+            raise InputError(f"{flag} {value}: must be one of {', '.join(SHOWN)}")
+
+
+def _in_full(flag: str) -> str | None:
+    """The flag that this one is, or is short for, the first of several; None where there is none."""
+    known = (*FLAGS, *WITH_VALUE)
+    if flag in known:
+        return flag
+    return next((name for name in known if len(flag) > 2 and flag[:2] == "--" and name.startswith(flag)), None)
+
+
+def _meant(flag: str, value: str) -> str:
+    """What somebody may have meant by a flag: a key with its value, or another flag."""
+    key = flag.lstrip("-").replace("-", "_")
+    flags = {name.replace("-", ""): name for name in (*FLAGS, *WITH_VALUE) if name.startswith("--")}
+    near = difflib.get_close_matches(key.replace("_", ""), flags, n=1, cutoff=0.8)
+    if near:
+        return f"no such flag; did you mean {flags[near[0]]}?"
+    keys = [key] if key in SHORT else nearest_keys(key)
+    if not keys:
+        return "no such flag; values are given as KEY=VALUE, without dashes, and python run.py --cfg job shows all keys"
+    meant = " or ".join(f"{name}={value or '...'}" for name in keys)
+    return f"values are given without dashes; did you mean {meant}?"
 
 
 def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments as Hydra reads them, and those among them that nobody has typed."""
+    """The arguments as Hydra reads them, and those among them that nobody has typed. Raises InputError."""
+    check_flags(arguments)
     is_sweep = any(item in ("-m", "--multirun") for item in arguments)
     given = [_quoted(_long(item), is_sweep) for item in arguments]
     pairs = dict(map(_parted, given))

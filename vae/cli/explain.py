@@ -1,11 +1,12 @@
 """`python run.py explain=DIR`: tell the cause of a collapse by tests. Twins of the run are trained; what they show is
 written to explanation.json, and into the run's result.json."""
 
+import dataclasses
 import functools
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from vae.cli.train import alone_in
 from vae.cli.twins import Twin, Twins
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules
-from vae.config.schema import RunConfig
+from vae.config.schema import RunConfig, TensorBoardAlone
 from vae.data import readers
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
@@ -88,7 +89,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
     with alone_in(directory):
         allow = allowed_modules(call)
         saved, record = checkpoint.read(directory, allow), _finished(directory)
-        config = saved.config
+        config = dataclasses.replace(saved.config, tracking=TensorBoardAlone(name="tensorboard"))  # twins come and go
         configure_process(config.train.threads)
         data = with_validation(readers.load(config.dataset), config.train)
         with untrusted.restoring("data"):
@@ -99,13 +100,29 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         bench = _Bench(Twins(directory, config, steps, allow), saved, record, weight, data)
         compared = bench.comparison()
         cause = cause_of(compared, config.evaluation.thresholds)
-        said = (*sentences(compared, cause, config.evaluation.thresholds), cured.said(cause))
+        limits = config.evaluation.thresholds
+        said = [*sentences(compared, cause, limits), cured.said(cause), *_not_shared(config, record)]
         look_at = compared.kind_start.place if compared.kind_start else compared.without_code
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}
         records.write(directory / names.EXPLANATION, found)
         if cause is not None:
             records.write(directory / names.RESULT, _with_cause(record, config, directory, cause, compared, said))
     return f"{os.path.relpath(directory)}: {' '.join(said).strip()}"
+
+
+def _not_shared(config: RunConfig, record: Mapping[str, Any]) -> Iterator[str]:
+    """What of the run's own training its twins have not had."""
+    changes = record.get("changes")
+    if changes and isinstance(changes, list):
+        yield (
+            f"The run's settings were changed on its way ({'; '.join(map(str, changes))}); its twins have had the last "
+            "ones from their first step."
+        )
+    if config.init is not None:
+        yield (
+            f"The run began with the weights of {config.init}, as its twin with a kind start did; twins with another "
+            "decoder began anew."
+        )
 
 
 def _finished(directory: Path) -> dict[str, Any]:

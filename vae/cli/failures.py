@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vae.cli.session import CURRENT, Job, Session
 from vae.config.errors import InputError, RunFailed, one_line
-from vae.config.load import unknown_key, unknown_option
+from vae.config.load import unknown_key, unknown_option, without_value
 from vae.runtime import directory as names
 from vae.runtime import terminal
 
@@ -86,6 +86,9 @@ def _mistake(text: str) -> str | None:
     key = re.match(r"Could not override '([^']+)'", text)
     if key:
         return unknown_key(key[1])
+    word = re.match(r"Error parsing override '(.*)'\nmissing EQUAL", text)
+    if word:
+        return without_value(word[1])
     option = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     listed = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
     return unknown_option(option[1], option[2], listed[1].split()) if option and listed else None

@@ -37,7 +37,10 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
-    sys.argv[1:], added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
+    try:
+        sys.argv[1:], added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
+    except InputError as error:
+        sys.exit(terminal.printable(str(error)))
     session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=added)
     token = CURRENT.set(session)
     try:

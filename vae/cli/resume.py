@@ -47,8 +47,12 @@ from vae.training import schedule as schedules
 log = logging.getLogger(__name__)
 
 MAX_WORKERS = 1024
-
-SAME_RUN = ("train.steps", "evaluation.batch_size", "evaluation.probe_images", "evaluation.iw_samples", *PLACES)
+SAME_RUN = (
+    "train.steps",
+    *(f"evaluation.{name}" for name in ("batch_size", "probe_images", "iw_samples")),
+    "tracking",
+    *PLACES,
+)
 AHEAD = (  # what changes the steps that lie ahead
     "anneal",
     *(f"train.{name}" for name in ("lr", "lr_schedule", "warmup_steps", "milestones", "decay", "max_grad_norm")),

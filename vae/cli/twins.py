@@ -183,6 +183,7 @@ def same_but(one: RunConfig, other: RunConfig, part: str) -> bool:
         "run_name": "",
         "evaluation": None,
         "pictures": None,
+        "tracking": None,
         "experiment": None,
         "cause": None,
         "sweep": None,

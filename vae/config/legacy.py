@@ -41,6 +41,7 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
             if found[group]["kind"] == "torchvision":
                 found[group] |= {"source": SOURCES.get(str(name), name)}
     found.setdefault("cure", {"kind": "none", "name": "none"})  # until format 7 there were none
+    found.setdefault("tracking", {"kind": "tensorboard", "name": "tensorboard"})  # there was nothing else
     anneal, evaluation = found.get("anneal"), found.get("evaluation")
     if isinstance(anneal, dict) and anneal.get("kind") == "delayed" and "threshold_of" not in anneal:
         found["anneal"] = anneal | {"threshold_of": "mse", "patience": None}

@@ -293,6 +293,14 @@ def unknown_option(group: str, option: str, options: Sequence[str]) -> str:
     return f"{group}={option}: no such option; {hint}there are {', '.join(options)}"
 
 
+def without_value(word: str) -> str:
+    """A line about a word that is no KEY=VALUE: a key, or the name of an option."""
+    options = [f"{path.parent.name}={word}" for path in sorted(CONF.glob("*/*.yaml")) if path.stem == word]
+    if options:
+        return f"{word}: has no key before it; did you mean {' or '.join(options)}?"
+    return f"{word}: needs a value; {' or '.join(f'{name}=...' for name in nearest_keys(word)) or 'KEY=VALUE'}"
+
+
 def known_keys(node: type, path: str = "") -> list[str]:
     """The full names of all values that any option has."""
     keys: dict[str, None] = {}

@@ -705,6 +705,28 @@ class Pictures:
 
 
 @dataclass
+class Tracking(Part):
+    """What a run's curves are written with, besides TensorBoard, which always has them."""
+
+
+@dataclass
+class TensorBoardAlone(Tracking):
+    kind: str = "tensorboard"
+
+
+@dataclass
+class MLflow(Tracking):
+    kind: str = "mlflow"
+    experiment: str = MISSING  # the name that its runs stand under
+
+
+@dataclass
+class WandB(Tracking):
+    kind: str = "wandb"
+    project: str = MISSING  # the name that its runs stand under
+
+
+@dataclass
 class Explain:
     """Twins of a finished run that differ from it in one thing, and tell the cause of a collapse."""
 
@@ -742,6 +764,7 @@ class RunConfig:
     train: Train = MISSING
     evaluation: Evaluation = MISSING
     pictures: Pictures = MISSING
+    tracking: Tracking = MISSING
     metric: str = one_of("mse", "sse", "kld", "elbo", "active_units", "mutual_information")  # for sweepers that search
     evaluate: str | None = None  # directory of a finished run, to measure again instead of training one
     resume: str | None = None  # directory of a run, or of a sweep, to resume

@@ -21,7 +21,7 @@ from vae.measure.prediction import sentence
 from vae.measure.subject import Subject
 from vae.measure.verdict import number
 from vae.measure.watch import Rows, Trajectory, Watch
-from vae.output import plots
+from vae.output import plots, tracking
 from vae.output.conclusion import conclude
 from vae.output.events import check_written
 from vae.output.history import History
@@ -90,11 +90,13 @@ class Recorder:
         if saved is not None:
             with untrusted.restoring("recorder"):
                 written = self._restore(RecorderState.of(saved))
+        self.tracker = tracking.build(config.tracking, config, directory)
         self.tensorboard = TensorBoardWriter(directory, written)
         self.begun_step, self.begun_seconds = self.logged_step, clock.training_seconds
         self.progress = Progress(config.run_name, config.train.steps, self.logged_step)
 
     def state_dict(self) -> dict[str, Any]:
+        self.tracker.send()
         state = RecorderState(
             written=self.tensorboard.events.written(),
             history=self.history.state_dict(),
@@ -132,7 +134,7 @@ class Recorder:
         )
         self.tensorboard.text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.structured(config))}```")
         for component, eigenvalue in enumerate(subject.spectrum.eigenvalues[:SHOWN_EIGENVALUES].tolist(), start=1):
-            self.tensorboard.scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
+            self._scalars({"prediction/eigenvalue": eigenvalue}, component)  # a curve, from the start
         predicted, optimum = subject.prediction(self.final_weight), subject.optimum(self.final_weight)
         self.tensorboard.text("prediction", table(predicted))
         if predicted.predicted_kld:
@@ -163,7 +165,7 @@ class Recorder:
         an evaluation."""
         if means is not None:
             self._record_training(step, weight, means)
-            self.tensorboard.scalars({f"cure/{name}": value for name, value in of_cure.items()}, step)
+            self._scalars({f"cure/{name}": value for name, value in of_cure.items()}, step)
         if frame:
             self._add_frame(step, weight)
         if done is not None and math.isfinite(done.measures.mse):
@@ -182,7 +184,7 @@ class Recorder:
             images_per_second=images / seconds,
         )
         self._estimate(step)
-        self.tensorboard.scalars(tagged(found), step)
+        self._scalars(tagged(found), step)
         self.history.add(step, weight, means.reconstruction, means.kl)
         self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
         self.progress.update(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
@@ -200,11 +202,11 @@ class Recorder:
 
     def _record_evaluation(self, step: int, weight: float, done: Evaluation) -> None:
         found = done.measures
-        self.tensorboard.scalars(tagged(found) | {"test/negative_elbo": -found.elbo}, step)
+        self._scalars(tagged(found) | {"test/negative_elbo": -found.elbo}, step)
         self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
         self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
         for tag, picture in self._grids(done).items():
-            self.tensorboard.picture(tag, picture, step)
+            self._picture(tag, picture, step)
         self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
         self.progress.milestone(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
 
@@ -232,10 +234,10 @@ class Recorder:
         config = self.config
         # At the end, so that no training waits for matplotlib; the curve of the eigenvalues is there from the start.
         spectrum, optimum = self.subject.spectrum, self.subject.optimum(self.final_weight)
-        self.tensorboard.picture("spectrum", plots.spectrum_plot(spectrum, optimum, self.model.latent_dim), 0)
+        self._picture("spectrum", plots.spectrum_plot(spectrum, optimum, self.model.latent_dim), 0)
         heatmap = self.history.save(self.directory)
         if heatmap is not None:
-            self.tensorboard.picture("kl_per_dimension", heatmap, step)
+            self._picture("kl_per_dimension", heatmap, step)
         if failure is None:
             log.info("%s  measuring what is measured once", config.run_name)
         record, examination = conclude(
@@ -279,6 +281,7 @@ class Recorder:
         self.tensorboard.hyperparameters(verdict | dataclasses.asdict(config))
         if done is not None and failure is None:
             self._draw_codes(done, step)
+        self.tracker.end(record.to_dict(), step)
         record.save(self.directory)  # a run that has it is whole
         if failure is None:
             (self.directory / names.PREVIOUS_CHECKPOINT).unlink(missing_ok=True)  # and needs one checkpoint
@@ -287,6 +290,15 @@ class Recorder:
     def close(self) -> None:
         self.progress.close()
         self.tensorboard.close()
+        self.tracker.close()
+
+    def _scalars(self, values: Mapping[str, float | None], step: int) -> None:
+        self.tensorboard.scalars(values, step)
+        self.tracker.scalars(values, step)
+
+    def _picture(self, tag: str, picture: Picture, step: int) -> None:
+        self.tensorboard.picture(tag, picture, step)
+        self.tracker.picture(tag, picture, step)
 
     def _draw_codes(self, done: Evaluation, step: int) -> None:
         """The codes of the test images: two dimensions beside the prior, and all of them for the projector. The last
@@ -295,7 +307,7 @@ class Recorder:
         if self.model.latent_dim > 1:
             dims = done.mu_variance.argsort(descending=True)[:2].tolist()
             plot = plots.aggregate_plot(done.z, dims, labels, self.data.classes)
-            self.tensorboard.picture("aggregate_posterior", plot, step)
+            self._picture("aggregate_posterior", plot, step)
             drawn["aggregate_posterior"] = plot
         for tag, picture in drawn.items():
             files.replace(self.directory / f"{tag}.png", png(Image.fromarray(picture)))

@@ -40,8 +40,12 @@ LAYOUT = {  # of the Custom Scalars tab, in the order in which a person asks
             "Margin",
             ["latent/sigma_mean", "latent/sigma_min", "latent/sigma_max"],
         ],
-        "bounds of mu": ["Multiline", ["latent/mu_(min|mean|max)$"]],
-        "bounds of sigma": ["Multiline", ["latent/sigma_(min|mean|max)$"]],
+        # Each by itself: "Ignore outliers", on at first, cuts off a twentieth of the values of a chart at either end,
+        # and of all bounds in one chart that is where the ends of an autoencoder's mu lie.
+        "highest mu": ["Multiline", ["latent/mu_max$"]],
+        "lowest mu": ["Multiline", ["latent/mu_min$"]],
+        "highest sigma": ["Multiline", ["latent/sigma_max$"]],
+        "lowest sigma": ["Multiline", ["latent/sigma_min$"]],
     },
     "4. Does the code say anything?": {
         "active units": ["Multiline", ["collapse/active_units$"]],

@@ -10,7 +10,7 @@ from vae.report.runs import Run
 COLUMNS = {
     "given": "image given its code, nats",
     "code": "code (KL), nats",
-    "sum": "together (-ELBO), nats",
+    "sum": "together (−ELBO), nats",
     "pixel": "bits per pixel",
     "saves": "cut off, the code would be missed by, nats",
     "inference": "of it lost to inexact inference, at least, nats",

@@ -130,17 +130,21 @@ def on_page(panel: Panel) -> str:
 
 
 def logarithmic(axes: Axes, axis: str = "y", linear_below: float | None = None) -> None:
-    """A logarithmic scale with plain numbers; with `linear_below` one that reaches down to 0."""
+    """A logarithmic scale with plain numbers; with `linear_below` one that reaches down to 0. Where the largest value
+    is less than three times the smallest the axis stays linear: a logarithmic one would have two numbers, or none."""
+    low, high = axes.dataLim.intervaly if axis == "y" else axes.dataLim.intervalx
+    span = high / low if low > (linear_below or 0) else math.inf
+    if linear_below is None and span < 3:
+        return
     kind = "log" if linear_below is None else "symlog"
     axes.set(**{f"{axis}scale": kind})
     if linear_below is not None:
-        (axes.set_yscale if axis == "y" else axes.set_xscale)(kind, linthresh=linear_below)
+        (axes.set_yscale if axis == "y" else axes.set_xscale)(kind, linthresh=linear_below, subs=range(2, 10))
     one = axes.yaxis if axis == "y" else axes.xaxis
-    low, high = sorted(map(abs, axes.get_ylim() if axis == "y" else axes.get_xlim()))
     one.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    narrow = linear_below is None and low > 0 and high / low < 30
+    told = "" if span > 20 else "25" if span > 5 else "1234568"  # first digits that have a number
     one.set_minor_formatter(
-        mpl.ticker.FuncFormatter(lambda value, _: f"{value:.2g}" if narrow and f"{value:.0e}"[0] in "25" else "")
+        mpl.ticker.FuncFormatter(lambda value, _: f"{value:.2g}" if f"{value:.0e}"[0] in told else "")
     )
 
 

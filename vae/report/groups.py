@@ -91,10 +91,11 @@ def together(runs: Sequence[Run]) -> list[Group]:
 
 def _settings(run: Run) -> dict[str, object]:
     """What may change the training."""
+    others = ("evaluation", "pictures", "tracking", "use", "explain")
     return {
         key: value
         for key, value in run.config.items()
-        if key not in NO_SETTINGS and key.partition(".")[0] not in ("evaluation", "pictures", "use", "explain")
+        if key not in NO_SETTINGS and key.partition(".")[0] not in others
     }
 
 
@@ -102,7 +103,8 @@ def differences(runs: Sequence[Run]) -> pd.DataFrame:
     """The settings in which the runs differ, a column a run."""
     columns = {run.name: {key: str(value) for key, value in run.config.items()} for run in runs}
     table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    table = table.drop(index=[key for key in ("run_name", "evaluate") if key in table.index]).fillna("")
+    silent = [key for key in table.index if key in ("run_name", "evaluate") or key.startswith("tracking.")]
+    table = table.drop(index=silent).fillna("")
     return table[table.nunique(axis=1) > 1]
 
 

@@ -23,11 +23,13 @@ def curves(groups: Sequence[Group]) -> Chart:
     VAE, where it is the same for most."""
     linear = sorted({f"{mse:.4g}" for group in groups for mse in group.number("predicted_mse") if np.isfinite(mse)})
     has_line = 0 < len(linear) <= MAX_OPTIMA
+    has_bands = any(len(group.runs) > 1 for group in groups)
     return _lines(
         groups,
         "curves",
-        "While they trained",
-        "Means over the last few training batches, z drawn. A band spans the seeds of a group, its line is their mean."
+        "While they trained" if len(groups) > 1 or has_bands else "While it trained",
+        "Means over the last few training batches, z drawn."
+        + (" A band spans the seeds of a group, its line is their mean." if has_bands else "")
         + (" Dashed: the MSE of the best linear VAE, in closed form." if has_line else ""),
         {
             "train/mse": (CATALOGUE["mse"].title, "log"),

@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vae.measure.verdict import VERDICTS
+from vae.measure.verdict import DEAD, VERDICTS
 from vae.report import coding, cures, dimensions, gallery, measures, over_time, phase, points, words
 from vae.report.drawing import COLOURS, Chart, colour, on_disk, on_page, saved, style
 from vae.report.groups import Group, controlled, differences, things, together, varied
@@ -146,6 +146,7 @@ def again(story: Story) -> Section | None:
         "again.html",
         {
             "commands": [commands.run(run.overrides) for run in ours],
+            "changed": {run.name: run.record["changes"] for run in ours if isinstance(run.record.get("changes"), list)},
             "versions": sorted({str(run.record["versions"]) for run in ours if "versions" in run.record}),
         },
     )
@@ -265,22 +266,41 @@ def answer(groups: Sequence[Group]) -> list[str]:
     total = sum(counts.values())
     if total == 1:
         run = groups[0].runs[0]
-        return [words.sentence(run), words.why(run)] if run.verdict else []
-    said = [f"Of {total} runs {', '.join(f'{count} {count_words(name, count)}' for name, count in counts.items())}."]
+        return (
+            [words.sentence(run), f"{words.why(run)}{_to_try(run) if run.verdict in DEAD else ''}"]
+            if run.verdict
+            else []
+        )
+
+    def counted(name: str, count: int) -> str:
+        """How many runs fared so; of few groups, which."""
+        of_it = ", ".join(group.name for group in groups if name in measures.tally([group]))
+        return f"{count} {count_words(name, count)}{f' ({of_it})' if 1 < len(groups) <= MANY else ''}"
+
+    said = [f"Of {total} runs {', '.join(counted(name, count) for name, count in counts.items())}."]
     dead = [group for group in groups if group.dead]
     if len(groups) <= MANY:
-        said += [f"{group.name}: {group.fate}. {words.why(group.dead[0])}" for group in dead]
+        said += [f"{group.name}: {group.fate}. {words.why(group.dead[0])}{_to_try(group.dead[0])}" for group in dead]
     else:
-        causes = Counter(str(run.record.get("cause") or "not known") for group in dead for run in group.dead)
+        causes = Counter(str(run.record.get("cause")) for group in dead for run in group.dead)
         if causes:
-            told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
-            said.append(f"What the codes that are not used died of, predicted or tested: {told}.")
+            told = [
+                f"in {count} {'run' if count == 1 else 'runs'} {words.CAUSES.get(cause, 'it cannot be told yet')}"
+                for cause, count in causes.most_common()
+            ]
+            said.append(f"Why codes are not used, as predicted or tested: {'; '.join(told)}.")
     found = controlled(groups)
     if found is not None and found[0].dead:
         base, differ = found
         helped = [group.name for group in groups if group is not base and group.verdicts == ["alive"]]
         said += [f"What helped: {name}, which has {words.difference(differ[name])}, is alive." for name in helped]
     return said
+
+
+def _to_try(run: Run) -> str:
+    """The first piece of advice on a run; its command stands where the run's own reasons are."""
+    tips = commands.advised(run.record, run.directory)
+    return f" To try: {tips[0][0]}; the command is below, under What was found." if tips else ""
 
 
 def count_words(verdict: str, count: int) -> str:

@@ -28,7 +28,13 @@ def diagram(groups: Sequence[Group]) -> Chart:
     """One cell for each pair of values of the two axes; nothing where a sweep has not two. A line runs between the
     cells where the linear VAE would keep a dimension at its optimum and those where it would not. Runs that are
     unfinished say nothing, and are left out."""
-    chart = Chart("phase", "Where it collapses", "Over the two settings that were swept; each cell over its seeds.", [])
+    chart = Chart(
+        "phase",
+        "Where it collapses",
+        "Over the two settings that were swept: how many of the runs of each cell collapsed. A black line runs where a "
+        "linear VAE would give up its code, if it does so between these values.",
+        [],
+    )
     runs = [run for group in groups for run in group.runs]
     done = [run for run in runs if run.record.get("verdict") not in (None, "unfinished")]
     names = axes_of(runs)
@@ -38,8 +44,8 @@ def diagram(groups: Sequence[Group]) -> Chart:
     if min(len(columns), len(lines)) < 2 or len(columns) * len(lines) > MAX_CELLS:
         return chart
     draw = partial(_draw, done=done, names=names, columns=columns, lines=lines)
-    size = 1.6 + 0.95 * len(columns), 1.4 + 0.6 * len(lines)
-    chart.panels = [Panel("fraction that collapsed; black: predicted boundary", draw, size)]
+    size = 1.6 + 0.95 * len(columns), 1.4 + (0.6 if len(lines) <= 8 else 0.4) * len(lines)
+    chart.panels = [Panel("fraction that collapsed", draw, size)]
     return chart
 
 

@@ -125,7 +125,7 @@ def rate_distortion(groups: Sequence[Group]) -> Chart:
         "A cross is a code that is not used. "
         + ("The dashed line is the lowest error without a KL term." if free else "")
     )
-    panel = Panel("code against error", partial(_draw_rate, points=points, free=free, groups=groups), (6.0, 3.6))
+    panel = Panel("code against error", partial(_draw_rate, points=points, free=free, groups=groups), (4.6, 3.6))
     legend = list(dict.fromkeys(group.index for group, _ in points))
     by_index = {group.index: group for group in groups}
     return Chart(
@@ -176,6 +176,7 @@ def _draw_prediction(axes: Axes, points: Sequence[tuple[Group, Run]], groups: Se
         x, y = run.number(PREDICTED), run.number(ACTIVE)
         axes.plot([x], [y], marker(run), ms=7, color=colour(group, groups), gid=mark(group, run), clip_on=False)
     axes.set(xlabel="kept by a linear VAE", xlim=(0, top), ylim=(0, top))
+    axes.locator_params(integer=True)
 
 
 def codes(groups: Sequence[Group]) -> Chart:
@@ -214,7 +215,8 @@ def _draw_codes(axes: Axes, run: Run, reach: float, tints: dict[str, str]) -> No
     for mass in (0.5, 0.9, 0.99):
         radius = np.sqrt(-2 * np.log(1 - mass))  # of a two-dimensional standard normal
         axes.plot(radius * np.cos(angle), radius * np.sin(angle), color=INK, lw=0.8)
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    top = 1.3 * reach if tints else reach  # above the circles, where the classes are named
+    axes.set(xlim=(-reach, reach), ylim=(-reach, top), aspect="equal")
     if tints:
         axes.legend(
             frameon=False, fontsize=6, markerscale=2, ncols=5, loc="upper center", handletextpad=0, columnspacing=0.5

@@ -24,7 +24,7 @@ IMAGES = ("reconstructions", "prior_samples", "traversal")
 HISTORY_LIMIT = 400_000_000  # bytes, unpacked
 EVENTS_LIMIT = 4_000_000_000
 CODES_LIMIT = 50_000_000
-GIF_LIMIT = 4_000_000  # bytes; a larger film is left out of the page
+GIF_LIMIT = 30_000_000  # bytes; a larger film is left out of the page. 160 frames of noisy digits take 17 million
 
 
 @dataclass(eq=False)

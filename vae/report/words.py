@@ -8,6 +8,7 @@ from typing import Any
 from vae.measure.verdict import DEAD, number
 from vae.report.groups import Difference
 from vae.report.runs import Run
+from vae.runtime import commands
 
 GLOSSARY = {
     "code": "The short list of numbers, z, that the encoder writes for an image and the decoder reads to draw it "
@@ -33,6 +34,8 @@ GLOSSARY = {
     "MSE": "Squared error of a pixel between an image and what is drawn from its code. Once with the code drawn from "
     "the "
     "posterior, as in training, and once with z = mu.",
+    "linear VAE": "The simplest VAE, whose best state is known before anything is trained, from a formula: its closed "
+    "form. What it would keep of these images was to be had; a network whose code says nothing all the same got stuck.",
     "mutual information": "How many nats a code tells about which image it came from. The estimate cannot exceed the "
     "logarithm of the number of test images, its ceiling.",
     "collapse": "The KL is 0 and the decoder does not read the code: it draws the same average picture whatever the "
@@ -54,12 +57,12 @@ OPTIONS = {  # of conf/, in words that complete "it has ..."
 }
 
 CAUSES = {
-    "optimiser": "the optimiser got stuck where the code says nothing, though a better state exists",
+    "optimiser": "the training got stuck where the code says nothing, though a better state exists (cause: optimiser)",
     "objective": "the objective itself asks for it: at this KL weight a code costs more than it saves",
     "decoder": "the decoder needs no code: it predicts pixels well enough from other pixels",
 }
 RESTS_ON = {
-    "predicted": "predicted by the closed form; python run.py explain=DIR tests it",
+    "predicted": "predicted, by a formula for the simplest VAE",
     "tested": "tested, with twins of the run that differ in one thing",
 }
 
@@ -77,12 +80,15 @@ def sentence(run: Run) -> str:
     if verdict is None:
         return ""
     kld, units = _said(record, "kld"), _units(record)
-    swap = _said(record, "swap_gap")
+    swap, noise = _said(record, "swap_gap"), 3 * run.number("swap_gap_error")
+    unread = (
+        f"does as well, to within {number(noise)} nats" if noise >= run.number("swap_gap") else f"loses {swap} nats"
+    )
     tell = {
         "collapsed": f"The code says nothing: KL {kld} nats, {units}, so the decoder draws the same average picture "
         "whatever the image was.",
         "decoder_ignores_code": f"The encoder writes a code (KL {kld} nats, {units}), and the decoder does not read "
-        f"it: with another image's code it loses {swap} nats.",
+        f"it: with another image's code it {unread}.",
         "partly_collapsed": f"The code says little: KL {kld} nats in {units}, where about "
         f"{_said(record, 'predicted_kld')} nats were to be had.",
         "alive": f"The code is used: it carries {kld} nats in {units}, and with another image's code the decoder would "
@@ -101,30 +107,32 @@ def why(run: Run) -> str:
     """The cause of a dead code and what that rests on; empty where nothing is dead."""
     if run.verdict not in DEAD:
         return ""
+    test = f"{commands.explain(run.directory)} tests it" if run.config else "only a test can tell"
     cause, rests = str(run.record.get("cause")), str(run.record.get("cause_rests_on"))
     if cause not in CAUSES:
-        return "Why cannot be told from measures alone: python run.py explain=DIR tests it."
+        return f"Why cannot be told from measures alone: {test}."
+    if rests == "predicted" and run.number("max_kl_weight") == 0:  # the formula is of the KL term's doing
+        return f"Why: the training got stuck, and no KL term can have caused it, its weight was 0 throughout; {test}."
     had = run.number("predicted_kld")
-    better = f" ({number(had)} nats were to be had)" if cause == "optimiser" and had > 0 else ""
-    return f"Why: {CAUSES[cause]}{better}. This is {RESTS_ON.get(rests, rests)}."
+    better = f": a code worth {number(had)} nats was to be had" if cause == "optimiser" and had > 0 else ""
+    rests_on = RESTS_ON.get(rests, rests) + (f"; {test}" if rests == "predicted" else "")
+    return f"Why: {CAUSES[cause]}{better}. This is {rests_on}."
 
 
 def on_the_way(run: Run) -> str:
     """What happened to the code while it trained; empty where nothing did."""
     record = run.record
-    said = []
+    said: list[tuple[int, str]] = []
     dip, back = record.get("dipped_at_step"), record.get("dip_over_at_step")
     if dip is not None:
-        said.append(
-            f"Its KL fell to {_said(record, 'dipped_to_kld')} nats at step {dip} and came back by itself by step "
-            f"{back}."
-        )
+        fell = f"Its KL fell to {_said(record, 'dipped_to_kld')} nats at step {dip}"
+        said.append((dip, f"{fell} and came back by itself by step {back}."))
     out, recovered = record.get("collapsed_at_step"), record.get("recovered_at_step")
     if out is not None and recovered is not None:
-        said.append(f"The code went out at step {out} and was back by step {recovered}.")
+        said.append((out, f"The code went out at step {out} and was back by step {recovered}."))
     elif out is not None and run.verdict in DEAD:
-        said.append(f"The code was out by step {out} and stayed out.")
-    return " ".join(said)
+        said.append((out, f"The code was out by step {out} and stayed out."))
+    return " ".join(sentence for _, sentence in sorted(said))
 
 
 def _units(record: Mapping[str, Any]) -> str:

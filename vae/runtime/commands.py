@@ -78,6 +78,11 @@ def resume(directory: Path) -> str:
     return shlex.join(["python", "run.py", f"resume={os.path.relpath(directory)}"])
 
 
+def explain(directory: Path) -> str:
+    """The line that tests why the code of the run in `directory` is dead."""
+    return shlex.join(["python", "run.py", f"explain={os.path.relpath(directory)}"])
+
+
 def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
     """A run's overrides with others in the place of those of the same key; an option of a group takes the values of the
     one before it along."""

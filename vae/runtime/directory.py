@@ -18,6 +18,7 @@ HISTORY = "history.npz"
 FILM = "training.gif"
 CODES = "[0-9]*/latents/tensors.tsv"  # of the projector, in a folder of the step
 EVENTS = "events.out.tfevents.*"
+TRACKING = "tracking.json"  # which run of MLflow or Weights & Biases this one is, where it is one
 LOG = "run.log"  # what was said of the run while it trained
 ERROR = "error.txt"  # of a sweep's job that failed
 CONFIG = ".hydra/config.yaml"  # the composed configuration

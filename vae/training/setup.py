@@ -21,6 +21,7 @@ from vae.measure.subject import Subject
 from vae.models import likelihood as likelihoods
 from vae.models import probe
 from vae.models.vae import VAE
+from vae.output import tracking
 from vae.runtime import directory as names
 from vae.runtime import parallel
 from vae.runtime.clock import Clock
@@ -110,6 +111,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     data are not those of the checkpoint to resume from."""
     settings = config.train
     configure_process(settings.threads)
+    tracking.library(config.tracking)
     device = choose_device(settings.device)
     with parallel.leader_first():
         data = with_validation(readers.load(config.dataset), settings)

@@ -1,0 +1,31 @@
+"""The layout of the Custom Scalars tab speaks of tags that a run has."""
+
+import re
+
+import pytest
+from conftest import QUICK, trained
+from twins import scalars
+
+from vae.output.tensorboard import LAYOUT
+
+CHARTS = {name: (kind, tags) for section in LAYOUT.values() for name, (kind, tags) in section.items()}
+
+
+@pytest.fixture(scope="module")
+def tags(tmp_path_factory: pytest.TempPathFactory, digits: list[str]) -> set[str]:
+    directory = tmp_path_factory.mktemp("run")
+    trained(directory, *QUICK, *digits, "model=mlp_vae")
+    return set(scalars(directory))
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_each_chart_has_the_curves_that_it_names(name: str, tags: set[str]) -> None:
+    kind, wanted = CHARTS[name]
+    found = [[tag for tag in tags if (tag == one if kind == "Margin" else re.search(one, tag))] for one in wanted]
+    assert [len(of) for of in found] == [1] * len(wanted)
+
+
+@pytest.mark.parametrize("bound", ["mu_min", "mu_max", "sigma_min", "sigma_max"])
+def test_each_bound_has_a_chart_of_its_own(bound: str) -> None:
+    """In one with others it is among the values that the switch "Ignore outliers" cuts off."""
+    assert [f"latent/{bound}$"] in [tags for kind, tags in CHARTS.values() if kind == "Multiline"]
