@@ -47,7 +47,7 @@ def test_a_cure_is_advised_where_it_can_go() -> None:
     dead = {"cause": "optimiser"}
     assert advised(**dead) == ["cure=spectral_start"]
     assert advised("model=mlp_vae", **dead) == ["cure=spectral_start"]
-    assert advised("objective=bernoulli", **dead, predicted_kld=None) == ["cure=linear"]  # no optimum is known
+    assert advised("objective=bernoulli", **dead, predicted_kld=None) == ["cure=batch_norm_mu"]  # no optimum is known
     assert advised("model.start=spectral", **dead) == ["cure=linear"]
     assert advised("model.start=spectral", "anneal=cyclical", **dead) == []  # it has a schedule
     assert advised("cure=free_bits", **dead) == []
