@@ -29,7 +29,7 @@ board: $(VENV)/installed        ## TensorBoard over every run, on this machine o
 	$(BIN)/tensorboard --host 127.0.0.1 --logdir .board
 
 test: $(VENV)/installed-dev     ## the test suite, under four minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test-slow: $(VENV)/installed-dev ## the tests that train for minutes
 	$(BIN)/pytest -m slow

@@ -385,6 +385,20 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("python ../run.py")]
 
 
+def test_the_commands_of_the_documentation_compose(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that train: each names options, keys and places that there are."""
+    monkeypatch.chdir(ROOT / "examples")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    new = [line.removeprefix("python ../run.py ").split() for line in commands() if "evaluate=" not in line]
+    assert len(new) >= 5
+    for arguments in new:
+        first = [word.partition(",")[0] for word in arguments if word != "-m"]  # of a sweep its first job
+        status, out, err = program(*first, "--cfg", "job")
+        assert status == 0, (arguments, err)
+        assert "run_name:" in out
+
+
+@pytest.mark.slow
 def test_the_commands_of_the_documentation_run(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

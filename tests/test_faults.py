@@ -194,6 +194,7 @@ def test_nobody_listens(shell: str, digits: list[str], tmp_path: Path) -> None:
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_summary_that_cannot_be_written(digits: list[str], tmp_path: Path) -> None:
     done = ended("{} >/dev/full", digits, tmp_path, "hydra.run.dir=mine")
     assert done.returncode == 1

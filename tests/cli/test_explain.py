@@ -49,14 +49,14 @@ def test_twins_tell_the_cause(digits: list[str], program: Program, tmp_path: Pat
 
 def test_what_twins_have_not_had_is_said(digits: list[str], program: Program, tmp_path: Path) -> None:
     """Settings that were changed on the way, and weights that the run began with."""
-    settings = [*QUICK, *digits, *JUDGED, *DOOMED]
-    assert program(*settings, "train.steps=20", "hydra.run.dir=first")[0] == 0
-    assert program(*settings, "init=first", "train.steps=60", "hydra.run.dir=mine")[0] == 0
-    assert program("resume=mine", "train.steps=80", "train.lr=0.002")[0] == 0
-    status, _, err = program("explain=mine", "explain.steps=80")
+    settings = [*QUICK, *digits, *JUDGED, *DOOMED, *SELDOM]
+    assert program(*settings, "train.steps=4", "hydra.run.dir=first")[0] == 0
+    assert program(*settings, "init=first", "train.steps=20", "hydra.run.dir=mine")[0] == 0
+    assert program("resume=mine", "train.steps=30", "train.lr=0.002")[0] == 0
+    status, _, err = program("explain=mine", "explain.steps=30")
     assert status == 0, err
     said = record(tmp_path / "mine", names.EXPLANATION)["said"]
-    changed = "The run's settings were changed on its way (from step 60 on: train.lr 0.003 -> 0.002); its twins"
+    changed = "The run's settings were changed on its way (from step 20 on: train.lr 0.003 -> 0.002); its twins"
     began = f"The run began with the weights of {tmp_path / 'first'}, as its twin"
     assert [len([line for line in said if line.startswith(start)]) for start in (changed, began)] == [1, 1]
     assert "changed on its way" in record(tmp_path / "mine")["explanation"]

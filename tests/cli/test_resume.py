@@ -192,7 +192,7 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two at a time, each with its share of the cores, where joblib had two workers; one where nothing did."""
-    settings = [*QUICK, *digits, "model=mlp_vae", "seed=0,1,2,3", "hydra.sweep.dir=sweep"]
+    settings = [*QUICK, *digits, "model=mlp_vae", *MLP, "seed=0,1,2", "hydra.sweep.dir=sweep"]
     assert program("-m", *settings)[0] == 0
     for result in (tmp_path / "sweep").glob(f"*/{names.RESULT}"):
         result.unlink()
@@ -212,6 +212,7 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     share = str(max(1, cpu_count(only_physical_cores=True) // 2))  # asked once, of another program
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(subprocess, "run", pretend)
+    monkeypatch.setattr("vae.cli.resume.write_report", lambda directory: None)
     assert program("resume=sweep")[0] == 0
     assert (most, shares) == (1, {None})
     path = tmp_path / "sweep" / names.SWEEP
@@ -242,7 +243,7 @@ def test_a_failed_run_of_a_sweep_that_ends_well_has_not_failed(
     assert not noted.exists()
 
 
-@pytest.mark.parametrize("wanted", [None, "1"])
+@pytest.mark.parametrize("wanted", [None, pytest.param("1", marks=pytest.mark.slow)])
 def test_the_runs_of_a_sweep_have_the_users_own_wish_for_tracebacks(
     wanted: str | None, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The report: read from the disk, complete or not, one page that needs nothing beside it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,23 +12,26 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import QUICK, ROOT
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from vae.report import drawing, groups, measures, over_time, page, runs, words
 from vae.runtime.naming import split
 
 Program = Callable[..., tuple[int, str, str]]
-pytestmark = pytest.mark.xdist_group("report")  # one sweep for all
 
 
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory, digits: list[str]) -> Path:
-    """Two models with two seeds each, trained for a few steps."""
-    directory = tmp_path_factory.mktemp("sweep")
-    command = [sys.executable, str(ROOT / "run.py"), "-m", *QUICK, *digits, "model=mlp_vae,ae", "seed=0,1"]
-    done = subprocess.run(
-        [*command, f"hydra.sweep.dir={directory}"], cwd=directory, capture_output=True, text=True, check=False
-    )
+    """Two models with two seeds each, trained for a few steps: once, whichever worker of the tests comes first."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    directory, command = place / "sweep", [sys.executable, str(ROOT / "run.py"), "-m", *QUICK, *digits]
+    with FileLock(place / "sweep.lock"):
+        if directory.exists():
+            return directory
+        settings = ["model=mlp_vae,ae", "seed=0,1", f"hydra.sweep.dir={directory}"]
+        done = subprocess.run([*command, *settings], cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "sweep: 4 of 4 runs done" in done.stderr
     assert "report:" in done.stdout

@@ -45,6 +45,7 @@ def test_processes_of_torchrun_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert machine.own_threads() == 4
 
 
+@pytest.mark.slow
 def test_joblib_s_workers_have_their_share() -> None:
     """What they are told is what is taken: two workers share the cores."""
     code = (
