@@ -5,6 +5,7 @@ import shutil
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,10 @@ class InWandB:
         from wandb.proto.wandb_internal_pb2 import Record
 
         self.files = sorted(directory.glob("wandb/offline-run-*/run-*.wandb"))
+        for _ in range(100):  # its own process writes the end of a file, in its own time
+            if all(Record.FromString(list(records_of(path))[-1]).HasField("exit") for path in self.files):
+                break
+            time.sleep(0.1)
         self.history: list[dict[str, Any]] = []
         self.config: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
