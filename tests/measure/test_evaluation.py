@@ -1,16 +1,19 @@
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from conftest import composed
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from vae.data.split import Data, Split
 from vae.measure import spectrum
 from vae.measure.catalogue import FinalMeasures, SplitMeasures
+from vae.measure.diagnostics import dimension_gaps
 from vae.measure.evaluation import evaluate, examine
 from vae.models import likelihood as likelihoods
 from vae.models.posteriors import Posterior
@@ -240,3 +243,26 @@ def test_the_probe_s_accuracy_is_scikit_learn_s(setting: tuple[VAE, likelihoods.
     of_mu = LogisticRegression(max_iter=200).fit(mu[:1000], labels[:1000]).score(mu[1000:], labels[1000:])
     assert 0.5 < expected < of_mu  # samples tell less than their means
     assert examined(vae, likelihood, data).probe_accuracy == pytest.approx(expected, abs=0.05)
+
+
+def test_of_large_images_single_dimensions_are_measured_on_fewer(
+    setting: tuple[VAE, likelihoods.Likelihood, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of both is images * dimensions * pixels: never more than MAX_PIXELS, and as exact as before below."""
+    vae, likelihood, split = setting
+    settings = composed("evaluation.probe_images=40").evaluation
+    done = evaluate(vae, likelihood, split, settings, seed=0, thorough=True)
+    taken: list[tuple[int, int]] = []
+
+    def gaps(nll: Callable[[Tensor], Tensor], z: Tensor, noise: Tensor) -> Tensor:
+        taken.append((len(z), len(noise)))
+        return dimension_gaps(nll, z, noise)
+
+    monkeypatch.setattr("vae.measure.diagnostics.dimension_gaps", gaps)
+    for limit in (40 * 3 * 16, 8 * 3 * 16, 0):
+        monkeypatch.setattr("vae.measure.evaluation.MAX_PIXELS", limit)
+        monkeypatch.setattr("vae.measure.evaluation.MIN_IMAGES", 5)
+        given = spectrum.measure(split, 3)
+        found = examine(vae, likelihood, Data(split, split), given, done, settings, 1.0, seed=0)
+        assert found.sensitivities is not None
+    assert taken == [(40, 40), (8, 8), (5, 5)]

@@ -276,7 +276,8 @@ class FinalMeasures:
         "",
         "number of j whose replacement by prior noise costs more than `thresholds.used_nats` of log p(x|z) for each "
         "unit of the KL weight",
-        "on `evaluation.probe_images` images; none of more than 512 dimensions",
+        "on `evaluation.probe_images` images, of large images or wide codes on fewer, from 32 on; none of more than "
+        "512 dimensions",
     )
     pca_mse: float | None = measure(
         "MSE of a PCA",

@@ -24,6 +24,7 @@ from vae.runtime.rng import generator
 Rows = TypeVar("Rows", slice, Tensor)
 
 MAX_TRAIN_IMAGES = 10_000  # that are measured beside the test images
+MAX_PIXELS, MIN_IMAGES = 2**26, 32  # of all images decoded for single dimensions: of large images or wide codes fewer
 MAX_SINGLE = 512  # latent dimensions up to which each is measured by itself: that decodes the probe images for each
 STAGES = 6  # of an examination
 
@@ -199,11 +200,13 @@ def examine(
     noise = torch.randn(len(some), z.shape[1], generator=rng).to(z.device)
     notes = []
 
+    few = some[: max(MIN_IMAGES, MAX_PIXELS // (z.shape[1] * math.prod(model.shape)))]  # for each dimension anew
+
     def nll(codes: Tensor) -> Tensor:
-        return likelihood.nll(images, model.raw(codes, images))
+        return likelihood.nll(images[: len(codes)], model.raw(codes, images[: len(codes)]))
 
     def mean_images(codes: Tensor) -> Tensor:
-        return model.link(model.raw(codes, images))
+        return model.link(model.raw(codes, images[: len(codes)]))
 
     with torch.no_grad():
         gaps = sensitivities = None
@@ -213,9 +216,9 @@ def examine(
             notes.append(f"used_dimensions and decoder_sensitivity: {z.shape[1]} dimensions; up to {MAX_SINGLE}")
         else:
             stage("single dimensions")
-            gaps = diagnostics.dimension_gaps(nll, z[some], noise)
+            gaps = diagnostics.dimension_gaps(nll, z[few], noise[: len(few)])
             stage("the decoder's sensitivity")
-            sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[some])
+            sensitivities = diagnostics.decoder_sensitivity(mean_images, posterior.mu[few])
             if sensitivities is None:
                 notes.append("decoder_sensitivity: the decoder cannot be differentiated twice")
         cut = diagnostics.paired((nll(torch.zeros_like(noise)) - nll(z[some])).double())
