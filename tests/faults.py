@@ -2,10 +2,10 @@
 resumed until they finish; each must then be the twin of its undisturbed self (tests/twins.py).
 
 Each attempt is a process of its own, forked from one that has imported torch, so that it begins at once where a user's
-begins after seconds of imports. It does what `python run.py` does; one in twenty is a fresh `python run.py`. A third of
-the kills come at a moment of chance, the others just before a file operation in the run's directory, which is drawn by
-its number: so the short moments between two of them are met as often as the long ones. All draws are functions of
---seed."""
+begins after seconds of imports. It does what `python run.py` does; one in twenty is a fresh `python run.py`. More than
+half of the signals come at a step of the training, a quarter just before a file operation in the run's directory, which
+is drawn by its number, the others at any moment: so the short phases of a run are met as often as the long ones. All
+draws are functions of --seed."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,21 +30,31 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a process
 import sklearn.linear_model
 import sklearn.pipeline  # noqa: F401  (all imported for the children)
 import torch
-from conftest import ROOT, save_digits
+from conftest import ROOT, options, save_digits
 from hydra.core.plugins import Plugins
 from PIL import Image
+from torch import Tensor
 from twins import assert_twins
 
 import run
 from vae.cli import launch, resume  # noqa: F401
 from vae.runtime import directory as names
-from vae.training import checkpoint
+from vae.training import checkpoint, loop
 
 MODELS = {
     "conv_vae": ["model=conv_vae", "model.channels=[4,8]", "model.hidden=16"],
     "mlp_vae": ["model=mlp_vae", "model.encoder_widths=[16]", "model.decoder_widths=[16]"],
     "ae": ["model=ae", "model.channels=[4,8]", "model.hidden=16"],
     "linear_vae": ["model=linear_vae"],
+    "pixelcnn_vae": [
+        *("model=pixelcnn_vae", "model.channels=4", "model.kernels=[3,3]", "model.encoder_widths=[16]"),
+        *("model.map_hidden=8", "objective=bernoulli", "dataset.binarize=dynamic"),
+    ],
+}
+CURES = {name: [] for name in options("cure") if name != "none"} | {
+    "aggressive": ["cure.max_inner=3", "cure.compare_every=2"],
+    "inverse_lipschitz": ["cure.widths=[8,8]"],
+    "iwae": ["cure.samples=2"],
 }
 SCHEDULES = {
     "constant": [],
@@ -56,9 +66,6 @@ SCHEDULES = {
 }
 VARIANTS = [
     [],
-    ["cure=free_bits"],
-    ["cure=batch_norm_mu"],
-    ["cure=aggressive", "cure.max_inner=3", "cure.compare_every=2"],
     ["train.precision=bf16"],
     ["objective=optimal_gaussian"],
     ["train.lr_schedule=cosine", "train.warmup_steps=5"],
@@ -74,16 +81,25 @@ IMPORTS = 3.0  # seconds, about, until a fresh process trains
 MAX_SECONDS = 600.0  # seconds an attempt may take: beyond it hangs
 
 
-def settings(number: int) -> list[str]:
-    """The overrides of run `number`: 14 pairs of model and schedule, each pass over them with other variants."""
+def cases() -> list[list[str]]:
+    """Every model, schedule, cure, precision, optimiser and rate schedule, in a few runs of a few steps each."""
     pairs = [(model, schedule) for schedule in SCHEDULES for model in ("conv_vae", "mlp_vae")]
-    pairs += [("ae", "no_kl"), ("linear_vae", "sigmoid")]
-    model, schedule = pairs[number % len(pairs)]
-    chosen = [] if model == "ae" else [f"anneal={schedule}", *SCHEDULES[schedule]]
-    variant = VARIANTS[(number + number // len(pairs)) % len(VARIANTS)]
-    if schedule == "no_kl":  # which has no KL term to cure
-        variant = [item for item in variant if not item.startswith("cure")]
-    return [*MODELS[model], *chosen, *SETTINGS, *variant, f"seed={number}"]
+    pairs += [("linear_vae", "sigmoid"), ("pixelcnn_vae", "constant"), ("pixelcnn_vae", "linear")]
+    found = [[*MODELS[model], f"anneal={schedule}", *SCHEDULES[schedule]] for model, schedule in pairs]
+    found.append(MODELS["ae"])
+    for number, (cure, values) in enumerate(CURES.items()):
+        model = ("conv_vae", "mlp_vae")[number % 2]
+        found.append([*MODELS[model], f"cure={cure}", *values])
+    return found
+
+
+def settings(number: int) -> list[str]:
+    """The overrides of run `number`: the cases in turn, each pass over them with other variants."""
+    every = cases()
+    variant = VARIANTS[(number + number // len(every)) % len(VARIANTS)]
+    chosen = [*SETTINGS, *variant, *every[number % len(every)]]  # of two objectives the case's counts
+    last = {item.partition("=")[0]: item for item in chosen}
+    return [*last.values(), f"seed={number}"]
 
 
 @dataclass
@@ -120,16 +136,23 @@ class Operations:
 
 
 def attempt(
-    directory: Path, arguments: list[str], number: int = 0, after: float = MAX_SECONDS, before: int | None = None
+    directory: Path,
+    arguments: list[str],
+    number: int = 0,
+    after: float = MAX_SECONDS,
+    before: int | None = None,
+    step: int | None = None,
 ) -> Life:
-    """Run the program in a forked process. Send it signal `number` after so many seconds, or kill it before so many
-    file operations."""
+    """Run the program in a forked process. Send it signal `number` after so many seconds, or at a `step` of its
+    training, or kill it before so many file operations."""
     log, count = (Path(tempfile.gettempdir()) / f"{os.getpid()}.{name}" for name in ("log", "count"))
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         status = 99
         try:
+            if step is not None:
+                loop.update = _signalled(number, step)
             status = _program(directory, arguments, log, count, before)
         finally:
             os._exit(status)
@@ -144,6 +167,18 @@ def attempt(
         assert number, f"no end after {MAX_SECONDS:.0f} s: {arguments}"
     operations = int(count.read_text()) if before is None and code == 0 else 0
     return Life(code, log.read_text(), time.monotonic() - started, operations)
+
+
+def _signalled(number: int, at: int) -> Callable[..., Tensor]:
+    """The update of the loop, before which this process gets a signal at step `at`."""
+    update = loop.update
+
+    def signalled(setup: Any, step: int, *given: Any) -> Tensor:
+        if step == at:
+            os.kill(os.getpid(), number)
+        return update(setup, step, *given)
+
+    return signalled
 
 
 def _program(directory: Path, arguments: list[str], log: Path, count: Path, before: int | None) -> int:
@@ -197,11 +232,11 @@ def stage(directory: Path) -> str:
     if list(directory.glob(f".{names.CHECKPOINT}.*")):
         return "while a checkpoint was written"
     if not (directory / names.CHECKPOINT).is_file():
-        return "before the first checkpoint"
+        return "in training, or before it, with no checkpoint yet"
     if (directory / names.RESULT).is_file():
         return "after result.json"
     done = checkpoint.read(directory)
-    return "after the last step" if done.step == done.config.train.steps else "between two checkpoints"
+    return "after the last step" if done.step == done.config.train.steps else "in training, after a checkpoint"
 
 
 def left(directory: Path) -> float:
@@ -210,6 +245,14 @@ def left(directory: Path) -> float:
         return 1.0
     done = checkpoint.read(directory)
     return max(1 - done.step / done.config.train.steps, 0.4)
+
+
+def ahead(directory: Path) -> tuple[int, int]:
+    """The first and the last step that the next attempt makes, or would make if there were any left."""
+    steps = next(int(item.partition("=")[2]) for item in SETTINGS if item.startswith("train.steps="))
+    if not begun(directory) or not (directory / names.CHECKPOINT).is_file():
+        return 1, steps
+    return min(checkpoint.read(directory).step + 1, steps), steps
 
 
 def way_on(directory: Path, overrides: list[str]) -> list[str]:
@@ -231,10 +274,21 @@ def disturbed(directory: Path, overrides: list[str], whole: Life, chance: random
     counts: Counter[str] = Counter()
     while ends and not (directory / names.RESULT).is_file():
         arguments = way_on(directory, overrides)
-        kind = chance.choices(("kill", "kill before", "terminate", "fresh"), (30, 45, 20, 5))[0]
+        kinds = {
+            "kill at a step": 35,
+            "terminate at a step": 20,
+            "kill": 10,
+            "kill before": 25,
+            "terminate": 5,
+            "fresh": 5,
+        }
+        kind = chance.choices([*kinds], [*kinds.values()])[0]
         fraction = chance.uniform(0, chance.choice((0.5, 1.0)) * left(directory))
         moment = fraction * whole.seconds
-        if kind == "kill":
+        if kind.endswith("at a step"):
+            number = signal.SIGKILL if kind.startswith("kill") else signal.SIGTERM
+            life = attempt(directory, arguments, number, step=chance.randint(*ahead(directory)))
+        elif kind == "kill":
             life = attempt(directory, arguments, signal.SIGKILL, moment)
         elif kind == "terminate":
             life = attempt(directory, arguments, signal.SIGTERM, moment)
@@ -250,7 +304,7 @@ def disturbed(directory: Path, overrides: list[str], whole: Life, chance: random
             counts["kills of a fresh process" if kind == "fresh" else "kills of a forked process"] += 1
             counts[f"killed {stage(directory)}"] += 1
         else:
-            assert kind == "terminate", life.said
+            assert kind.startswith("terminate"), life.said
             counts["terminated"] += 1
             counts[check_terminated(directory, life)] += 1
     if not (directory / names.RESULT).is_file() or life_is_open(directory):
@@ -335,7 +389,7 @@ def _rehearse(call: tuple[int, int, Path, int, int]) -> Tally:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Interrupt runs, resume them, compare them with undisturbed ones.")
-    parser.add_argument("--runs", type=int, default=28)
+    parser.add_argument("--runs", type=int, default=len(cases()))
     parser.add_argument("--ends", type=int, default=15, help="interruptions of a run, at most")
     parser.add_argument("--disks", type=int, default=2, help="full disks for each run (needs root)")
     parser.add_argument("--seed", type=int, default=0)

@@ -248,7 +248,7 @@ def test_the_probe_s_accuracy_is_scikit_learn_s(setting: tuple[VAE, likelihoods.
 def test_of_large_images_single_dimensions_are_measured_on_fewer(
     setting: tuple[VAE, likelihoods.Likelihood, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time of both is images * dimensions * pixels: never more than MAX_PIXELS, and as exact as before below."""
+    """The time of both is images * dimensions * pixels: up to MAX_PIXELS on all, then on fewer, from MIN_IMAGES on."""
     vae, likelihood, split = setting
     settings = composed("evaluation.probe_images=40").evaluation
     done = evaluate(vae, likelihood, split, settings, seed=0, thorough=True)

@@ -307,7 +307,8 @@ def _with_cause(
     try:
         advice = advise(config, record, verdict, cause)
         if cause == "optimiser" and kind is not None:
-            advice = [Advice("the start of the twin that lives", kind.changes), *advice[1:]]
+            cures = [item for item in advice if item.overrides[:1] and item.overrides[0].startswith("cure=")]
+            advice = [Advice("the start of the twin that lives", kind.changes), *cures]
         if (
             cause == "decoder"
             and compared.as_map is not None

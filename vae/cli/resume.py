@@ -56,7 +56,10 @@ SAME_RUN = (
 AHEAD = (  # what changes the steps that lie ahead
     "anneal",
     *(f"train.{name}" for name in ("lr", "lr_schedule", "warmup_steps", "milestones", "decay", "max_grad_norm")),
-    *(f"train.{name}" for name in ("device", "threads", "precision", "log_every", "eval_every", "checkpoint_every")),
+    *(
+        f"train.{name}"
+        for name in ("device", "threads", "cuda_graph", "precision", "log_every", "eval_every", "checkpoint_every")
+    ),
 )
 NOT_OF_A_RUN = ("allow", "recommend", *DIRECTORIES, *SHORT.values())  # keys that a sweep's job has no business with
 CHANGEABLE = (*SAME_RUN, *AHEAD)
@@ -214,7 +217,7 @@ def _workers(directory: Path) -> int:
     if kind == "JoblibLauncher" and isinstance(asked, int):
         cores = int(cpu_count())
         return max(1, min(asked if asked > 0 else cores + 1 + asked, MAX_WORKERS))
-    if kind != "BasicLauncher":
+    if kind not in ("BasicLauncher", "JoblibLauncher"):
         log.warning("sweep: what %s started is resumed here, one run after the other", kind)
     return 1
 

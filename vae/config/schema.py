@@ -660,9 +660,7 @@ class Train:
     device: str = MISSING  # auto, cpu, cuda, cuda:1
     precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32
     threads: int = within(ge=0, le=1024)  # CPU threads; 0: one a core, of a launcher's worker its share of them
-    cuda_graph: bool = (
-        True  # on a GPU the whole update is one CUDA graph, where nothing in it is the user's or a cure's
-    )
+    cuda_graph: bool = True  # on a GPU an update is one CUDA graph, where its kernels are the same each time
 
 
 @dataclass

@@ -41,8 +41,9 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if cause == "decoder" or (cause is None and verdict in DEAD and record.get("one_step")):
         return [*_blinder(config), *_cured(config, record, cause)]
     if verdict in DEAD:
-        first = _scale(config, record) if cause == "objective" else [_kinder(config)]
-        return [*first, *_cured(config, record, cause)]
+        if cause == "objective":
+            return [*_scale(config, record), *_cured(config, record, cause)]
+        return [*_cured(config, record, cause), _kinder(config)]
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
@@ -252,9 +253,10 @@ def _cured(config: Setting, record: Mapping[str, Any], cause: str | None) -> lis
     if not able:
         return []
     best, *others = able
-    why = f"with it {best.alive} of {best.runs} runs came alive that were dead for this cause"
+    why = f"with it {best.alive} of {best.runs} runs that show this cause were alive, {cured.without(cause)}"
     if others:
-        why += f" (so did those with {', '.join(cell.cure for cell in others)}; docs/cures.md)"
+        why += f"; as many with {' and with '.join(cell.cure for cell in others)}"
+    why += " (docs/cures.md)"
     return [Advice(why, (f"cure={best.cure}",), elsewhere=f"take a published cure, {best.cure} (docs/cures.md)")]
 
 

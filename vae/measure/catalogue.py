@@ -312,7 +312,7 @@ class FinalMeasures:
         "decoder sensitivity",
         "pixel values",
         "mean over j of |d image / d z_j| at z = mu",
-        "exact, by differentiating twice, on the probe images; none of more than 512 dimensions",
+        "exact, by differentiating twice, on the images of `used_dimensions`; none of more than 512 dimensions",
     )
 
 

@@ -14,7 +14,7 @@ PLAIN = "none"  # the runs without a cure
 
 
 class Cured(NamedTuple):
-    """One cure on runs that are dead for one cause, one run a seed."""
+    """One cure on the runs that show one cause, one run a seed. Without a cure not every seed need be dead."""
 
     cause: str  # objective, optimiser, decoder
     cure: str
@@ -39,10 +39,16 @@ def _cell(row: dict[str, str]) -> Cured:
 
 
 def helped(cause: str | None) -> list[Cured]:
-    """The cures that brought every run that was dead for `cause` to life at no loss of its ELBO, the best first."""
+    """The cures with which every run that shows `cause` was alive, at no loss of its ELBO, the best first."""
     found = [cell for cell in measured() if cell.cause == cause and cell.runs and cell.cure != PLAIN]
     good = [cell for cell in found if cell.alive == cell.runs and cell.elbo_gain > 0]
     return sorted(good, key=lambda cell: -cell.elbo_gain)
+
+
+def without(cause: str | None) -> str:
+    """How many of those runs are alive without a cure, in words."""
+    plain = next(cell for cell in measured() if cell.cause == cause and cell.cure == PLAIN)
+    return f"without a cure {plain.alive} of {plain.runs}"
 
 
 def said(cause: str | None) -> str:
@@ -52,10 +58,11 @@ def said(cause: str | None) -> str:
         return ""
     good = helped(cause)
     if not good:
-        return f"None of {len(tried)} published cures brought every such run to life without loss (docs/cures.md)."
+        none = f"With none of {len(tried)} published cures were all runs that show this cause alive without loss"
+        return f"{none} (docs/cures.md)."
     names = ", ".join(cell.cure for cell in good)
-    most = f"Of {len(tried)} published cures these brought every such run to life"
-    return f"{most}, the best first: {names} (docs/cures.md)."
+    most = f"Of {len(tried)} published cures, all runs that show this cause were alive with these"
+    return f"{most}, the best first: {names} ({without(cause)}; docs/cures.md)."
 
 
 def fits(cure: str, config: Setting, is_predicted: bool) -> bool:
@@ -65,7 +72,7 @@ def fits(cure: str, config: Setting, is_predicted: bool) -> bool:
     if config.cure.kind != "none" or model.posterior != "gaussian" or isinstance(config.anneal, schema.NoKL):
         return False
     if cure == "spectral_start":
-        return is_predicted and model.start != "spectral"
+        return is_predicted and model.start != "spectral" and model.output != "sigmoid"
     kinds: Sequence[type[schema.Cure]] = schema.Cure.__subclasses__()
     kind = {part.kind: part for part in kinds}.get(cure, schema.ScheduleCure)
     if kind is schema.Skip or kind is schema.InverseLipschitz:

@@ -24,7 +24,7 @@ from vae.runtime.rng import generator
 Rows = TypeVar("Rows", slice, Tensor)
 
 MAX_TRAIN_IMAGES = 10_000  # that are measured beside the test images
-MAX_PIXELS, MIN_IMAGES = 2**26, 32  # of all images decoded for single dimensions: of large images or wide codes fewer
+MAX_PIXELS, MIN_IMAGES = 2**26, 32  # decoded for single dimensions: of large images or wide codes fewer images
 MAX_SINGLE = 512  # latent dimensions up to which each is measured by itself: that decodes the probe images for each
 STAGES = 6  # of an examination
 

@@ -169,7 +169,7 @@ class MLflowTracker(_Waiting):
         super().__init__(config, directory)
         mlflow = library(config)
         self.entities = mlflow.entities
-        self.errors = (mlflow.exceptions.MlflowException,)
+        self.errors = (mlflow.exceptions.MlflowException, OSError)
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
         self.store = Path(STORE).absolute()
         self.store.mkdir(exist_ok=True)
@@ -259,7 +259,7 @@ class WandBTracker(_Waiting):
     def __init__(self, config: schema.WandB, run: schema.RunConfig, directory: Path) -> None:
         super().__init__(config, directory)
         wandb = library(config)
-        self.errors = (wandb.errors.Error,)
+        self.errors = (wandb.errors.Error, OSError)
         earlier = self.noted()
         self.written = earlier.get("rows", 0)
         self.image = wandb.Image

@@ -1,6 +1,7 @@
-"""An update of the weights as one CUDA graph. The networks of this field are small: on a GPU, starting the some two
-hundred kernels of an update takes several times as long as what they compute. A graph starts them all at once (NVIDIA,
-CUDA C++ Programming Guide, "CUDA Graphs"), with the same results to the bit."""
+"""An update of the weights as one CUDA graph. The networks of this field are small: on a GPU, starting the kernels of
+an update takes several times as long as what they compute. A graph starts them all at once (NVIDIA, CUDA C++
+Programming Guide, "CUDA Graphs"), with the results of the same kernels to the bit. (Without a graph the learning rate
+is a double, here it is a float.)"""
 
 from collections import Counter
 from collections.abc import Callable
