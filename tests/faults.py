@@ -75,6 +75,7 @@ VARIANTS = [
 SETTINGS = [
     *("train.steps=24", "train.batch_size=8", "train.log_every=2", "train.eval_every=6", "train.checkpoint_every=4"),
     *("train.device=cpu", "train.threads=1", "pictures.gif_every=3", "pictures.columns=4"),
+    "pictures.report=false",  # it is made of what a run has left, after its end: one killed meanwhile has none
     *("evaluation.iw_samples=2", "evaluation.probe_images=8", "evaluation.marginal_samples=16"),
 ]
 IMPORTS = 3.0  # seconds, about, until a fresh process trains
