@@ -99,13 +99,13 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "python", python, raising=False)
 
 
+SLOW = ("sweep", "growth", "versions", "throughput", "time_to_quality", "observing", "processes")
+
+
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("sweep", "growth", "versions", "throughput") else name
-        for name in render.SECTIONS
-    ],
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in render.SECTIONS],
 )
 def test_every_section_measures_and_tells(name: str, tmp_path: Path) -> None:
     options = Options(results=tmp_path, scratch=tmp_path, threads=1, rounds=1, smoke=True, before=ROOT)
