@@ -7,15 +7,17 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import ours
 from vae.training.loop import update
 from vae.training.optimizer import learning_rate
-from vae.training.setup import prepare
+from vae.training.setup import Setup, prepare
 
 REPEATS = 5
 PROFILED = 20  # steps
@@ -23,15 +25,14 @@ ENDLESS = 10**9  # steps: it is stopped from outside
 OPERATIONS = 12  # rows of the profile
 
 
-def training_step(overrides: list[str]) -> Callable[[], None]:
-    """One step of the loop in vae.training.loop: data, forward, backward, Adam."""
-    config = ours.composed(*overrides, f"train.steps={ENDLESS}")
-    setup = prepare(config)
+def training_step(setup: Setup, advance: Callable[..., Tensor]) -> Callable[[], None]:
+    """One step of the loop in vae.training.loop: data, `advance` (its update of the weights), what is kept of it."""
     batches = setup.batches(after=0)
 
     def step() -> None:
         number, images = next(batches)
-        update(setup, number, images, setup.noise(number), 1.0, learning_rate(config.train, number))
+        rate = learning_rate(setup.subject.config.train, number)
+        setup.recent.add(advance(number, images, setup.noise(number), setup.schedule.weight(number), rate))
 
     return step
 
@@ -53,7 +54,9 @@ def main() -> None:
     arguments = options.parse_args()
     side = arguments.side
     settings = {"model": arguments.model, "train.precision": arguments.precision, "train.threads": arguments.threads}
-    step = training_step([f"{key}={value}" for key, value in settings.items()] + ["train.device=cpu"])
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    setup = prepare(ours.composed(*overrides, "train.device=cpu", f"train.steps={ENDLESS}"))
+    step = training_step(setup, partial(update, setup))
     left, right = torch.randn(2, side, side, dtype=torch.bfloat16 if arguments.precision == "bf16" else torch.float32)
 
     def product() -> None:

@@ -17,18 +17,17 @@ from torch import Tensor, nn
 
 from benchmarks import ours, plain
 from benchmarks.blobs import blobs
+from benchmarks.compute import ENDLESS, training_step
 from benchmarks.options import Options
 from benchmarks.process import python
 from benchmarks.rounds import Goal, Measured, Metrics, Record, spread, table, values
 from vae.training.cuda_graph import CapturedUpdate
 from vae.training.loop import update
-from vae.training.optimizer import learning_rate
-from vae.training.setup import Setup, prepare
+from vae.training.setup import prepare
 
 ROUNDS = 5
 BATCH = 64
 STEPS = 300  # of each way
-LONG = 10**9  # steps: it is stopped from outside
 MODELS = {
     "conv_vae": ["model=conv_vae", "dataset=mnist5k"],
     "mlp_vae": ["model=mlp_vae", "dataset=mnist5k"],
@@ -60,18 +59,6 @@ def child(*arguments: str) -> Metrics:
         return python("-m", "benchmarks.gpu", *arguments, cwd=Path(directory)).answer()
 
 
-def lab_step(setup: Setup, advance: Callable[..., Tensor]) -> Callable[[], object]:
-    """One step of the loop in vae.training.loop, what `recent` keeps with it."""
-    batches = setup.batches(after=0)
-
-    def step() -> None:
-        number, images = next(batches)
-        rate = learning_rate(setup.subject.config.train, number)
-        setup.recent.add(advance(number, images, setup.noise(number), setup.schedule.weight(number), rate))
-
-    return step
-
-
 def plain_step(model: str, precision: str, root: str | None) -> Callable[[], object]:
     """One step of benchmarks.plain."""
     network = plain.PlainVAE(model).to("cuda")
@@ -80,14 +67,7 @@ def plain_step(model: str, precision: str, root: str | None) -> Callable[[], obj
     batches: Iterator[Tensor] = (images for _ in itertools.count() for images, _ in loader)
 
     def step() -> None:
-        images = next(batches).to("cuda")
-        optimizer.zero_grad()
-        with plain.autocast(precision, "cuda"):
-            output, mu, log_sigma = network(images)
-        loss = plain.loss_function(output, images, mu, log_sigma)
-        loss.backward()
-        loss.item()
-        optimizer.step()
+        plain.update(network, optimizer, next(batches).to("cuda"), precision)
 
     return step
 
@@ -100,7 +80,12 @@ def main() -> None:
     options.add_argument("--steps", type=int, required=True)
     given = options.parse_args()
     data = [f"dataset.train={given.images}"] if given.model == "deep" else []
-    settings = [f"train.precision={given.precision}", f"train.steps={LONG}", "train.device=cuda", *MODELS[given.model]]
+    settings = [
+        f"train.precision={given.precision}",
+        f"train.steps={ENDLESS}",
+        "train.device=cuda",
+        *MODELS[given.model],
+    ]
     config = ours.composed(*settings, *data)
     with tempfile.NamedTemporaryFile() as meeting:
         store = dist.FileStore(meeting.name, 1)
@@ -109,9 +94,9 @@ def main() -> None:
         network = nn.parallel.DistributedDataParallel(replica.subject.model)
         replica = dataclasses.replace(replica, network=network)
         ways = {
-            "graph": lab_step(graph, CapturedUpdate(partial(update, graph), graph.device)),
-            "kernels": lab_step(kernels, partial(update, kernels)),
-            "nccl": lab_step(replica, partial(update, replica)),
+            "graph": training_step(graph, CapturedUpdate(partial(update, graph), graph.device)),
+            "kernels": training_step(kernels, partial(update, kernels)),
+            "nccl": training_step(replica, partial(update, replica)),
             "plain": plain_step(given.model, given.precision, given.images if data else None),
         }
         spent: dict[str, float] = {}

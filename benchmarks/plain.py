@@ -152,8 +152,20 @@ class Stopwatch:
         print(f"\n{json.dumps(metrics)}", flush=True)
 
 
-def autocast(precision: str, device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
+def autocast(precision: str, device: str) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+def update(model: PlainVAE, optimizer: torch.optim.Optimizer, images: Tensor, precision: str) -> float:
+    """One step: its loss."""
+    optimizer.zero_grad()
+    with autocast(precision, images.device.type):
+        output, mu, log_sigma = model(images)
+    loss = loss_function(output, images, mu, log_sigma)
+    loss.backward()
+    said = loss.item()
+    optimizer.step()
+    return said
 
 
 def throughput(arguments: argparse.Namespace) -> None:
@@ -164,13 +176,7 @@ def throughput(arguments: argparse.Namespace) -> None:
     while True:
         train_loss = 0.0
         for images, _ in batches:
-            optimizer.zero_grad()
-            with autocast(arguments.precision):
-                output, mu, log_sigma = model(images)
-            loss = loss_function(output, images, mu, log_sigma)
-            loss.backward()
-            train_loss += loss.item()
-            optimizer.step()
+            train_loss += update(model, optimizer, images, arguments.precision)
             if watch.tick(len(images)):
                 return watch.answer()
 
