@@ -42,7 +42,18 @@ WITHOUT_TORCH = [
     *(f"vae.config.{name}" for name in ("errors", "schema", "load", "legacy")),
     *(
         f"vae.runtime.{name}"
-        for name in ("directory", "files", "terminal", "torchrun", "signals", "custom", "commands", "doors", "naming")
+        for name in (
+            "directory",
+            "files",
+            "terminal",
+            "torchrun",
+            "signals",
+            "custom",
+            "commands",
+            "doors",
+            "naming",
+            "cores",
+        )
     ),
     *(f"vae.measure.{name}" for name in ("catalogue", "verdict", "watch", "story", "advice", "setting")),
     *(f"vae.scale{name}" for name in ("", ".loss", ".audit")),

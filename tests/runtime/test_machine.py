@@ -39,9 +39,8 @@ def test_a_launcher_says_how_many(given: dict[str, str], expected: int, monkeypa
 
 def test_processes_of_torchrun_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
-    monkeypatch.setattr(machine, "cpu_count", lambda only_physical_cores: 8)
-    for module in (machine, machine.parallel):
-        monkeypatch.setattr(module, "world", lambda: World(rank=0, size=2, local_rank=0, local_size=2))
+    monkeypatch.setattr("joblib.cpu_count", lambda only_physical_cores: 8)
+    monkeypatch.setattr(machine, "world", lambda: World(rank=0, size=2, local_rank=0, local_size=2))
     assert machine.own_threads() == 4
 
 

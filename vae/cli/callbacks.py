@@ -29,6 +29,7 @@ from vae.cli.reporting import write_report
 from vae.cli.session import CURRENT, DIRECTORIES
 from vae.config.errors import InputError, one_line
 from vae.config.load import load
+from vae.runtime import cores
 from vae.runtime import directory as names
 from vae.runtime.terminal import log_to_stderr
 from vae.runtime.torchrun import world
@@ -110,10 +111,7 @@ class SweepReport(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """submitit starts all jobs of a sweep at once on its own machine, and tells none of its share of the cores."""
         if str(OmegaConf.select(config, "hydra.launcher._target_")).endswith("submitit_launcher.LocalLauncher"):
-            from joblib import cpu_count  # a quarter of a second that others need not wait for
-
-            share = max(1, cpu_count(only_physical_cores=True) // max(1, self.total))
-            os.environ.setdefault("OMP_NUM_THREADS", str(share))
+            os.environ.setdefault("OMP_NUM_THREADS", str(cores.share(self.total)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.directory is None:  # a single run

@@ -39,7 +39,7 @@ from vae.config.load import (
 from vae.config.schema import RunConfig
 from vae.output import record as records
 from vae.output.record import RunRecord
-from vae.runtime import commands, files, naming
+from vae.runtime import commands, cores, files, naming
 from vae.runtime import directory as names
 from vae.training import checkpoint
 from vae.training import schedule as schedules
@@ -186,8 +186,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     workers = min(_workers(directory), max(1, len(todo)))
     environment = user_environment()
     if workers > 1:
-        share = max(1, cpu_count(only_physical_cores=True) // workers)
-        environment = {"OMP_NUM_THREADS": str(share)} | environment
+        environment = {"OMP_NUM_THREADS": str(cores.share(workers))} | environment
 
     def resumed(job: tuple[int, str]) -> bool:
         number, name = job
@@ -215,8 +214,7 @@ def _workers(directory: Path) -> int:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return 1
     if kind == "JoblibLauncher" and isinstance(asked, int):
-        cores = int(cpu_count())
-        return max(1, min(asked if asked > 0 else cores + 1 + asked, MAX_WORKERS))
+        return max(1, min(asked if asked > 0 else int(cpu_count()) + 1 + asked, MAX_WORKERS))
     if kind not in ("BasicLauncher", "JoblibLauncher"):
         log.warning("sweep: what %s started is resumed here, one run after the other", kind)
     return 1

@@ -6,10 +6,9 @@ import sys
 from importlib import metadata
 
 import torch
-from joblib import cpu_count
 
 from vae.config.errors import InputError
-from vae.runtime import parallel
+from vae.runtime import cores, parallel
 from vae.runtime.torchrun import world
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -48,11 +47,11 @@ def own_threads() -> int:
     """This process's share of the machine: of its physical cores what a launcher leaves to each of its workers. joblib,
     Ray and the user say it as OMP_NUM_THREADS, Slurm as SLURM_CPUS_PER_TASK. The processes of torchrun, which sets the
     first to 1 whatever there is, share the cores among themselves."""
-    cores = parallel.own_cores(cpu_count(only_physical_cores=True))
+    own = cores.share(world().local_size)
     if world().size > 1:
-        return cores
+        return own
     granted = [os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")]
-    return min([cores, *(int(number) for number in granted if number.isdecimal() and int(number) > 0)])
+    return min([own, *(int(number) for number in granted if number.isdecimal() and int(number) > 0)])
 
 
 def choose_device(name: str) -> torch.device:

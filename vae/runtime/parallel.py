@@ -62,11 +62,6 @@ def leader_first() -> Iterator[None]:
         dist.barrier()
 
 
-def own_cores(cores: int) -> int:
-    """How many of its machine's cores this process takes."""
-    return max(1, cores // world().local_size)
-
-
 def own_device(name: str) -> str:
     """A GPU of its own for each process of a machine."""
     return f"cuda:{world().local_rank}" if name == "cuda" and size() > 1 else name
