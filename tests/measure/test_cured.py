@@ -4,12 +4,9 @@ import math
 
 from conftest import ROOT, composed, options
 from test_advice import RECORD
-from test_answers import ask, follow
 
 from vae.measure import cured
 from vae.measure.advice import advise
-
-__all__ = ["ask", "follow"]
 
 
 def advised(*overrides: str, cause: str, **changes: object) -> list[str]:

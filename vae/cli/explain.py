@@ -99,8 +99,8 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         weight = record.get("max_kl_weight", record["kl_weight"])
         bench = _Bench(Twins(directory, config, steps, allow), saved, record, weight, data)
         compared = bench.comparison()
-        cause = cause_of(compared, config.evaluation.thresholds)
         limits = config.evaluation.thresholds
+        cause = cause_of(compared, limits)
         said = [*sentences(compared, cause, limits), cured.said(cause), *_not_shared(config, record)]
         look_at = compared.kind_start.place if compared.kind_start else compared.without_code
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}

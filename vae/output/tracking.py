@@ -283,7 +283,7 @@ class WandBTracker(_Waiting):
                     x_disable_stats=True,
                 ),
             )
-        except wandb.errors.Error as error:
+        except self.errors as error:
             raise RunFailed(f"{self.key}: cannot begin ({one_line(error)})") from error
         self.run.define_metric("*", step_metric="step")
         self.write_note(self.run.id, self.written)

@@ -266,11 +266,9 @@ def answer(groups: Sequence[Group]) -> list[str]:
     total = sum(counts.values())
     if total == 1:
         run = groups[0].runs[0]
-        return (
-            [words.sentence(run), f"{words.why(run)}{_to_try(run) if run.verdict in DEAD else ''}"]
-            if run.verdict
-            else []
-        )
+        if not run.verdict:
+            return []
+        return [words.sentence(run), words.why(run) + (_to_try(run) if run.verdict in DEAD else "")]
 
     def counted(name: str, count: int) -> str:
         """How many runs fared so; of few groups, which."""
