@@ -79,6 +79,28 @@ def test_a_kl_term_that_has_not_begun_is_said(tmp_path: Path) -> None:
     assert "The KL term never began" in str(found)
 
 
+def test_numbers_that_no_training_should_show_are_told_once(tmp_path: Path) -> None:
+    with Monitor(tmp_path) as monitor:
+        for step in range(40):
+            monitor.step(torch.nan if step > 20 else 1.0, torch.tensor([-0.5, 0.9]))
+    assert [event.partition(":")[2].partition(" nats")[0] for event in monitor.events] == [
+        " the KL of a dimension is -0.5",
+        " the reconstruction term is no finite number",
+    ]
+
+
+def test_steps_that_tell_another_loss_than_is_measured_are_doubted(tmp_path: Path) -> None:
+    """A mean over pixels, where a sum is meant."""
+    best = LinearVAE(IMAGES, 4, 0.5)
+    for factor, doubted in ((1.0, False), (1 / 60, True)):
+        with Monitor(tmp_path / f"{factor:g}", images=IMAGES, latent_dim=4, **TOLD) as monitor:
+            right = float((IMAGES - best.decode(best.encode(IMAGES)[0])).square().sum() / len(IMAGES))
+            for _ in range(10):
+                monitor.step(factor * max(right, 1.5), torch.ones(4), 1.0)
+            found = monitor.evaluate((best.encode, best.decode), **FAST)
+        assert any("reconstruction term of" in doubt for doubt in found.doubts) == doubted
+
+
 def test_event_files_of_others_stay(tmp_path: Path) -> None:
     other = tmp_path / "events.out.tfevents.5.other"
     other.write_bytes(b"theirs")
@@ -89,5 +111,12 @@ def test_event_files_of_others_stay(tmp_path: Path) -> None:
 def test_what_is_no_row_is_refused(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor, pytest.raises(vae.InputError, match="kl_per_dimension: has shape"):
         monitor.step(1.0, torch.tensor(3.0))
+    with pytest.raises(vae.InputError, match="the monitor is closed"):
+        monitor.step(1.0, torch.ones(3))
+    with Monitor(tmp_path, images=IMAGES, latent_dim=4, **TOLD) as monitor:
+        with pytest.raises(vae.InputError, match=r"has shape \(128,\); must be \(4,\)"):
+            monitor.step(1.0, torch.ones(128))  # of each image, where one of each dimension is wanted
+        with pytest.raises(vae.InputError, match=r"loss_reconstruction: has shape \(8,\)"):
+            monitor.step(torch.ones(8), torch.ones(4))
     with pytest.raises(vae.InputError, match="log_every=0"):
         Monitor(tmp_path, log_every=0)

@@ -58,7 +58,7 @@ def test_context() -> None:
     assert "worse than a linear VAE" in told(gain=10.0)
     assert "worse than a linear VAE" not in told("alive", None, "model=linear_vae", gain=10.0)
     lost = told(train_elbo=-470.0, elbo=-490.0)
-    assert "It overfits: of the 40 nats that training images gained over a constant image, test images lack 50%" in lost
+    assert "It overfits: training images have gained 40 nats over a constant image, test images 20" in lost
     assert "overfits" not in told(train_elbo=-470.0, elbo=-490.0, constant_elbo=-530.0)  # brighter test images
 
 

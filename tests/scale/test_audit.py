@@ -19,6 +19,8 @@ def test_a_warm_up_that_never_ends_within_the_training() -> None:
     assert (found.last, found.ends_at) == (0.2, None)
     assert "0.2" in found.problems[0]
     assert "would end at 1, at step 400: 5 times the training" in found.problems[0]
+    cycles = vae.audit_schedule(lambda step: (step % 1000) / 1000, steps=5500)
+    assert "it goes up and down, and the training ends in between" in cycles.problems[0]
     endless = vae.audit_schedule(lambda step: step / 1e6, steps=100)
     assert "still does" in endless.problems[0]
 
@@ -53,6 +55,7 @@ def test_a_knob_that_reaches_the_loss() -> None:
     found = vae.audit_schedule(0.5, 1, lambda weight: terms.reconstruction() + weight * terms.kl())
     assert found.reaches_loss
     assert not found.problems
+    assert "In the loss it multiplies 10: the KL, as the loss reduces it" in str(found)
     assert found.kld == pytest.approx(10, rel=1e-5)
     # Where the term is left out at weight 0.
     found = vae.audit_schedule(

@@ -2,7 +2,7 @@
 Split and Data of ours."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,11 @@ def split_of(images: Any, labels: Any = None, what: str = "images", most: int | 
         images = images.test
     if isinstance(images, Split):
         split = images
+    elif isinstance(images, tuple | list) and len(images) == 2 and _is_pair(images):
+        raise InputError(f"{what}: are a pair, images and labels; hand over the first alone, and the second as labels=")
+    elif isinstance(images, Mapping):
+        names = ", ".join(map(str, images))
+        raise InputError(f"{what}: are a {type(images).__name__} with {names}; hand over the images in it alone")
     elif isinstance(images, Tensor | np.ndarray):
         split = Split(_laid_out(_tensor(images, what), what, notes))
     else:
@@ -53,6 +58,13 @@ def split_of(images: Any, labels: Any = None, what: str = "images", most: int | 
         if int(split.stored(slice(0, 1000)).max()) <= 1:
             raise InputError(f"{what}: whole numbers of which the largest is 1; hand them over as floats")
     return split, notes
+
+
+def _is_pair(given: Sequence[Any]) -> bool:
+    """Whether this is a batch as data loaders give them: images, and a label of each."""
+    images, labels = given
+    both = isinstance(images, Tensor | np.ndarray) and isinstance(labels, Tensor | np.ndarray)
+    return both and images.ndim > labels.ndim and len(images) == len(labels)
 
 
 def _tensor(images: Tensor | np.ndarray[Any, Any], what: str) -> Tensor:

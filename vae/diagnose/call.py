@@ -32,6 +32,7 @@ from vae.scale.loss import Scale
 
 MAX_CODES = 2**26  # numbers of all codes that are held; with larger codes fewer images are measured
 MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
+FEW = 100  # images, below which it is said
 SHOWN = 100  # eigenvalues in the plot
 SMOOTHING = 0.99  # of a fitted variance in training, which is not seen here
 LIKELIHOODS: dict[str, type[schema.Objective]] = {
@@ -99,15 +100,17 @@ def diagnose(
     log_variance = _first(log_variance, face.log_variance, False)
     settings, pictures = load.measuring(**evaluation)
     test, notes = split_of(images, labels, "images", max_images)
-    weight = _weight(kl_weight, loss, face)
     objective, given = meaning(test.shape, likelihood, sigma2, loss, face)
-    where = None if device is None else torch.device(device)
+    where = None if device is None else _usable(device)
     with undisturbed(networks_of(face.encode, face.decode)), torch.no_grad():
         some = test.batch(slice(0, TRIED))
         refused = given.refuses(pixel_scale.sample(test).batch(slice(None)))
         if refused is not None:
             raise InputError(f"likelihood={objective.name}: {refused}")
         model = tried(face.encode, face.decode, given, some, log_variance, decoder_gives, where)
+        weight = _weight(kl_weight, loss, face, model.is_dirac)
+        if model.is_dirac:
+            notes.append("encode gives mu alone: taken for an autoencoder, which has no KL term")
         limit = max(2, MAX_CODES // model.latent_dim)
         if limit < len(test):
             notes.append(
@@ -154,8 +157,10 @@ def _measured(
     found = judged(subject, identity, done, trajectory, history.rows, _in_words(weight, loss))
     assert found.examination is not None
     some = data.test.batch(slice(0, config.evaluation.probe_images))
-    doubt = doubts.of_sigma(model, subject.likelihood, some, weight, config.seed)
-    other = doubts.of_scale(model, some, done.measures.explained_variance)
+    notes = [*notes, *_few(data)]
+    doubt = doubts.of_scale(model, subject.likelihood, some) or doubts.of_sigma(
+        model, subject.likelihood, some, weight, config.seed
+    )
     album = Album(pictures, data.test, model.latent_dim, config.seed, _span(data.test))
     drawn = {
         "reconstructions": album.reconstructions(model),
@@ -168,20 +173,34 @@ def _measured(
         kl=done.kl.tolist(),
         eigenvalues=subject.spectrum.eigenvalues[:SHOWN].tolist(),
         maps=_maps(subject, done),
-        doubts=tuple(said for said in (doubt, other) if said is not None),
+        doubts=tuple(said for said in (*_unsaid(loss), doubt) if said is not None),
         notes=tuple(notes),
         pictures=drawn,
     )
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        return torch.zeros(1, device=device).device
+    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
+        raise InputError(f"device={device}: not usable here ({str(error).splitlines()[0]}); leave it out") from error
 
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _weight(given: float | None, loss: Scale | None, face: Face) -> float:
-    weight = float(_first(given, None if loss is None else loss.beta, face.kl_weight, 1.0))
+def _weight(given: float | None, loss: Scale | None, face: Face, is_dirac: bool) -> float:
+    """Of the KL term; 0 where each image has a point for a code, of which there is no KL."""
+    said = _first(given, None if loss is None else loss.beta, face.kl_weight)
+    weight = float(_first(said, 0.0 if is_dirac else 1.0))
     if not 0 <= weight < math.inf:
         raise InputError(f"kl_weight={weight}: must be a finite number from 0 on")
+    if is_dirac and weight > 0:
+        raise InputError(
+            f"encode: gives mu alone, and the KL weight is {weight:.3g}; must give (mu, log_sigma), or the weight must "
+            "be 0, as an autoencoder's"
+        )
     return weight
 
 
@@ -194,11 +213,20 @@ def meaning(
 ) -> tuple[schema.Objective, Likelihood]:
     """What the likelihood is called, and itself for images of `shape`; the arguments are those of `diagnose`. Raises
     InputError."""
+    if loss is not None and not isinstance(loss, Scale):
+        raise InputError(f"loss={loss!r}: must be what vae.scale(...) gives, as in loss=vae.scale({loss!r}, ...)")
     if isinstance(likelihood, Likelihood):
         return schema.Objective(kind="own", name=type(likelihood).__name__), likelihood
     said = likelihood is None and face is not None  # what a model says of itself goes last
     name = _first(likelihood, None if loss is None else loss.likelihood, face.likelihood if said and face else None)
-    sigma2 = _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if said and face else None)
+    if loss is not None and loss.pixels != math.prod(shape):
+        raise InputError(f"loss: is of images of {loss.pixels} values, and these are {shape}; say its image_shape anew")
+    if loss is not None and likelihood is not None and likelihood != loss.likelihood:
+        raise InputError(f"likelihood={likelihood}: the loss means {loss.likelihood}; leave one of the two out")
+    given, sigma2 = (
+        sigma2,
+        _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if said and face else None),
+    )
     known = ("gaussian", "optimal_gaussian", *LIKELIHOODS)
     if name not in known:
         raise InputError(
@@ -217,8 +245,10 @@ def meaning(
         objective = schema.OptimalGaussian(name=name, smoothing=SMOOTHING)
     else:
         objective = LIKELIHOODS[name](name=name)
-    if sigma2 is not None and not (name in ("gaussian", "optimal_gaussian") and 0 < sigma2 < math.inf):
-        raise InputError(f"sigma2={sigma2} with likelihood={name}: must be above 0, and goes with a Gaussian")
+    if given is not None and name not in ("gaussian", "optimal_gaussian"):
+        raise InputError(f"sigma2={given}: likelihood={name} has no pixel variance; leave it out")
+    if sigma2 is not None and not 0 < sigma2 < math.inf:
+        raise InputError(f"sigma2={sigma2}: must be above 0, the variance of a pixel")
     output = None if name in LIKELIHOODS or face is None else face.output
     found = likelihoods.build(objective, output, shape).eval()
     if isinstance(found, OptimalGaussian) and sigma2 is not None:
@@ -234,13 +264,23 @@ def _data(test: Split, images: Any, train: Any, train_labels: Any) -> tuple[Data
         own = dataclasses.replace(test, labels=None)  # a probe that is fitted and asked on the same images says nothing
         data = Data(own, test, notes=())
         notes = ["train= was not given: the prediction and the gain are of the images themselves"]
+        if test.labels is not None:
+            notes.append("labels were not used: a linear probe is fitted on train= and train_labels=")
     else:
         split, notes = split_of(train, train_labels, "train")
+        if test.labels is not None and split.labels is None:
+            notes.append("labels were not used: a linear probe is fitted on train=, which has no train_labels=")
         if split.shape != test.shape:
             raise InputError(f"train: has images of shape {split.shape}, images {test.shape}")
         data = Data(split, test)
     pixel_scale.check(data, "images")
     return data, notes
+
+
+def _few(data: Data) -> list[str]:
+    """What is to be said of measures on so few images."""
+    count = len(data.test)
+    return [f"{count} images are few: more than {FEW} make the answer surer"] if count < FEW else []
 
 
 def _model(model: ForeignModel, name: str) -> schema.Model:
@@ -274,9 +314,16 @@ def _in_words(weight: float, loss: Scale | None) -> Callable[[Advice], dict[str,
         to = advice.kl_weight if loss is None else loss.weight_for(advice.kl_weight)
         now = weight if loss is None else loss.kl_weight
         change = advice.elsewhere.format(weight=f"{to:.3g}") + ("" if to == now else f" (now {now:.3g})")
+        if loss is not None and (summed := loss.summed(advice.kl_weight)):
+            change += f", or {summed}"
         return {"why": f"{change}: {advice.why}", "command": "", "kl_weight": to}
 
     return said
+
+
+def _unsaid(loss: Scale | None) -> tuple[str, ...]:
+    """What the loss leaves open, on which the KL weight depends."""
+    return () if loss is None else tuple(f"{note[:1].upper()}{note[1:]}" for note in loss.unsaid)
 
 
 def _span(test: Split) -> tuple[float, float]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vae.config.errors import InputError
 from vae.measure.catalogue import CATALOGUE, Prediction
 from vae.measure.verdict import number
 from vae.output.events import there
 from vae.output.pictures import Picture
-from vae.output.record import RunRecord, write
+from vae.output.record import Answer, RunRecord, finite, write
 from vae.output.tensorboard import TensorBoardWriter
 from vae.report import page, runs
 from vae.runtime import directory as names
@@ -62,27 +63,37 @@ class Diagnosis:
     pictures: Mapping[str, Picture]  # by their TensorBoard tags
 
     @property
+    def _answer(self) -> Answer:
+        assert self.record.answer is not None  # a diagnosis always has one
+        return self.record.answer
+
+    @property
     def verdict(self) -> str:
-        return str(self.to_dict()["verdict"])
+        return self._answer.verdict
 
     @property
     def cause(self) -> str | None:
         """Of a dead code, as predicted: objective or optimiser; None where it cannot be told, or nothing is wrong."""
-        return self.record.answer.cause if self.record.answer else None
+        return self._answer.cause
 
     @property
     def reason(self) -> str:
-        return self.record.answer.reason if self.record.answer else ""
+        return self._answer.reason
+
+    @property
+    def explanation(self) -> str:
+        """The whole of what is said: the verdict in a sentence, what it rests on, why."""
+        return self._answer.explanation
 
     @property
     def advice(self) -> list[str]:
         """What may help, in words."""
-        return [item["why"] for item in self.record.answer.advice] if self.record.answer else []
+        return [item["why"] for item in self._answer.advice]
 
     @property
     def advised_weight(self) -> float | None:
         """The KL weight to write into the loss, as it was described, where the most helpful advice has one."""
-        advice = self.record.answer.advice if self.record.answer else []
+        advice = self._answer.advice
         return advice[0].get("kl_weight") if advice else None
 
     @property
@@ -101,16 +112,19 @@ class Diagnosis:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat: the keys of result.json, the standard errors as NAME_error, and what it was taken from."""
+        """Flat, for JSON: the keys of result.json, the standard errors as NAME_error, and what it was taken from. A
+        number that is not finite is None."""
         found = self.record.to_dict() | {f"{name}_error": error for name, error in self.errors.items()}
         found |= {"kl_per_dimension": self.kl, "eigenvalues": self.eigenvalues}
         if self.maps is not None:
             found |= {f"latent_{name}": value for name, value in dataclasses.asdict(self.maps).items()}
-        return found | {"doubts": list(self.doubts), "notes": list(self.notes)}
+        return dict(finite(found | {"doubts": list(self.doubts), "notes": list(self.notes)}))
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
-        answer = self.record.answer
-        said = "" if answer is None else f"{answer.verdict}: {answer.explanation}"
+        said = f"{self.verdict}: {self.explanation}"
         lines = [*(f"Doubt: {doubt}" for doubt in self.doubts), said]
         lines += [f"To try: {advice}." for advice in self.advice]
         lines += list(self._map_lines())
@@ -126,8 +140,11 @@ class Diagnosis:
 
     def report(self, directory: str | Path) -> Path:
         """Write report.html and what it is made of into `directory`: result.json, an event file with the pictures for
-        TensorBoard, plots. Returns the page's path. Raises OSError where that cannot be written to."""
+        TensorBoard, plots. Returns the page's path. Raises OSError where that cannot be written to, InputError where it
+        is a file."""
         directory = Path(directory)
+        if directory.exists() and not directory.is_dir():
+            raise InputError(f"report: {directory} is a file; a directory is needed for the page and its pictures")
         directory.mkdir(parents=True, exist_ok=True)
         writer = TensorBoardWriter(directory, there(directory))
         try:

@@ -2,9 +2,10 @@
 when asked. TensorBoard has the same tags as a run of this program, events are told as they happen, and before the first
 step stands what the closed form expects."""
 
+import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +19,9 @@ from vae.data.in_memory import split_of
 from vae.diagnose.call import History, diagnose, meaning
 from vae.diagnose.diagnosis import Diagnosis
 from vae.measure import prediction, spectrum, verdict
-from vae.measure.catalogue import CATALOGUE
+from vae.measure.catalogue import CATALOGUE, SplitMeasures
 from vae.measure.subject import MORE_EIGENVALUES
+from vae.measure.verdict import number
 from vae.measure.watch import Watch
 from vae.output.events import there
 from vae.output.history import History as Rows
@@ -28,6 +30,9 @@ from vae.output.tensorboard import TensorBoardWriter
 from vae.scale.loss import Scale
 
 log = logging.getLogger(__name__)
+
+NEGATIVE = 1e-3  # nats, of a dimension's KL: rounding
+APART = 5  # times: a reconstruction term that differs by so much from what is measured is another
 
 
 class Monitor:
@@ -51,12 +56,15 @@ class Monitor:
         if log_every < 1:
             raise InputError(f"log_every={log_every}: must be at least 1")
         self.directory, self.images, self.name, self.log_every = Path(directory), images, name, log_every
-        self.told = {"likelihood": likelihood, "sigma2": sigma2, "loss": loss}
+        self.told: dict[str, Any] = {"likelihood": likelihood, "sigma2": sigma2, "loss": loss}
         self.final_weight = kl_weight if kl_weight is not None else 1.0 if loss is None else loss.beta
         self.thresholds = load.measuring()[0].thresholds
         self.watch = Watch(self.thresholds)
         self.rows: Rows | None = None
-        self.steps, self.weight = 0, 0.0
+        self.steps, self.weight, self.is_closed = 0, 0.0, False
+        self.dimensions = latent_dim  # d; None until the first step
+        self.reconstruction: float | None = None  # of the last row
+        self.said: set[str] = set()  # what is said once
         self.events: list[str] = []
         self.warning: str | None = None
         self.waiting: list[tuple[Tensor | float, Tensor]] = []  # since the last row: reconstruction terms, KL (d,)
@@ -68,12 +76,24 @@ class Monitor:
         """After a training step. `loss_reconstruction`: -log p(x|z) in nats, the mean over the batch of the sum over
         pixels, without constants (for a Gaussian, SSE / (2 sigma^2)). `kl_per_dimension`: in nats, (d,), or of each
         image (B, d) or (B, ...). `kl_weight`: that the KL had in this step, beside that reconstruction term."""
+        if self.is_closed:
+            raise InputError("monitor.step: the monitor is closed; make another one")
         self.steps += 1
         kl = kl_per_dimension.detach()
         kl = kl.flatten(1).mean(0) if kl.dim() > 1 else kl
-        if kl.dim() != 1:
-            raise InputError(f"kl_per_dimension: has shape {tuple(kl.shape)}; must be (d,), or (B, d) of each image")
+        dimensions = self.dimensions or len(kl) if kl.dim() == 1 else self.dimensions
+        if kl.shape != (dimensions,):
+            given_shape = tuple(kl_per_dimension.shape)
+            raise InputError(
+                f"kl_per_dimension: has shape {given_shape}; must be ({dimensions or 'd'},), a number a latent "
+                "dimension, or (B, d) of each image"
+            )
+        self.dimensions = dimensions
         given = loss_reconstruction.detach() if isinstance(loss_reconstruction, Tensor) else loss_reconstruction
+        if isinstance(given, Tensor) and given.numel() != 1:
+            raise InputError(
+                f"loss_reconstruction: has shape {tuple(given.shape)}; must be one number, the mean over the batch"
+            )
         self.waiting.append((given, kl))
         if self.steps % self.log_every == 0:
             self._row(float(kl_weight))
@@ -89,6 +109,7 @@ class Monitor:
         found = diagnose(encode, decode, self.images if images is None else images, **given)
         split = found.record.split
         assert split is not None
+        found = dataclasses.replace(found, doubts=(*found.doubts, *self._fed(split, found, how)))
         values = {CATALOGUE[name].tag: value.value for name, value in found.measures.items()}
         self.tensorboard.scalars(values | {"test/negative_elbo": -split.elbo}, self.steps)
         self.tensorboard.histogram("collapse/kl_per_dimension", torch.tensor(found.kl), self.steps)
@@ -99,6 +120,7 @@ class Monitor:
         return found
 
     def close(self) -> None:
+        self.is_closed = True
         self.tensorboard.close()
 
     def __enter__(self) -> Self:
@@ -131,12 +153,41 @@ class Monitor:
         kl: Sequence[float] = torch.stack([kl for _, kl in self.waiting]).double().mean(0).tolist()
         self.waiting.clear()
         self.weight, kld = weight, math.fsum(kl)
+        self._check(reconstruction, kld, min(kl))
+        self.reconstruction = reconstruction
         values = {"train/loss": reconstruction + weight * kld, "train/kld": kld, "train/kl_weight": weight}
         self.tensorboard.scalars(values, self.steps)
         if self.rows is None:
             self.rows = Rows(len(kl))
         self.rows.add(self.steps, weight, reconstruction, list(kl))
         self._tell(self.watch.training(self.steps, None, kld, weight))
+
+    def _check(self, reconstruction: float, kld: float, lowest: float) -> None:
+        """Say once what no training should show."""
+        below = f"the KL of a dimension is {lowest:.3g} nats: no KL is below 0, is its sign or its formula wrong?"
+        for name, is_seen, said in (
+            ("reconstruction", not math.isfinite(reconstruction), "the reconstruction term is no finite number"),
+            ("kl", not math.isfinite(kld), "the KL is no finite number"),
+            ("sign", lowest < -NEGATIVE, below),
+        ):
+            if is_seen and name not in self.said:
+                self.said.add(name)
+                self._tell(f"step {self.steps}: {said}")
+
+    def _fed(self, split: SplitMeasures, found: Diagnosis, how: Mapping[str, Any]) -> Iterator[str]:
+        """What says that the steps were told of another loss than was measured: likelihood or reduction differ."""
+        objective, fed = found.record.identity.objective, self.reconstruction
+        if fed is None or objective not in ("gaussian", "bernoulli") or "likelihood" in how or "loss" in how:
+            return
+        loss: Scale | None = self.told["loss"]
+        sigma2: float | None = self.told["sigma2"] or (loss.sigma2 if loss else None)
+        measured = split.sse / (2 * sigma2) if sigma2 else -split.elbo - split.kld
+        if max(fed, measured) > APART * max(min(fed, measured), 1e-300) and max(fed, measured) > 1:
+            yield (
+                f"The steps were told of a reconstruction term of {number(fed)} nats an image, measured are "
+                f"{number(measured)}: it must be summed over the pixels, or the likelihood is another; vae.scale(...) "
+                "tells what a loss means"
+            )
 
     def _tell(self, event: str | None) -> None:
         if event is not None:

@@ -56,13 +56,15 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if predicted is not None and max(predicted, record["kld"]) < little and _has_scale(config):
         found += _scale(config, record)
     elif too_wide(config, record):
-        left = record["effective_t"] / record["max_kl_weight"] / record["mse"]
+        weight = record["max_kl_weight"]
+        times = record["effective_t"] / record["mse"]
+        what = "the pixel variance" if weight == 1 else "KL weight x pixel variance"
         found.append(
             Advice(
-                f"sharper images: the pixel variance is {left:.0f} times what is left",
+                f"sharper images: {what} is {times:.0f} times the squared error that is left",
                 ("objective=optimal_gaussian",),
                 elsewhere=_TO_WEIGHT,
-                kl_weight=1 / left,
+                kl_weight=weight / times,
             )
         )
     elif worse_than_linear(config, record):
@@ -116,14 +118,12 @@ def worse_than_linear(config: Setting, record: Mapping[str, Any]) -> bool:
 
 
 def too_wide(config: Setting, record: Mapping[str, Any]) -> bool:
-    """Whether images are worse than a PCA's because the given pixel variance is far above the squared error that is
-    left: the objective does not ask for better ones."""
-    if not _has_scale(config) or record["effective_t"] is None or record["max_kl_weight"] == 0:
+    """Whether images are worse than a PCA's because t, the KL weight times the given pixel variance, is far above the
+    squared error that is left: the objective does not ask for better ones."""
+    t, pca = record["effective_t"], record["pca_mse"]
+    if not _has_scale(config) or t is None or pca is None:
         return False
-    variance = record["effective_t"] / record["max_kl_weight"]
-    if record["pca_mse"] is None:
-        return False
-    return variance > WIDE * record["mse"] and record["mse"] > WORSE_IMAGES * record["pca_mse"]
+    return bool(t > WIDE * record["mse"] and record["mse"] > WORSE_IMAGES * pca)
 
 
 def wants_dimensions(record: Mapping[str, Any]) -> bool:
@@ -202,6 +202,11 @@ def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
         why.append("the pixel variance is fitted to what is left, so that t falls with it")
         overrides.append("objective=optimal_gaussian")
         to = _fitted_weight(record)
+        if config.train is None and to is not None:
+            t, fitted = record["effective_t"], record["pca_mse"]
+            why = [
+                f"KL weight x pixel variance is then {fitted:.2g}, what a PCA of as many dimensions leaves; now {t:.3g}"
+            ]
     if not overrides and weight > 0 and edge is not None:
         why.append("a tenth of the KL weight, or of that from which on the collapsed state is stable")
         to = min(weight, edge) / 10
@@ -253,7 +258,7 @@ def _cured(config: Setting, record: Mapping[str, Any], cause: str | None) -> lis
     if not able:
         return []
     best, *others = able
-    why = f"with it {best.alive} of {best.runs} runs that show this cause were alive, {cured.without(cause)}"
+    why = f"in trials {best.alive} of {best.runs} runs that show this cause were alive with it, {cured.without(cause)}"
     if others:
         why += f"; as many with {' and with '.join(cell.cure for cell in others)}"
     why += " (docs/cures.md)"

@@ -9,12 +9,15 @@ from torch import Tensor
 from vae.measure.diagnostics import paired
 from vae.measure.verdict import number
 from vae.models.foreign import READINGS, ForeignModel
-from vae.models.likelihood import Likelihood
+from vae.models.likelihood import Bernoulli, Likelihood
 from vae.models.posteriors import Posterior
 from vae.runtime.rng import generator
 
 CLEAR = 0.5  # nats, times the KL weight, by which another reading's loss must be lower to be named
 DRAWS = 4
+BETTER = 0.25  # of the variance, by which another reading of what decode gives must explain more to be named
+NOTHING = 0.1  # of the variance: where no reading explains as much, nothing was learnt that could tell
+TWICE = (0.5, 0.7311)  # sigmoid(0) and sigmoid(1): what a sigmoid gives of what a sigmoid gave
 SAID = {
     "log_sigma": "log sigma",
     "log_variance": "the log of the variance (log_variance=True)",
@@ -66,18 +69,43 @@ def _loss(
 
 
 @torch.no_grad()
-def of_scale(model: ForeignModel, images: Tensor, explained_variance: float) -> str | None:
-    """A sentence where reconstructions are worse than one image for all, and their values lie elsewhere than those of
-    `images` (B, C, H, W)."""
-    if explained_variance > -0.5:
+def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor) -> str | None:
+    """A sentence where reconstructions explain `images` (B, C, H, W) much better once they are put through a sigmoid,
+    through its inverse, or onto another scale (a x + b): those are what a forgotten or doubled last layer, and another
+    normalisation, do. None for a decoder that is right, or has learnt nothing."""
+    means = model.decode(model.encode(images).mu).double()
+    truth = images.double()
+    found = {"": _explained(truth, means)}
+    low, high = float(means.min()), float(means.max())
+    if not isinstance(likelihood, Bernoulli) and (low < 0 or high > 1):
+        found["logits"] = _explained(truth, means.sigmoid())
+    if low >= TWICE[0] - 1e-3 and high <= TWICE[1] + 1e-3:
+        found["twice"] = _explained(truth, torch.logit(means).clamp(0, 1))
+    centre, other = means.mean(), truth.mean()
+    slope = ((means - centre) * (truth - other)).sum() / (means - centre).square().sum().clamp(min=1e-300)
+    shift = other - slope * centre
+    found["scale"] = _explained(truth, slope * means + shift)
+    best = max(found, key=lambda name: found[name])
+    if found[best] < max(NOTHING, found[""] + BETTER):
         return None
-    means = model.decode(model.encode(images).mu)
-    ranges = [(float(values.min()), float(values.max())) for values in (images, means)]
-    (low, high), (dark, bright) = ranges
-    apart = max(abs(low - dark), abs(high - bright)) > 0.25 * (high - low)
-    if not apart:
-        return None
+    ranges = f"the images have values from {_range(truth)}, what decode gives from {low:.3g} to {high:.3g}"
+    if best == "twice":
+        return f"{ranges}, as a sigmoid of a sigmoid does: does decode apply it twice?"
+    if best == "logits":
+        return (
+            f"{ranges}, and as logits they explain {found[best]:.0%} of the variance: is a sigmoid missing in decode?"
+        )
     return (
-        f"the images have values from {low:.3g} to {high:.3g}, what decode gives from {dark:.3g} to {bright:.3g}: were "
-        "they normalised otherwise when the model was trained?"
+        f"{ranges}: were they normalised otherwise when the model was trained? As it is that explains {found['']:.0%} "
+        f"of the variance; times {float(slope):.3g} and {float(shift):+.3g} it would explain {found[best]:.0%}"
     )
+
+
+def _explained(images: Tensor, means: Tensor) -> float:
+    """The fraction of the variance of `images` around their mean image that `means` explain."""
+    around = (images - images.mean(0)).square().sum()
+    return float(1 - (images - means).square().sum() / around.clamp(min=1e-300))
+
+
+def _range(values: Tensor) -> str:
+    return f"{float(values.min()):.3g} to {float(values.max()):.3g}"

@@ -7,7 +7,7 @@ from typing import Any
 from vae.config import schema
 from vae.measure import advice
 from vae.measure.setting import Setting
-from vae.measure.verdict import DEAD, number
+from vae.measure.verdict import DEAD, below, number
 
 _WHAT = {
     "alive": "The code is alive.",
@@ -81,10 +81,11 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
     if verdict in DEAD and weight == 0:
         return "No KL term can have caused this, its weight was 0 throughout: the network itself is stuck."
     if cause == "optimiser":
+        unseen = ", or has hardly begun, which cannot be seen from here" if record["steps"] is None else ""
         return (
             f"Predicted: at KL weight {weight:.3g} {number(kld)} nats are to be had in "
             f"{_dimensions(record)}, so the objective does not ask for this; the optimiser got "
-            "stuck."
+            f"stuck{unseen}."
         )
     if cause == "objective" and kld == 0:
         when = (
@@ -108,7 +109,7 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
         )
     if verdict in DEAD and record.get("one_step"):
         gain = record["gain"]
-        alone = "" if gain is None else f", and its loss lies {number(gain)} nats below that of a constant image"
+        alone = "" if gain is None else f", and its loss lies {below(gain)} that of a constant image"
         return (
             f"The decoder predicts pixels from pixels{alone}: it may need no code. explain= tells whether that is so, "
             "or it cannot use one, or the optimiser got stuck."
@@ -142,8 +143,8 @@ def _context(config: Setting, record: Mapping[str, Any], verdict: str) -> str:
         said += f"; a PCA of {dims} dimensions, which pays no KL, has MSE {number(pca)}"
     if advice.worse_than_linear(config, record):
         said += (
-            f". That is worse than a linear VAE: its loss lies {number(record['gain'])} nats below that of a constant "
-            f"image, a linear one's would lie {number(record['predicted_gain'])} below"
+            f". That is worse than a linear VAE: its loss lies {below(record['gain'])} that of a constant image, a "
+            f"linear one's would lie {below(record['predicted_gain'])}"
         )
     elif record["max_kl_weight"] == 0 and pca is not None and record["mse"] > pca:
         said += ": it is worse than the PCA"
@@ -159,8 +160,8 @@ def _overfit(record: Mapping[str, Any], limits: schema.Thresholds) -> str:
     if train < limits.little_kld or train - test <= limits.overfit * train:
         return ""
     return (
-        f" It overfits: of the {number(train)} nats that training images gained over a constant image, test images "
-        f"lack {(train - test) / train:.0%} (from {limits.overfit:.0%} on)."
+        f" It overfits: training images have gained {number(train)} nats over a constant image, test images "
+        f"{number(test)} (said where these lack {limits.overfit:.0%} or more)."
     )
 
 

@@ -72,6 +72,11 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         elif needed > 3 * found.swap_gap_error:
             scale = "" if e.weight == 1 else f"{needed / e.weight:g} x KL weight {e.weight:.3g} = "
             unread = f"log p(x|z) loses {gap} with another image's code (used from {scale}{number(needed)} on)"
+        if e.posterior == "dirac":
+            name = "decoder_ignores_code" if found.active_units else "collapsed"
+            return Verdict(
+                name, f"the encoder gives each image a point for a code, {units}, and {unread}", _cause(e, limits)
+            )
         if found.kld < collapsed_kld:
             return Verdict("collapsed", f"KL is {number(found.kld)} nats, and {unread}", _cause(e, limits))
         return Verdict("decoder_ignores_code", f"KL is {number(found.kld)} nats, yet {unread}", _cause(e, limits))
@@ -138,7 +143,7 @@ def _what_lacks(e: Evidence, limits: Thresholds) -> str | None:
         return None
     return (
         f"KL is {number(found.kld)} nats (below {limits.partly_fraction:.0%} of the {number(predicted.predicted_kld)} "
-        f"predicted), and the loss lies {number(e.gain)} nats below that of a constant image (below "
+        f"predicted), and the loss lies {below(e.gain)} that of a constant image (below "
         f"{limits.partly_gain:.0%} of the {number(predicted.predicted_gain)} predicted)"
     )
 
@@ -153,6 +158,11 @@ def _cause(e: Evidence, limits: Thresholds) -> str | None:
     if kld < limits.little_kld:
         return "objective"
     return "optimiser" if e.measured.kld < kld / 2 else None  # as much KL as predicted is not stuck
+
+
+def below(nats: float) -> str:
+    """A gain in words: a loss that is so many nats lower than another, or higher."""
+    return f"{number(abs(nats))} nats {'above' if nats < 0 else 'below'}"
 
 
 def number(value: float) -> str:

@@ -127,9 +127,17 @@ class RunRecord:
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Flat values as JSON; a number that is not finite is null."""
-    clean = {name: None if _is_no_number(value) else value for name, value in content.items()}
-    files.replace(path, json.dumps(clean, indent=2, allow_nan=False).encode() + b"\n")
+    """Values as JSON; a number that is not finite is null."""
+    files.replace(path, json.dumps(finite(content), indent=2, allow_nan=False).encode() + b"\n")
+
+
+def finite(value: Any) -> Any:
+    """The same with None for every number that is not finite, which JSON has none of."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if _is_no_number(value) else value
 
 
 def _is_no_number(value: Any) -> bool:

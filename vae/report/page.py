@@ -298,7 +298,10 @@ def answer(groups: Sequence[Group]) -> list[str]:
 def _to_try(run: Run) -> str:
     """The first piece of advice on a run; its command stands where the run's own reasons are."""
     tips = commands.advised(run.record, run.directory)
-    return f" To try: {tips[0][0]}; the command is below, under What was found." if tips else ""
+    if not tips:
+        return ""
+    why, command = tips[0]
+    return f" To try: {why}{'; the command is below, under What was found' if command else ''}."
 
 
 def count_words(verdict: str, count: int) -> str:

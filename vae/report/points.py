@@ -151,7 +151,8 @@ def _draw_rate(axes: Axes, points: Sequence[tuple[Group, Run]], free: Sequence[f
     if free:
         axes.axhline(min(free), color=INK, ls="--", lw=0.8)
     logarithmic(axes, "x", linear_below=1)
-    axes.set(xlabel="KL, nats", ylabel="test MSE per pixel", xlim=(-0.05, None))
+    highest = max(run.number("kld") for _, run in points)
+    axes.set(xlabel="KL, nats", ylabel="test MSE per pixel", xlim=(-0.05, max(1.0, 1.05 * highest)))
     axes.set_ylim(0, 1.1 * max(run.number("mse") for _, run in points))
 
 

@@ -1,6 +1,7 @@
 """Whether a KL schedule does what it is meant to: does the weight reach its end within the training, and does it reach
 the loss? In several trackers the answer to "my KL is 0" was that the warm-up never ended, or the knob did nothing."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 10_000  # steps at most, evenly over the training
 FURTHER = 1000  # times the training: so far is looked for the end of a warm-up
+BEYOND = (1.01, 1.1, 1.37, 1.9, 2.6, 3.7, 7.3, 19.1, 53.9, 101.3, 310.7, 1000)  # times the training, no even ones
 SAME = 1e-6  # of the highest weight: a smaller change is none
 ROUNDING = 1e-7  # of a loss or of the length of its gradient
 CLOSE = 1e-3  # of a gradient: so far from proportional is rounding
@@ -28,7 +30,7 @@ class Audit:
     last: float  # and at the last
     highest: float
     ends_at: int | None  # the step from which on the weight stays; None: it still changes at the last
-    reaches_loss: bool | None  # None: no loss was given
+    reaches_loss: bool | None  # its value and its gradient, both in proportion; None: no loss was given
     kld: float | None  # what the weight multiplies in the loss: the KL, as the loss reduces it
     problems: tuple[str, ...]
 
@@ -36,8 +38,10 @@ class Audit:
         end = "still changes at the last step" if self.ends_at is None else f"stays from step {self.ends_at} on"
         said = [f"KL weight {number(self.first)} at the first step, {number(self.last)} at the last; it {end}."]
         if self.reaches_loss is not None and self.kld is not None:
-            reaches = "It reaches" if self.reaches_loss else "It does not reach"
-            said.append(f"{reaches} the loss and its gradient (there it multiplies {number(self.kld)}).")
+            how = "reaches the loss and its gradient" if self.reaches_loss else "does not reach the loss as it should"
+            said.append(f"It {how}.")
+            if self.kld:
+                said.append(f"In the loss it multiplies {number(self.kld)}: the KL, as the loss reduces it.")
         return "\n".join([*said, *(f"Problem: {problem}." for problem in self.problems)])
 
 
@@ -103,6 +107,8 @@ def _unended(schedule: Any, steps: int, last: float) -> str:
         return said
     at = getattr(schedule, "weight", schedule)
     try:
+        if not _is_one_way(at, steps):
+            return f"{said}: it goes up and down, and the training ends in between"
         end = _checked(at(FURTHER * steps), FURTHER * steps)
         low, high = steps, FURTHER * steps
         while high - low > 1:  # of a weight that rises, or falls, to its end
@@ -113,6 +119,15 @@ def _unended(schedule: Any, steps: int, last: float) -> str:
     if abs(at(FURTHER * steps // 2) - end) > SAME * max(abs(end), 1e-300):
         return f"{said}, and at step {FURTHER * steps} it still does"
     return f"{said}; it would end at {number(end)}, at step {high}: {high / steps:.3g} times the training"
+
+
+def _is_one_way(at: Callable[[int], float], steps: int) -> bool:
+    """Whether a schedule only rises, or only falls, as far as it goes on after the training; not one of cycles."""
+    places = [*range(1, steps + 1, max(1, steps // LOOKED_AT)), steps, *(int(steps * factor) for factor in BEYOND)]
+    weights = [_checked(at(step), step) for step in places]
+    changes = [after - before for before, after in itertools.pairwise(weights)]
+    slack = SAME * max(weights)
+    return min(changes) >= -slack or max(changes) <= slack
 
 
 @dataclass(frozen=True)
@@ -131,7 +146,8 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
             torch.manual_seed(0)  # the same draws of z at each weight
             found = loss(factor * weight)
             if not isinstance(found, torch.Tensor) or found.numel() != 1:
-                raise InputError(f"loss: gave a {type(found).__name__}; must give one number, a tensor")
+                hint = " (of .item() no gradient is left)" if isinstance(found, float) else ""
+                raise InputError(f"loss: gave {_what(found)}; must give one number, a tensor{hint}")
             values.append(float(found.detach()))
             gradients.append(_gradient(found))
     changes = [value - values[0] for value in values]
@@ -162,6 +178,11 @@ def _proportional(changes: Sequence[float]) -> bool:
         abs(change - factor * whole) <= CLOSE * max(map(abs, changes))
         for factor, change in zip(PROBED, changes, strict=True)
     )
+
+
+def _what(found: Any) -> str:
+    shape = getattr(found, "shape", None)
+    return f"a {type(found).__name__}" if shape is None else f"a tensor of shape {tuple(shape)}"
 
 
 def _gradient(loss: "Tensor") -> "dict[int, Tensor]":

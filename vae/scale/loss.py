@@ -43,6 +43,7 @@ class Scale:
     pixel_range: tuple[float, float]
     sigma2: float | None  # the pixel variance that the reconstruction term means; None: it is no squared error
     beta: float  # the KL weight beside it
+    unsaid: tuple[str, ...] = ()  # what was left open, and changes the numbers
     notes: tuple[str, ...] = ()
     largest_eigenvalue: float | None = None  # of the given images (bce: whitened by its curvature)
     collapse_weight: float | None = None  # the written KL weight from which on the collapsed state is stable
@@ -67,6 +68,12 @@ class Scale:
         black, white = self.pixel_range
         return self.t is not None and self.t >= self.pixels * (white - black) ** 2 / 4
 
+    def _collapses_at(self, kl_weight: float) -> bool:
+        """Whether the collapsed state would be stable at this written KL weight, for these images or for any."""
+        if self.collapse_weight is not None:
+            return kl_weight >= self.collapse_weight
+        return self.always_collapses and kl_weight >= self.kl_weight
+
     def weight_for(self, beta: float = 1.0, sigma: float | None = None) -> float:
         """The KL weight to write for this beta, beside the pixel variance that the loss means or, where `sigma` is
         given, as if that were the standard deviation of a pixel. Raises InputError where the reconstruction term has
@@ -82,6 +89,17 @@ class Scale:
             raise InputError(f"sigma={sigma:g}: must be above 0, in the units of a pixel")
         return beta * sigma**2 / (per_weight * self.sigma2)
 
+    def summed(self, beta: float) -> str:
+        """The loss of this beta with both terms summed over an image's numbers and averaged over the batch, in words;
+        empty where they are written so."""
+        if REDUCTIONS[self.reduction][0] is REDUCTIONS[self.kl_reduction][0] is False:
+            return ""
+        weight = beta if self.sigma2 is None else beta * self.sigma2 * 2 * KINDS[self.reconstruction]
+        return (
+            f"{_short(weight)} beside the {NAMES[self.reconstruction]} summed over pixels and the KL summed over "
+            "dimensions, both averaged over the batch"
+        )
+
     def __str__(self) -> str:
         return "\n".join(f"{name:<26}{value}" for name, value in self._rows())
 
@@ -89,7 +107,8 @@ class Scale:
         black, white = self.pixel_range
         error = f"{NAMES[self.reconstruction]}, {SAID[self.reduction].format('pixels')}"
         kl = f"KL, {SAID[self.kl_reduction].format('dimensions')}"
-        rows = [("the loss as written", error), ("", f"+ {self.kl_weight:g} x {kl}")]
+        rows = [("not said", text) for text in self.unsaid]
+        rows += [("the loss as written", error), ("", f"+ {self.kl_weight:g} x {kl}")]
         if self.sigma2 is None:
             rows.append(
                 ("means, per image", f"the whole {NAMES[self.reconstruction]} + beta x KL, beta = {_short(self.beta)}")
@@ -103,7 +122,7 @@ class Scale:
             rows.append(
                 (
                     "as an ELBO (beta = 1)",
-                    f"sigma = {_short(deviation)}, {deviation / (white - black):.2g} of the range",
+                    f"sigma = {_short(deviation)}, {_times(deviation / (white - black))} the range of a pixel",
                 )
             )
         if self.collapse_weight is not None and self.largest_eigenvalue is not None:
@@ -117,7 +136,9 @@ class Scale:
         if self.kept is not None and self.kld is not None:
             rows.append(("a linear VAE would keep", f"{self.kept} dimensions with {number(self.kld)} nats"))
         beside = "" if self.sigma2 is None else f", beside sigma^2 = {_short(self.sigma2)}"
-        rows.append(("to write for beta = 1", f"KL weight {_short(self.weight_for(1.0))}{beside}"))
+        whole = self.weight_for(1.0)
+        still = ": collapsed all the same" if self._collapses_at(whole) else ""
+        rows.append(("to write for beta = 1", f"KL weight {_short(whole)}{beside}{still}"))
         if self.fitted_sigma2 is not None:
             fitted = self.weight_for(1.0, math.sqrt(self.fitted_sigma2))
             rows.append(
@@ -132,7 +153,7 @@ class Scale:
 def scale(
     reconstruction: str = "mse",
     reduction: str = "mean",
-    image_shape: Sequence[int] | None = None,
+    image_shape: Sequence[int] | int | None = None,
     kl_reduction: str = "batchmean",
     latent_dim: int | None = None,
     kl_weight: float = 1.0,
@@ -149,6 +170,8 @@ def scale(
     `batch_size` matters where one term is summed over the batch and the other is not; without it such a sum is taken
     for that of one image, and the answer says so. `images`, of any kind that vae.diagnose takes, in `pixel_range`:
     where these data collapse. Raises InputError."""
+    if isinstance(image_shape, int):
+        image_shape = (image_shape,)
     _one_of("reconstruction", reconstruction, KINDS)
     _one_of("reduction", reduction, REDUCTIONS)
     _one_of("kl_reduction", kl_reduction, REDUCTIONS)
@@ -156,7 +179,7 @@ def scale(
     black, white = (float(value) for value in pixel_range)
     if not black < white:
         raise InputError(f"pixel_range=({black:g}, {white:g}): must be (black, white), black below white")
-    split, notes = None, list[str]()
+    split, notes, unsaid = None, list[str](), list[str]()
     if images is not None:
         from vae.data.in_memory import split_of
 
@@ -176,8 +199,11 @@ def scale(
     if over_dimensions and latent_dim is None:
         raise InputError(f"kl_reduction={kl_reduction}: averages over latent dimensions; latent_dim says how many")
     if over_batch != kl_over_batch and batch_size is None:
-        which = "KL" if over_batch else "reconstruction"
-        notes.append(f"the {which} term is taken for that of one image; if it is summed over the batch, say batch_size")
+        term, times = ("KL", "batch_size") if over_batch else ("reconstruction", "1 / batch_size")
+        unsaid.append(
+            f"the {term} term is taken for that of one image; summed over a batch, the KL weighs {times} times as "
+            "much: say batch_size if it is"
+        )
     size = batch_size or 1
     if size < 1:
         raise InputError(f"batch_size={batch_size}: must be at least 1")
@@ -195,6 +221,7 @@ def scale(
         pixel_range=(black, white),
         sigma2=averaged / (2 * error) if is_squared else None,
         beta=beta if is_squared else beta * averaged / error,
+        unsaid=tuple(unsaid),
         notes=tuple(notes),
     )
     return found if split is None else _on_data(found, split, latent_dim)
@@ -246,6 +273,10 @@ def _above_zero(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise InputError(f"{name}={value}: must be a finite number above 0")
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.2g} times" if factor >= 1 else f"{factor:.2g} of"
 
 
 def _short(value: float) -> str:
