@@ -64,8 +64,9 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         else:
             saved, before = None, _begun(own, allow)
         config = revise(before, composed, job.keys, CHANGEABLE)
+        data = None
         if saved is None and config.choose:
-            config = chosen(_begun_with(directory), directory, config)
+            config, data = chosen(_begun_with(directory), directory, config)
         config = dataclasses.replace(config, allow=call.allow)
         finished = (directory / names.RESULT).exists()
         step = saved.step if saved else 0
@@ -84,7 +85,7 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             if job.keys:
                 files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
                 _note_overrides(directory, job.keys, config)
-            record = train_together(config, directory, saved)
+            record = train_together(config, directory, saved, data)
     report_on(job, config)
     return record
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vae.config.schema import RunConfig
+from vae.data.split import Data
 from vae.measure.evaluation import Evaluation
 from vae.output.record import RunRecord
 from vae.output.recorder import Recorder
@@ -22,13 +23,16 @@ from vae.training.recent import NotFinite, not_finite, row_of
 from vae.training.setup import Setup, prepare
 
 
-def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -> RunRecord | None:
+def train(
+    config: RunConfig, directory: Path, saved: Checkpoint | None = None, data: Data | None = None
+) -> RunRecord | None:
     """Train what `config` describes, or resume it from `saved`, leave the run in `directory` and return its final
-    record. Of several processes only the leader writes, and has a record to return.
+    record. Of several processes only the leader writes, and has a record to return. `data`: the run's images, with
+    those to stop by, where they have been read already.
 
     Raises InputError, before anything is written, where the data, the model or the device cannot be used; NotFinite
     when the loss stops being a number, and Interrupted on a signal, both after saving what there is."""
-    setup = prepare(config, saved)
+    setup = prepare(config, saved, data)
     settings, subject, schedule, recent, clock = config.train, setup.subject, setup.schedule, setup.recent, setup.clock
     model, stopping = subject.model, setup.stopping
     plain = partial(update, setup)
