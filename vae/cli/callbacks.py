@@ -49,7 +49,10 @@ class Guard(Callback):
             checked = load(OmegaConf.create(values))
             existing = checked.verbs()
             for verb, directory in existing.items():
-                if not Path(directory).is_dir():
+                place = Path(directory)
+                if place.is_file():
+                    raise InputError(f"{verb}={directory}: is a file; name the run's directory, {verb}={place.parent}")
+                if not place.is_dir():
                     raise InputError(f"{verb}={directory}: no such directory")
             if len(existing) > 1:
                 raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")

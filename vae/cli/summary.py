@@ -60,4 +60,6 @@ def summary(record: RunRecord, directory: Path) -> str:
     answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
     for why, command in commands.advised(found, directory):
         answer += ["", f"To try: {why}.", *([f"  {command}"] if command else [])]
-    return "\n".join([f"{found['run_name']} finished after {found['steps']} steps", *lines, "", *answer])
+    best = found["best_step"]
+    ended = f"finished after {found['steps']} steps" + (f" with the model of step {best}" if best else "")
+    return "\n".join([f"{found['run_name']} {ended}", *lines, "", *answer])

@@ -145,6 +145,7 @@ def _measured(
         changes=None,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=model.latent_dim,
+        train_images=len(data.train),
         classes=None,
         one_step=False,
         kl_weight=weight,

@@ -14,10 +14,12 @@ from vae.measure.setting import Setting
 from vae.measure.verdict import DEAD
 
 LONG = 1000  # steps that most runs need
+LOOKS = 20  # evaluations of a run that stops by them
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
 WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
 LEFT_OUT, BROUGHT_BACK = 0.1, 0.5  # of the test images; of those left out: where another sampler is worth it
+IMAGES_EACH = 10  # to train on, for each dimension of a code
 WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
 
 
@@ -127,7 +129,11 @@ def too_wide(config: Setting, record: Mapping[str, Any]) -> bool:
 
 
 def wants_dimensions(record: Mapping[str, Any]) -> bool:
-    """Whether a linear VAE with more latent dimensions would gain much more, and this run has used those it has."""
+    """Whether a linear VAE with more latent dimensions would gain much more, and this run has used those it has. Of few
+    images that gain is their noise, learnt by heart."""
+    images, dimensions = record.get("train_images"), 2 * record["latent_dim"]
+    if images is not None and images < IMAGES_EACH * dimensions:
+        return False
     gain, more, kept = (record[f"predicted_{name}"] for name in ("gain", "gain_wider", "active_units"))
     if gain is None or more is None or kept < record["latent_dim"] or record["used_dimensions"] is None:
         return False
@@ -177,16 +183,19 @@ def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
     train = config.train
     if train is None:
         return Advice("the loss has not settled", (), elsewhere="train longer")
-    if record["steps"] < train.steps:
+    if record["steps"] < train.steps and record["best_step"] is None:
         return Advice("it was interrupted", (), verb="resume")
     before, excess = record["loss_fall_before"], record["loss_excess"]
     if before is not None and before < 0:
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
-    longer = (f"train.steps={max(3 * record['steps'], LONG)}",)
-    anew = train.lr_schedule == "cosine" or train.patience is not None
-    return Advice("train longer", longer, verb="" if anew else "resume")
+    steps = max(3 * record["steps"], LONG)
+    longer = (f"train.steps={steps}",)
+    if train.patience is not None:  # each look at the validation images counts against it
+        apart = max(train.eval_every, steps // LOOKS)
+        return Advice("train longer, with more steps between two evaluations", (*longer, f"train.eval_every={apart}"))
+    return Advice("train longer", longer, verb="" if train.lr_schedule == "cosine" else "resume")
 
 
 def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:

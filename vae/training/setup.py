@@ -86,7 +86,7 @@ class Setup:
             return weight
         self.subject.model.load_state_dict(found[0])
         self.subject.likelihood.load_state_dict(found[1])
-        log.info("%s  the best model is that of step %d", config.run_name, self.stopping.best_step)
+        log.info("%s  %s", config.run_name, self.stopping.sentence(step))
         return float(found[2])
 
     @property
