@@ -63,6 +63,19 @@ def test_a_kinder_start(verdict: str) -> None:
     assert advised("anneal=no_kl", "train.lr=0.004", verdict=verdict, cause="optimiser", final_kl_weight=0.0) == gentle
 
 
+@pytest.mark.parametrize("dead", [{"verdict": "collapsed", "cause": "optimiser"}, {"verdict": "partly_collapsed"}])
+def test_a_kl_term_that_is_too_slight_to_hold_anything_back(dead: dict[str, Any]) -> None:
+    """At a KL weight of 1e-6 nobody gains by waiting for it, or by raising a weight to 1e-6."""
+    slight = {"max_kl_weight": 1e-6, "final_kl_weight": 1e-6, "effective_t": 5e-7}
+    gentle = ("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")
+    assert gentle in advised("anneal.weight=1e-6", **dead, **slight)
+    assert gentle in advised("anneal.weight=1e-6", **dead, **slight | {"effective_t": None})  # a Bernoulli likelihood
+    settled = slight | {"mse": 1e-6}  # as good as that weight asks for
+    assert ("anneal=delayed", "anneal.weight=1e-06") in advised("anneal.weight=1e-6", **dead, **settled)
+    found = advise(composed("anneal.weight=1e-6"), RECORD | slight, dead["verdict"], dead.get("cause"))
+    assert not any("{weight}" in item.elsewhere for item in found)
+
+
 def test_the_scale_of_the_objective() -> None:
     dead = {"verdict": "collapsed", "cause": "objective", "predicted_kld": 0.0}
     assert advised("objective=pixel_mse", **dead, predicted_collapse_weight=0.013) == [("objective=optimal_gaussian",)]
@@ -142,6 +155,13 @@ def test_what_was_advised_takes_the_place_of_what_was_asked_for(tmp_path: Path) 
     assert commands.changed(own, ["anneal=delayed"]) == [*own[:2], "anneal=delayed", "seed=3"]
     assert commands.changed(own, ["model.latent_dim=16"]) == [own[0], "model.latent_dim=16", *own[2:]]
     assert commands.changed(own, ["objective=sse"]) == [*own, "objective=sse"]
+    added = ["+anneal.schedule.rate=3", "seed=1", "++model.encoder.width=4"]  # to parts of the user's own
+    assert commands.changed(added, ["anneal.schedule.rate=5", "seed=2"]) == [
+        "+anneal.schedule.rate=5",
+        "seed=2",
+        "++model.encoder.width=4",
+    ]
+    assert commands.changed(["seed=1"], ["+anneal.schedule.rate=5"]) == ["seed=1", "+anneal.schedule.rate=5"]
     (tmp_path / names.OVERRIDES).parent.mkdir()
     (tmp_path / names.OVERRIDES).write_text("[seed=1, train.steps=4, seed=2]")
     assert commands.overrides(tmp_path) == ["train.steps=4", "seed=2"]

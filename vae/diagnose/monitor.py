@@ -75,6 +75,7 @@ class Monitor:
             raise InputError(f"kl_per_dimension: has shape {tuple(kl.shape)}; must be (d,), or (B, d) of each image")
         given = loss_reconstruction.detach() if isinstance(loss_reconstruction, Tensor) else loss_reconstruction
         self.waiting.append((given, kl))
+        self.watch.weighed(float(kl_weight))
         if self.steps % self.log_every == 0:
             self._row(float(kl_weight))
 

@@ -16,6 +16,8 @@ from vae.measure.verdict import DEAD
 LONG = 1000  # steps that most runs need
 LOOKS = 20  # evaluations of a run that stops by them
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
+SLIGHT = 10  # times t: where so much squared error is left, and
+FEATHER = 0.01  # of the ELBO's own KL weight, where there is no t: it is not the KL term that holds a code back
 WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
 LEFT_OUT, BROUGHT_BACK = 0.1, 0.5  # of the test images; of those left out: where another sampler is worth it
@@ -45,13 +47,13 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if verdict in DEAD:
         if cause == "objective":
             return [*_scale(config, record), *_cured(config, record, cause)]
-        return [*_cured(config, record, cause), _kinder(config)]
+        return [*_cured(config, record, cause), _kinder(config, record)]
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
         plain = [] if config.cure.kind == "none" else [Advice("without what makes it pay for a code", ("cure=none",))]
         return [*_blinder(config), *plain]
-    found = [_kinder(config)] if verdict == "partly_collapsed" else []
+    found = [_kinder(config, record)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
     predicted = record["predicted_kld"]
@@ -64,7 +66,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
                 f"sharper images: the pixel variance is {left:.0f} times what is left",
                 ("objective=optimal_gaussian",),
                 elsewhere=_TO_WEIGHT,
-                kl_weight=1 / left,
+                kl_weight=record["max_kl_weight"] / left,
             )
         )
     elif worse_than_linear(config, record):
@@ -119,10 +121,10 @@ def worse_than_linear(config: Setting, record: Mapping[str, Any]) -> bool:
 
 def too_wide(config: Setting, record: Mapping[str, Any]) -> bool:
     """Whether images are worse than a PCA's because the given pixel variance is far above the squared error that is
-    left: the objective does not ask for better ones."""
+    left, at KL weight 1 and at the run's: the objective does not ask for better ones."""
     if not _has_scale(config) or record["effective_t"] is None or record["max_kl_weight"] == 0:
         return False
-    variance = record["effective_t"] / record["max_kl_weight"]
+    variance = min(record["effective_t"] / record["max_kl_weight"], record["effective_t"])
     if record["pca_mse"] is None:
         return False
     return variance > WIDE * record["mse"] and record["mse"] > WORSE_IMAGES * record["pca_mse"]
@@ -233,7 +235,18 @@ def _at_weight(config: Setting, weight: float) -> list[str]:
     return [*own, f"anneal.weight={weight:.2g}"]
 
 
-def _kinder(config: Setting) -> Advice:
+def _is_slight(record: Mapping[str, Any]) -> bool:
+    """Whether the KL term asks for far better images than there are: then it is not what holds the code back."""
+    t, weight = record["effective_t"], record["max_kl_weight"]
+    return bool(weight < FEATHER if t is None else record["mse"] > SLIGHT * t)
+
+
+def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
+    if _is_slight(record):
+        gentle = _gentler(config)
+        why = "the KL term is too slight to be what holds the code back: the images could be far better at this weight"
+        elsewhere = "leave the KL weight as it is; take a larger network, train longer, or in smaller steps"
+        return dataclasses.replace(gentle, why=why, elsewhere=elsewhere)
     if isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight:
         return _gentler(config)
     weight = getattr(config.anneal, "weight", 1)
