@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -124,9 +125,17 @@ def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> 
     if own is not None:
         values = flat(dataclasses.asdict(config))
         options = {key: f"{key}={HydraConfig.get().runtime.choices[key]}" for key in keys if key in GROUPS}
-        given = {key: f"{key}={commands.written(values[key])}" for key in keys if key in values}
-        revised = commands.changed(own, [*options.values(), *given.values()])
+        typed = {item.lstrip("+").partition("=")[0]: item for item in HydraConfig.get().overrides.task}
+        given = [_as_given(typed.get(key, key), key, values[key]) for key in keys if key in values]
+        revised = commands.changed(own, [*options.values(), *given])
         files.replace(directory / names.OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(revised)).encode())
+
+
+def _as_given(typed: str, key: str, value: Any) -> str:
+    """The override that gives a run this value: as it was typed, but for a path, which is another directory's there."""
+    written = commands.written(value)
+    plus = typed[: len(typed) - len(typed.lstrip("+"))]
+    return typed if written is None else f"{plus}{key}={written}"
 
 
 def _changes(before: RunConfig, after: RunConfig) -> str:

@@ -38,7 +38,7 @@ def train(
     plain = partial(update, setup)
     advance: Update = CapturedUpdate(plain, setup.device) if setup.is_capturable else plain
     step = start = saved.step if saved else 0
-    weight = saved.kl_weight if saved else schedule.weight(1)
+    weight = highest = saved.kl_weight if saved else schedule.weight(1)
     recorder = None
     with clock.paused():
         if saved:
@@ -53,6 +53,7 @@ def train(
                 recorder.begin(weight, schedule.rises)
         for step, images in setup.batches(after=start):
             weight = schedule.weight(step)
+            highest = max(highest, weight)
             recent.add(advance(step, images, setup.noise(step), weight, learning_rate(settings, step)))
 
             if is_due(step, schedule.observe_every):
@@ -65,6 +66,7 @@ def train(
                 with clock.paused():
                     found = subject.evaluate(thorough=step == settings.steps) if due.evaluation else None
                     if recorder:
+                        recorder.watch.weighed(highest)
                         recorder.record(
                             step, weight, means if due.row else None, found, due.frame, setup.cure.measures()
                         )
