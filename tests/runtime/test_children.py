@@ -64,6 +64,15 @@ def test_a_signal_goes_on_to_all_and_no_more_begin(number: signal.Signals, tmp_p
     assert [(tmp_path / str(n) / "saved").exists() for n in range(3)] == [True, True, False]
 
 
+def test_what_nohup_has_made_it_ignore_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangs_up = f"import os, signal; os.kill({os.getpid()}, signal.SIGHUP)"
+    try:
+        assert children.run_all([[sys.executable, "-S", "-c", hangs_up]], 1, os.environ) == (0, 0)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_worker_ends_with_the_process_that_launched_it(tmp_path: Path) -> None:
     """Killed, so that it can tell its worker nothing."""
     launcher = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])

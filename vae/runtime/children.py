@@ -23,12 +23,15 @@ def run_all(
     """How many of the commands failed, and the signal that stopped them, 0 where none did. `begins` is called with the
     number of each that is started.
 
-    SIGTERM, SIGINT or SIGHUP to this process go on to those that run as SIGTERM, and no more are started; it waits
-    until they have saved themselves. They stand in a group of their own: the terminal's Ctrl-C would be their second
+    SIGTERM, SIGINT or SIGHUP (but under nohup) to this process go on to those that run as SIGTERM, and no more are
+    started; it waits until they have saved themselves. They stand in a group of their own: the terminal's Ctrl-C would be their second
     signal, which ends them at once."""
     running: list[subprocess.Popen[bytes]] = []
     failed = started = told = 0
-    with Interruption(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as interruption:
+    hears = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        hears.append(signal.SIGHUP)
+    with Interruption(*hears) as interruption:
         while running or (started < len(commands) and not interruption.number):
             while started < len(commands) and len(running) < at_once and not interruption.number:
                 begins(started)
