@@ -134,7 +134,7 @@ def _launched(directory: Path, todo: Sequence[Todo], launcher: "Launcher", main:
     log.info("sweep: hydra/launcher=%s gets %d runs", launcher.name, len(todo))
     left = "" if launcher.name in LOCAL else "; what the cluster has been given goes on there"
     try:
-        with interrupting(f"stopped{left}; {commands.resume(directory)}", signal.SIGTERM):
+        with interrupting(f"stopped{left}; {commands.resume(directory)}", signal.SIGTERM, signal.SIGINT):
             returned = engine.launch(jobs, 0)
     except Exception as error:
         if not failures.is_killed_worker(error):

@@ -24,8 +24,8 @@ def run_all(
     number of each that is started.
 
     SIGTERM, SIGINT or SIGHUP (but under nohup) to this process go on to those that run as SIGTERM, and no more are
-    started; it waits until they have saved themselves. They stand in a group of their own: the terminal's Ctrl-C would be their second
-    signal, which ends them at once."""
+    started; it waits until they have saved themselves. They stand in groups of their own: the terminal's Ctrl-C would
+    be their second signal, which ends them at once."""
     running: list[subprocess.Popen[bytes]] = []
     failed = started = told = 0
     hears = [signal.SIGTERM, signal.SIGINT]
