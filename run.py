@@ -48,10 +48,11 @@ def main(composed: DictConfig) -> float | None:
             use(verb, job, config, composed)
             return None
         elif config.resume:
-            from vae.cli.resume import is_sweep, resume_run, resume_sweep
+            from vae.cli.resume import resume_run
+            from vae.cli.resume_sweep import is_sweep, resume_sweep
 
             if is_sweep(job.directory):
-                resume_sweep(job, config, Path(__file__).resolve())
+                resume_sweep(job, config, Path(__file__).resolve(), main)
                 return None
             record = resume_run(job, config, composed)
         else:

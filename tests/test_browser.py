@@ -157,6 +157,37 @@ def test_the_page_answers(sweep: Path, browser: Any) -> None:
     assert errors(browser) == []
 
 
+@pytest.mark.parametrize(("width", "height"), [(1300, 700), (1300, 900), (390, 844)])
+def test_the_bar_of_the_films_lies_over_no_name(sweep: Path, browser: Any, width: int, height: int) -> None:
+    """It is at hand as soon as half of a film is, and before that covers nothing, wherever the page is scrolled to."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(f"file://{sweep / 'report.html'}")
+        film = "const film = document.querySelector('.film').getBoundingClientRect();"
+        half = browser.execute_script(f"{film} return film.top + scrollY + film.height / 2")
+        for top in range(0, int(half) - height, 100):
+            browser.execute_script("scrollTo(0, arguments[0])", top)
+            browser.execute_async_script(SETTLED)
+            assert browser.execute_script(COVERED) == [], top
+        browser.execute_script("document.querySelector('.film').scrollIntoView({block: 'center'})")
+        browser.execute_async_script(SETTLED)
+        bar = "const bar = document.querySelector('.player').getBoundingClientRect();"
+        assert browser.execute_script(f"{bar} return bar.top >= 0 && bar.bottom <= innerHeight")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+# An observer is told of what is seen once a frame is drawn.
+SETTLED = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 20)))"
+COVERED = """
+    const bar = document.querySelector(".player").getBoundingClientRect();
+    return [...document.querySelectorAll("h2, .run .head")].filter(head => {
+        const own = head.getBoundingClientRect();
+        return own.bottom > bar.top && own.top < bar.bottom;
+    }).map(head => head.textContent);
+"""
+
 # TensorBoard keeps its text in shadow trees, where the page's own innerText does not reach.
 TEXT = """
     const parts = [];

@@ -16,6 +16,7 @@ from conftest import QUICK, ROOT
 
 import vae
 from vae.config.errors import InputError
+from vae.runtime.commands import overrides as called_with
 
 Program = Callable[..., tuple[int, str, str]]
 
@@ -445,3 +446,23 @@ def test_an_option_of_one_s_own_that_would_not_be_read_is_named(program: Program
     )
     assert not (tmp_path / "outputs").exists()
     assert program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=linear_vae")[0] == 0
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_was_added_is_still_what_the_run_was_called_with(program: Program, tmp_path: Path) -> None:
+    """After resume=, so that the report's command and what is advised make the run again."""
+    added = ["+model.encoder.extra=0", "+dataset.data.count=40"]
+    status, _, err = program(*overrides(), *added, "hydra.run.dir=mine")
+    assert status == 0, err
+    before = called_with(tmp_path / "mine")
+    status, _, err = program("resume=mine", "train.steps=8", "allow=parts")
+    assert status == 0, err
+    after = called_with(tmp_path / "mine")
+    assert before is not None
+    assert after == ["train.steps=8" if item == "train.steps=4" else item for item in before]
+    other = ["anneal=custom", "anneal.schedule._target_=parts.Half", "+anneal.schedule.final=0.25"]
+    status, _, err = program("resume=mine", "train.steps=10", *other, "allow=parts")
+    assert status == 0, err
+    found = called_with(tmp_path / "mine")
+    assert found is not None
+    assert {"+model.encoder.extra=0", "+dataset.data.count=40", "+anneal.schedule.final=0.25"} <= set(found)

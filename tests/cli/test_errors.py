@@ -80,7 +80,8 @@ CONFIG_MISTAKES = {
     "test fraction one": (["dataset.test_fraction=1"], "dataset.test_fraction"),
     "logits for unbounded pixels": (["dataset=gaussian", "objective=bernoulli"], "outside [0, 1]"),
     "path too long": (["evaluate=" + 300 * "x"], "too long"),
-    "root not given": (["dataset=folder"], "dataset.root"),
+    "root not given": (["dataset=folder"], "dataset.root: needs a value, as in dataset.root=..."),
+    "root a file": (["dataset=folder", f"dataset.root={__file__}"], "is a file; name the folder"),
     "root missing": (["dataset=folder", "dataset.root=nowhere"], "nowhere"),
     "batch larger than the data": (["train.batch_size=5000"], "4000 images"),
 }

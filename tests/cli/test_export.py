@@ -79,10 +79,13 @@ def test_a_decoder_that_draws_pixels_is_left_out(digits: list[str], program: Pro
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["export=mine"], "export= writes one of onnx, safetensors, torchscript; say which"),
+        (["export=mine"], "format: export= writes one of onnx, safetensors, torchscript; say which"),
         (["export=mine", "format=csv"], "export= writes one of"),
         (["encode=mine", "format=onnx"], "encode= writes one of csv, npz, parquet"),
-        (["export=mine", "format=onnx", "seed=3"], "cannot be changed"),
+        (
+            ["export=mine", "format=onnx", "seed=3"],
+            "seed: cannot be changed for a run that exists, nor can any other",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], says: str, run: Path, program: Program) -> None:

@@ -14,6 +14,9 @@ import torch
 import yaml
 from conftest import QUICK, ROOT
 
+from vae.runtime import directory as names
+from vae.training import checkpoint
+
 Weights = Callable[[Path], dict[str, torch.Tensor]]
 
 
@@ -69,6 +72,50 @@ def holder(directory: Path) -> int:
                     return int(pid)
         time.sleep(0.05)
     raise AssertionError(f"nothing trains in {directory}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit_local", "joblib"])
+def test_a_sweep_that_is_terminated_saves_its_runs_and_leaves_none(
+    launcher: str, digits: list[str], tmp_path: Path
+) -> None:
+    """And so does its resumption, which is as parallel."""
+    package = launcher.partition("_")[0]
+    pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher", reason="needs its extra")
+    grid = ["model=mlp_vae", "train.steps=1000000", "seed=0,1", "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"]
+    runs = [tmp_path / "sweep" / f"{seed}_seed={seed}" for seed in (0, 1)]
+    step, said = [0, 0], tmp_path / "said"
+    for arguments in (["-m", *QUICK, *digits, *grid], ["resume=sweep"]):
+        command = [sys.executable, str(ROOT / "run.py"), *arguments]
+        with said.open("w") as stream:
+            call = subprocess.Popen(command, cwd=tmp_path, stdout=stream, stderr=stream)
+        workers = [holder(run) for run in runs]
+        begun = time.time()
+        until(lambda begun=begun: min(map(saved, runs)) > begun)
+        call.terminate()
+        assert abs(call.wait(timeout=60)) in (signal.SIGTERM, 128 + signal.SIGTERM), said.read_text()
+        until(lambda workers=workers: not any(map(trains, workers)))
+        before, step = step, [checkpoint.read(run).step for run in runs]
+        assert all(now > then for then, now in zip(before, step, strict=True))
+        assert not [run for run in runs if (run / names.RESULT).exists()]
+    assert said.read_text().splitlines()[-1].endswith("python run.py resume=sweep")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def saved(run: Path) -> float:
+    path = run / names.CHECKPOINT
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def trains(pid: int) -> bool:
+    """Whether it holds the lock on a run's directory."""
+    return any(line.split()[4] == str(pid) for line in Path("/proc/locks").read_text().splitlines())
 
 
 @pytest.mark.slow

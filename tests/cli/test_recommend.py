@@ -9,6 +9,8 @@ import pytest
 from conftest import QUICK, composed
 from sklearn.decomposition import PCA
 
+from vae.config import schema
+from vae.data import readers
 from vae.data.split import Data, Split
 from vae.measure.recommend import choices
 from vae.training import checkpoint
@@ -58,9 +60,20 @@ def test_it_says_so_and_leaves_nothing(images: list[str], program: Program, tmp_
     assert not any(line.startswith("Chosen: model.latent_dim") for line in err.splitlines())
 
 
-def test_a_run_takes_it_and_is_resumed_with_it(images: list[str], program: Program, tmp_path: Path) -> None:
+def test_a_run_takes_it_and_is_resumed_with_it(
+    images: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = [], readers.load
+
+    def load(config: schema.Dataset) -> Data:
+        reads.append(config)
+        return read(config)
+
+    monkeypatch.setattr(readers, "load", load)
+    np.save(tmp_path / "mine.npy", (255 * np.load(tmp_path / "mine.npy")).astype(np.uint16))
     status, _, err = program("experiment=images", *images, *QUICK, *SMALL, "hydra.run.dir=run")
     assert status == 0, err
+    assert len(reads) == err.count("of which 0 is black") == 1, "read once, and said once"
     config = checkpoint.read(tmp_path / "run").config
     assert f"Chosen: model.latent_dim={config.model.latent_dim}: a PCA" in err
     assert not config.choose

@@ -1,5 +1,6 @@
 """A run that was interrupted is resumed as if nothing had happened, to the bit."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -7,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUICK, ROOT, composed
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from joblib import cpu_count
 from twins import SETTINGS, PowerCut, assert_twins, interrupted, power_cut, resumed, timeless
 
@@ -30,6 +31,8 @@ from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
 Finished = Callable[..., Path]
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher\n    n_jobs: 2"
 CONV = ["model.channels=[4,8]", "model.hidden=16"]
 MLP = ["model.encoder_widths=[16]", "model.decoder_widths=[16]"]
 KINDS = {
@@ -196,35 +199,88 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     assert program("-m", *settings)[0] == 0
     for result in (tmp_path / "sweep").glob(f"*/{names.RESULT}"):
         result.unlink()
-    together, most, shares, lock = 0, 0, set(), threading.Lock()
+    asked: list[tuple[int, str | None]] = []  # runs at a time, threads of each
 
-    def pretend(command: list[str], check: bool, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        nonlocal together, most
-        with lock:
-            together += 1
-            most = max(most, together)
-            shares.add(env.get("OMP_NUM_THREADS"))
-        time.sleep(0.2)
-        with lock:
-            together -= 1
-        return subprocess.CompletedProcess(command, 0)
+    def pretend(calls: list[list[str]], at_once: int, environment: dict[str, str], begins: Any) -> tuple[int, int]:
+        assert len(calls) == 3
+        asked.append((at_once, environment.get("OMP_NUM_THREADS")))
+        return 0, 0
 
-    share = str(max(1, cpu_count(only_physical_cores=True) // 2))  # asked once, of another program
+    share = str(max(1, cpu_count(only_physical_cores=True) // 2))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(subprocess, "run", pretend)
-    monkeypatch.setattr("vae.cli.resume.write_report", lambda directory: None)
+    monkeypatch.setattr("vae.runtime.children.run_all", pretend)
+    monkeypatch.setattr("vae.cli.resume_sweep.write_report", lambda directory: None)
     assert program("resume=sweep")[0] == 0
-    assert (most, shares) == (1, {None})
     path = tmp_path / "sweep" / names.SWEEP
-    basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-    joblib = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher\n    n_jobs: 2"
-    path.write_text(path.read_text().replace(basic, joblib))
+    path.write_text(path.read_text().replace(BASIC, JOBLIB))
     assert program("resume=sweep")[0] == 0
-    assert (most, shares) == (2, {None, share})
+    assert program("resume=sweep", "hydra/launcher=basic")[0] == 0
     path.write_text(path.read_text().replace("n_jobs: 2", "n_jobs: [many]"))
-    most = 0
     assert program("resume=sweep")[0] == 0
-    assert most == 1
+    assert asked == [(1, None), (2, share), (1, None), (1, None)]
+
+
+@pytest.mark.parametrize("name", ["LocalLauncher", "SlurmLauncher"])
+def test_a_sweep_is_resumed_by_the_launcher_that_it_had(
+    name: str, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given what is unfinished and what never began, with the numbers that it had; its jobs run here."""
+    submitit = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.submitit_launcher")
+    launched: list[dict[str, Any]] = []
+
+    def launch(self: Any, jobs: list[list[str]], first: int) -> Any:
+        launched.append(self.params)
+        return BasicLauncher.launch(self, jobs, first)
+
+    monkeypatch.setattr(getattr(submitit, name), "launch", launch)
+    settings = [*QUICK, *digits, "model=mlp_vae", *MLP, "seed=0,1,2", "hydra.sweep.dir=sweep"]
+    assert program("-m", *settings)[0] == 0
+    whole, unfinished, missing = sorted((tmp_path / "sweep").glob("*/result.json"))
+    kept = {path: path.read_text() for path in (unfinished, missing)}
+    finished = whole.stat().st_mtime_ns
+    unfinished.unlink()
+    shutil.rmtree(missing.parent)
+    path = tmp_path / "sweep" / names.SWEEP
+    given = "\n    timeout_min: 7" + ("\n    partition: gpu,long" if name == "SlurmLauncher" else "")
+    path.write_text(path.read_text().replace(BASIC, f"{submitit.__name__}.{name}{given}"))
+    status, _, err = program("resume=sweep")
+    assert status == 0, err
+    (params,) = launched
+    assert (params["timeout_min"], params.get("partition")) == (7, "gpu,long" if name == "SlurmLauncher" else None)
+    for path, content in kept.items():
+        assert timeless(json.loads(path.read_text())) == timeless(json.loads(content))
+    assert whole.stat().st_mtime_ns == finished
+    assert not list((tmp_path / "sweep").glob(f"*/{names.REPORT}"))  # the sweep has one
+
+
+def test_a_launcher_that_fails_is_not_there_or_may_run_something(
+    finished: Finished, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitit = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.submitit_launcher")
+    monkeypatch.setattr(submitit.LocalLauncher, "launch", BasicLauncher.launch)
+    assert program("-m", *QUICK, *digits, "model=mlp_vae", "train.batch_size=5000", "hydra.sweep.dir=sweep")[0] == 1
+    path = tmp_path / "sweep" / names.SWEEP
+    whole = path.read_text()
+    ray = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
+    slurm, local = f"{submitit.__name__}.SlurmLauncher", f"{submitit.__name__}.LocalLauncher"
+    cases = {
+        f"{slurm}\n    setup: [touch harmed]": "hydra.launcher.setup may run something",
+        f'{slurm}\n    partition: "a\\ntouch harmed"': "hydra.launcher.partition may run something",
+        f"{slurm}\n    submitit_folder: /elsewhere": "hydra.launcher.submitit_folder may run something",
+        f"{slurm}\n    python: touch": "hydra.launcher.python may run something",
+        local: "1 of its runs failed",
+    }
+    if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        cases[ray] = "hydra/launcher=ray, which is not installed here; pip install '.[ray]' brings it"
+    for launcher, says in cases.items():
+        path.write_text(whole.replace(BASIC, launcher))
+        status, _, err = program("resume=sweep")
+        assert status == 1
+        assert says in err.splitlines()[-1], err
+        if launcher == local:
+            assert "train.batch_size=5000: the training split has 72 images" in err
+        else:
+            assert err.count("\n") == 1, err
 
 
 def test_a_failed_run_of_a_sweep_that_ends_well_has_not_failed(
@@ -252,22 +308,20 @@ def test_the_runs_of_a_sweep_have_the_users_own_wish_for_tracebacks(
     settings = [*QUICK, *digits, "model=mlp_vae", "train.batch_size=5000", "hydra.sweep.dir=sweep"]
     assert program("-m", *settings)[0] == 1
     assert len(list((tmp_path / "sweep").glob(f"*/{names.CONFIG}"))) == 1
-    said: list[str] = []
-    call = subprocess.run
+    start = subprocess.Popen
 
-    def recorded(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess[str]:
-        done = call(command, stderr=subprocess.PIPE, text=True, **kwargs)
-        said.append(done.stderr)
-        return done
+    def recorded(command: list[str], **kwargs: Any) -> subprocess.Popen[bytes]:
+        with (tmp_path / "said").open("wb") as said:
+            return start(command, stderr=said, **kwargs)
 
-    monkeypatch.setattr(subprocess, "run", recorded)
+    monkeypatch.setattr("vae.runtime.children.subprocess.Popen", recorded)
     if wanted is not None:
         monkeypatch.setenv("HYDRA_FULL_ERROR", wanted)
     with pytest.raises(InputError, match="1 of its runs failed") if wanted == "1" else nullcontext():
         status, _, err = program("resume=sweep")
         assert (status, err.splitlines()[-1]) == (1, f"{tmp_path / 'sweep'}: 1 of its runs failed")
     assert os.environ.get("HYDRA_FULL_ERROR") == wanted
-    (last,) = said
+    last = (tmp_path / "said").read_text()
     assert "train.batch_size=5000: the training split has 72 images" in last.splitlines()[-1]
     assert ("Traceback" in last) == (wanted == "1")
     assert (last.count("\n") == 1) == (wanted != "1")

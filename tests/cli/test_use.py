@@ -154,15 +154,23 @@ def test_images_drawn_pixel_by_pixel(digits: list[str], program: Program, tmp_pa
     [
         (["sample=nowhere"], "sample=nowhere: no such directory"),
         (["sample=mine", "encode=mine"], "are one at a time"),
-        (["sample=mine", "n=0"], "at least 1"),
+        (["sample=report.html"], "sample=report.html: is a file; name the run's directory"),
+        (["sample=mine", "n=0"], "n=0: must be at least 1 and at most 1000000"),
+        (["sample=mine", "n=many"], "n: Value 'many' of type 'str' could not be converted to Integer"),
+        (["encode=mine", "n=3"], "n=3: goes with reconstruct=DIR and sample=DIR"),
+        (["n=3"], "n=3: goes with reconstruct=DIR and sample=DIR"),
+        (["encode=mine", "sampler=prior"], "sampler=prior: goes with sample=DIR"),
         (["sample=mine", "sampler=posterior"], "one of prior, gaussian, mixture"),
-        (["sample=mine", "format=xls"], "one of csv, npz, parquet"),
+        (["sample=mine", "format=xls"], "format=xls: goes with encode=DIR and export=DIR"),
+        (["encode=mine", "format=xls"], "format=xls: encode= writes one of csv, npz, parquet"),
+        (["interpolate=mine", "between=0,1"], "between=0,1: is several values; a list is between=[0,1]"),
         (["interpolate=mine", "between=[1]"], "two places"),
         (["sample=mine", "model.latent_dim=4"], "cannot be changed"),
         (["-m", "sample=mine,mine"], "takes one directory"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], says: str, run: Path, program: Program) -> None:
+    (run.parent / "report.html").touch()
     status, out, err = program(*arguments)
     assert (status, out) == (1, "")
     assert says in err

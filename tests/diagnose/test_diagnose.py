@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import QUICK, ROOT, composed, trained
 from elsewhere import EIGENVALUES, LinearVAE, gaussian_images
+from PIL import Image
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 from torch.utils.data import DataLoader, TensorDataset
@@ -48,6 +49,30 @@ def test_a_run_of_ours_has_the_numbers_of_its_record(name: str, digits: list[str
     for key in CATALOGUE.keys() & record.keys():  # a point has no mutual information: NaN, and None for JSON
         assert found[key] == finite(record[key]), key
     assert found["parameters"] == record["parameters"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_s_directory_says_all_the_rest(name: str, digits: list[str], tmp_path: Path) -> None:
+    """Its images, likelihood, KL weight, how it is measured, and how its training went."""
+    record = trained(tmp_path, *digits, *QUICK, "model=mlp_vae", "train.lr=0.003", "seed=3", *RUNS[name][0])
+    for given in (str(tmp_path), tmp_path, vae.load_run(tmp_path)):
+        found = vae.diagnose(given).to_dict()
+        for key in CATALOGUE.keys() & record.keys():
+            assert found[key] == finite(record[key]), key
+        for key in ("run_name", "steps", "verdict", "cause", "reason", "seed"):
+            assert found[key] == record[key], key
+
+
+def test_a_run_on_other_images(digits: list[str], tmp_path: Path) -> None:
+    trained(tmp_path / "run", *digits, *QUICK, "model=mlp_vae", "train.lr=0.003")
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.new("L", (16, 16), 80 * number).save(tmp_path / "photos" / f"{number}.png")
+    found = vae.diagnose(tmp_path / "run", tmp_path / "photos")
+    assert found.measures["mse"].value > 0
+    assert "train= was not given" in str(found)
+    with pytest.raises(vae.InputError, match=r"checkpoint.pt: no such file; name the directory of a run"):
+        vae.diagnose(tmp_path / "photos")
 
 
 class Example(nn.Module):

@@ -37,6 +37,13 @@ def test_events_are_told_and_logged(tmp_path: Path) -> None:
     assert events.Scalars("train/loss")[0].value == pytest.approx(15 - 0.055)
 
 
+def test_the_highest_weight_is_of_all_steps(tmp_path: Path) -> None:
+    with Monitor(tmp_path) as monitor:
+        for step in range(1, 21):
+            monitor.step(10.0, torch.ones(2), 3.0 if step == 13 else 1.0)
+    assert monitor.watch.found.max_kl_weight == 3
+
+
 def test_the_warning_comes_before_the_first_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At t = 392 no code of digits can pay; at t = 0.5 three of these dimensions do."""
     with caplog.at_level(logging.INFO, "vae"):

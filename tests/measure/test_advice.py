@@ -9,7 +9,7 @@ from conftest import composed
 from test_answers import LINEAR, MLP, SHORT, Ask, ask, bright_blobs, digits_8x8, follow, spectrum
 
 from vae.measure import cured
-from vae.measure.advice import advise
+from vae.measure.advice import advise, wants_dimensions
 from vae.runtime import commands
 from vae.runtime import directory as names
 
@@ -19,6 +19,7 @@ CURES = [(f"cure={cell.cure}",) for cell in cured.measured() if cell.cure != "no
 
 RECORD: dict[str, Any] = {
     "steps": 2000,
+    "best_step": None,
     "latent_dim": 32,
     "kld": 10.0,
     "mse": 0.03,
@@ -62,6 +63,19 @@ def test_a_kinder_start(verdict: str) -> None:
     assert advised("anneal=no_kl", "train.lr=0.004", verdict=verdict, cause="optimiser", final_kl_weight=0.0) == gentle
 
 
+@pytest.mark.parametrize("dead", [{"verdict": "collapsed", "cause": "optimiser"}, {"verdict": "partly_collapsed"}])
+def test_a_kl_term_that_is_too_slight_to_hold_anything_back(dead: dict[str, Any]) -> None:
+    """At a KL weight of 1e-6 nobody gains by waiting for it, or by raising a weight to 1e-6."""
+    slight = {"max_kl_weight": 1e-6, "final_kl_weight": 1e-6, "effective_t": 5e-7}
+    gentle = ("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")
+    assert gentle in advised("anneal.weight=1e-6", **dead, **slight)
+    assert gentle in advised("anneal.weight=1e-6", **dead, **slight | {"effective_t": None})  # a Bernoulli likelihood
+    settled = slight | {"mse": 1e-6}  # as good as that weight asks for
+    assert ("anneal=delayed", "anneal.weight=1e-06") in advised("anneal.weight=1e-6", **dead, **settled)
+    found = advise(composed("anneal.weight=1e-6"), RECORD | slight, dead["verdict"], dead.get("cause"))
+    assert not any("{weight}" in item.elsewhere for item in found)
+
+
 def test_the_scale_of_the_objective() -> None:
     dead = {"verdict": "collapsed", "cause": "objective", "predicted_kld": 0.0}
     assert advised("objective=pixel_mse", **dead, predicted_collapse_weight=0.013) == [("objective=optimal_gaussian",)]
@@ -97,6 +111,9 @@ def test_an_unfinished_run() -> None:
     assert advised("anneal=delayed", verdict="unfinished", **delayed) == [("train.steps=6000",)]
     interrupted = advise(composed(), RECORD | {"steps": 150}, "unfinished", None)[0]
     assert (interrupted.overrides, interrupted.verb) == ((), "resume")
+    stopped = composed("train.patience=5", "train.eval_every=3")  # by its validation images, which resume= cannot undo
+    early = advise(stopped, RECORD | {"steps": 36, "best_step": 21}, "unfinished", None)[0]
+    assert (early.overrides, early.verb) == (("train.steps=1000", "train.eval_every=50"), "")
     worse = advised(verdict="unfinished", loss_fall_before=-20.0, loss_excess=30.0)
     assert worse == [("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")]
     assert advised("train.lr=1e-6", verdict="unfinished", loss_fall_before=1.0, loss_excess=60.0) == [
@@ -138,10 +155,25 @@ def test_what_was_advised_takes_the_place_of_what_was_asked_for(tmp_path: Path) 
     assert commands.changed(own, ["anneal=delayed"]) == [*own[:2], "anneal=delayed", "seed=3"]
     assert commands.changed(own, ["model.latent_dim=16"]) == [own[0], "model.latent_dim=16", *own[2:]]
     assert commands.changed(own, ["objective=sse"]) == [*own, "objective=sse"]
+    added = ["+anneal.schedule.rate=3", "seed=1", "++model.encoder.width=4"]  # to parts of the user's own
+    assert commands.changed(added, ["anneal.schedule.rate=5", "seed=2"]) == [
+        "+anneal.schedule.rate=5",
+        "seed=2",
+        "++model.encoder.width=4",
+    ]
+    assert commands.changed(["seed=1"], ["+anneal.schedule.rate=5"]) == ["seed=1", "+anneal.schedule.rate=5"]
     (tmp_path / names.OVERRIDES).parent.mkdir()
     (tmp_path / names.OVERRIDES).write_text("[seed=1, train.steps=4, seed=2]")
     assert commands.overrides(tmp_path) == ["train.steps=4", "seed=2"]
     assert commands.run(["sweep=compare", "a=b c"]) == "python run.py sweep=compare 'a=b c' hydra.mode=RUN"
+
+
+def test_more_dimensions_of_few_images_are_their_noise() -> None:
+    wants = {"used_dimensions": 30, "latent_dim": 32, "predicted_active_units": 32, "predicted_gain": 10.0}
+    found = RECORD | wants | {"predicted_gain_wider": 20.0}
+    assert wants_dimensions(found)  # how many images there were is not known of runs of earlier versions
+    assert wants_dimensions(found | {"train_images": 640})
+    assert not wants_dimensions(found | {"train_images": 639})
 
 
 def test_more_dimensions_help(ask: Ask, follow: Ask) -> None:

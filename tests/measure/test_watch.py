@@ -81,6 +81,9 @@ def test_a_point_has_an_infinite_kl() -> None:
     seen, events = watch(np.inf, np.inf, weight=0.0)
     assert events == [None, None]
     assert seen.evaluation(20, used=True, kld=np.inf) is None
+    seen.evaluation(30, used=False, kld=np.inf)
+    assert seen.evaluation(40, used=True, kld=np.inf) == "step 40: the code is alive again"
+    assert (seen.found.recovered_at_step, seen.found.recovered_to_kld) == (40, None)
     assert all(np.isfinite(value) for value in seen.state_dict().values() if value is not None)
 
 

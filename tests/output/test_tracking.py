@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from conftest import QUICK, composed, trained
 from PIL import Image
-from twins import SETTINGS, interrupted, resumed, scalars
+from twins import SETTINGS, PowerCut, interrupted, resumed, scalars
 
 from vae.config.schema import Tracking
 from vae.output import tracking
 from vae.runtime import directory as names
+from vae.training.checkpoint import Checkpoint
+from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
 Points = dict[str, list[tuple[int, float]]]
@@ -223,6 +225,37 @@ def test_a_resumed_run_is_the_same_run(
 
 
 @pytest.mark.parametrize("tool", ["mlflow", "wandb"])
+def test_a_run_that_is_resumed_from_before_what_was_sent(
+    tool: str, digits: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a loss that is no number: what step 8 measured has been sent, the checkpoint is that of step 4."""
+    pytest.importorskip(tool)
+    settings = [*SETTINGS, *digits, "model=mlp_vae", f"tracking={tool}"]
+    save = Checkpoint.save
+
+    def cut(self: Checkpoint, directory: Path, is_best: bool = False) -> None:
+        if self.step == 8:
+            raise PowerCut
+        save(self, directory, is_best)
+
+    (place / "run").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(Checkpoint, "save", cut)
+        train(composed(*settings), place / "run")
+    resumed(place / "run", *settings)
+    if tool == "mlflow":
+        store = InMLflow(place)
+        (found,) = store.runs
+        assert_same_points(store.points(found), place / "run")
+        pictures = [path.name for path in store.pictures(found) if path.name.startswith("reconstructions+")]
+        assert [name.split("+")[2] for name in pictures] == ["11", "4", "8"]
+    else:
+        offline = InWandB(place / "run")
+        assert_same_points(offline.points(), place / "run")
+        assert [row["step"] for row in offline.history if "reconstructions" in row] == [4, 8, 11]
+
+
+@pytest.mark.parametrize("tool", ["mlflow", "wandb"])
 def test_nothing_leaves_the_machine(tool: str, digits: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(tool)
     asked: list[Any] = []
@@ -261,14 +294,15 @@ class Held(tracking._Waiting):
 
     def __init__(self, config: Tracking, directory: Path) -> None:
         super().__init__(config, directory)
-        self.written: list[int] = []
+        self.id = "a1"
+        self.received: list[int] = []
         self.is_busy = True
 
     def _send_rows(self) -> None:
         if self.is_busy:
             raise RuntimeError("database is locked")
-        self.written += [step for step, _ in self.rows]
-        self.rows.clear()
+        self.received += [step for step, _ in self.rows]
+        self.take(len(self.rows))
 
 
 def test_what_the_note_says_is_checked(tmp_path: Path) -> None:
@@ -277,8 +311,11 @@ def test_what_the_note_says_is_checked(tmp_path: Path) -> None:
     for note in ('{"tracking=mlflow": {"id": "../x", "rows": 0}}', '{"tracking=mlflow": 3}', "[]", "{", "[" * 10_000):
         (tmp_path / names.TRACKING).write_text(note)
         assert held.noted() == {}, note
+    for sent in ("3", '{"train/loss": -1}', '{"train/loss": "x"}'):
+        (tmp_path / names.TRACKING).write_text(f'{{"tracking=mlflow": {{"id": "a1", "rows": 4, "sent": {sent}}}}}')
+        assert held.noted() == {}, sent
     (tmp_path / names.TRACKING).write_text('{"tracking=mlflow": {"id": "a1", "rows": 4}}')
-    assert held.noted() == {"id": "a1", "rows": 4}
+    assert held.noted() == {"id": "a1", "rows": 4, "sent": {}}
     (tmp_path / names.TRACKING).write_text('{"tracking=wandb": {"id": "a1", "rows": 4}}')
     assert held.noted() == {}
 
@@ -288,11 +325,11 @@ def test_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
     tracker = Held(composed("tracking=wandb").tracking, tmp_path)
     tracker.scalars({"train/loss": 1.0, "train/mse": float("nan")}, 1)
     tracker.send()
-    assert tracker.written == []
+    assert tracker.received == []
     tracker.is_busy = False
     tracker.scalars({"train/loss": 2.0}, 2)
     tracker.send()
-    assert tracker.written == [1, 2]
+    assert tracker.received == [1, 2]
 
 
 def test_neither_is_imported_where_it_is_not_asked_for(

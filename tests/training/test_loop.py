@@ -174,6 +174,12 @@ def test_a_point_posterior_has_no_kl_and_says_so(digits: list[str], tmp_path: Pa
     assert record["sigma_max"] == 0
 
 
+def test_the_highest_weight_is_of_all_steps(digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of the steps alone that a row is logged at."""
+    monkeypatch.setattr("vae.training.schedule.Constant.weight", lambda self, step: 3.0 if step == 3 else 1.0)
+    assert run(tmp_path, *digits, "train.log_every=2")["max_kl_weight"] == 3
+
+
 def test_a_loss_that_is_no_number_stops_the_run(digits: list[str], tmp_path: Path) -> None:
     overrides = ["train.optimizer=sgd", "train.lr=1e6", "train.steps=40", "train.log_every=20", "train.eval_every=20"]
     with pytest.raises(NotFinite, match=r"^step [2-9]: the (KL|reconstruction) term is not finite.*train.lr") as stop:

@@ -57,6 +57,11 @@ def test_it_counts_from_the_best() -> None:
     assert again.is_over
     assert (again.best, again.best_step) == (-4.0, 2)
     assert not Stopping(None).is_over
+    assert (
+        "after step 4, 2 evaluations without a gain (train.patience=2); kept is the model of step 2"
+        in again.sentence(4)
+    )
+    assert stopping.sentence(9).startswith("all 9 steps are made; kept is the model of step 2")
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vae.cli.session import DIRECTORIES, SHORT
+from vae.cli.session import DIRECTORIES, OPTIONS, SHORT, TAKES, USES
 from vae.config.errors import InputError
 from vae.config.load import GROUPS, PLACES, at_home, nearest_keys
+from vae.config.schema import EXPORTS, TABLES
 from vae.runtime import commands, files
 from vae.runtime import directory as names
 
@@ -81,6 +82,7 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     pairs = dict(map(_parted, given))
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
         return ["experiment=images", *given], ["experiment=images"]
+    _check_belongs(pairs)
     verb = next((key for key in (*DIRECTORIES, "init") if pairs.get(key)), None)
     if verb is None:
         return given, []
@@ -88,6 +90,20 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     directory = at_home(pairs[verb].strip("'\""))
     added = [item for group in groups for item in _of_run(directory, group)]
     return [*added, *given], added
+
+
+def _check_belongs(pairs: Mapping[str, str]) -> None:
+    """Raises InputError for a short key, or a format, that goes with another verb than the one that is given, or with
+    none."""
+    verbs = [verb for verb in USES if pairs.get(f"use.{verb}")]
+    for name in OPTIONS:
+        if f"use.{name}" in pairs and not any(name in TAKES[verb] for verb in verbs):
+            able = " and ".join(f"{verb}=DIR" for verb in USES if name in TAKES[verb])
+            raise InputError(f"{name}={pairs[f'use.{name}']}: goes with {able}")
+    given = pairs.get("use.format", "").strip("'\"")
+    for verb, formats in (("encode", TABLES), ("export", EXPORTS)):
+        if verbs == [verb] and given not in ("", "null", *formats):
+            raise InputError(f"format={given}: {verb}= writes one of {', '.join(formats)}")
 
 
 def _long(argument: str) -> str:

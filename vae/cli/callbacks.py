@@ -29,7 +29,7 @@ from vae.cli.reporting import write_report
 from vae.cli.session import CURRENT, DIRECTORIES
 from vae.config.errors import InputError, one_line
 from vae.config.load import load
-from vae.runtime import cores
+from vae.runtime import children, cores
 from vae.runtime import directory as names
 from vae.runtime.terminal import log_to_stderr
 from vae.runtime.torchrun import world
@@ -49,7 +49,10 @@ class Guard(Callback):
             checked = load(OmegaConf.create(values))
             existing = checked.verbs()
             for verb, directory in existing.items():
-                if not Path(directory).is_dir():
+                place = Path(directory)
+                if place.is_file():
+                    raise InputError(f"{verb}={directory}: is a file; name the run's directory, {verb}={place.parent}")
+                if not place.is_dir():
                     raise InputError(f"{verb}={directory}: no such directory")
             if len(existing) > 1:
                 raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")
@@ -95,29 +98,39 @@ class SweepReport(Callback):
 
     def __init__(self) -> None:
         self.directory: Path | None = None
-        self.total = 0
+        self.total = self.ended_before = self.launched_by = 0
         self.started = 0.0
         self.written = False
 
+    def begin(self, directory: Path, total: int) -> None:
+        """`total` runs of the sweep in `directory` are about to be launched from this process."""
+        self.directory, self.total = directory, total
+        self.started, self.ended_before, self.launched_by = time.time(), self._ended(), os.getpid()
+
+    def _ended(self) -> int:
+        assert self.directory is not None
+        return len({path.parent for file in (names.RESULT, names.ERROR) for path in self.directory.rglob(file)})
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         log_to_stderr()
-        self.directory = Path(str(config.hydra.sweep.dir)).resolve()
-        self.total = count_jobs(config)
-        self.started = time.time()
+        self.begin(Path(str(config.hydra.sweep.dir)).resolve(), count_jobs(config))
         session = CURRENT.get()
         if session is not None:
             session.sweep, session.composed = self, True
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """submitit starts all jobs of a sweep at once on its own machine, and tells none of its share of the cores."""
-        if str(OmegaConf.select(config, "hydra.launcher._target_")).endswith("submitit_launcher.LocalLauncher"):
+        """A worker on this machine ends with the call that launched it. submitit starts all jobs of a sweep at once on
+        its own machine, and tells none of its share of the cores."""
+        launcher = str(OmegaConf.select(config, "hydra.launcher._target_")).rpartition(".")[2]
+        if self.launched_by not in (0, os.getpid()) and launcher in ("LocalLauncher", "JoblibLauncher"):
+            children.end_with(self.launched_by)
+        if launcher == "LocalLauncher":
             os.environ.setdefault("OMP_NUM_THREADS", str(cores.share(self.total)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.directory is None:  # a single run
             return
-        ended = {path.parent for file in (names.RESULT, names.ERROR) for path in self.directory.rglob(file)}
-        done, spent = len(ended), time.time() - self.started
+        done, spent = self._ended() - self.ended_before, time.time() - self.started
         left = spent / max(done, 1) * (self.total - done)
         log.info("sweep: %d of %d runs done in %.0f s, about %.0f s left", done, self.total, spent, left)
 

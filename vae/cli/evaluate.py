@@ -2,16 +2,19 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from vae.cli import failures
 from vae.cli.session import Job
 from vae.cli.summary import measured
+from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
 from vae.config.schema import RunConfig
 from vae.data import readers, scale
+from vae.data.split import Data
 from vae.measure.subject import Subject
 from vae.models import probe
 from vae.output import record as records
@@ -27,6 +30,16 @@ from vae.training.stopping import with_validation
 CHANGEABLE = ("evaluation", "dataset", "train.threads", "train.device")
 
 
+def check_shape(directory: Path, shape: tuple[int, int, int], data: Data, dataset: schema.Dataset) -> None:
+    """Raises InputError where the images are not of the `shape` that the run in `directory` was trained on."""
+    if data.test.shape != shape:
+        folder = "; dataset.size and dataset.grayscale change those of a folder"
+        raise InputError(
+            f"{directory}: trained on images of shape {shape}, dataset={dataset.name} has {data.test.shape}"
+            + (folder if isinstance(dataset, schema.Folder) else "")
+        )
+
+
 def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
     """The whole record of the run in the job's directory, measured anew; written to evaluation.json beside result.json,
     which stays as it is."""
@@ -38,11 +51,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         device = choose_device(config.train.device)
         data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
         data = data.measured(config.evaluation.test_images).to(device)
-        if data.test.shape != saved.shape:
-            raise InputError(
-                f"evaluate={directory}: trained on images of shape {saved.shape}, "
-                f"dataset={config.dataset.name} has {data.test.shape}"
-            )
+        check_shape(directory, saved.shape, data, config.dataset)
         model, likelihood = saved.model()
         scale.check(data, f"dataset={config.dataset.name}")
         what = f"evaluate={directory}, dataset={config.dataset.name} with objective={config.objective.name}"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vae.cli.reporting import write_report
-from vae.cli.resume import is_sweep
+from vae.cli.resume_sweep import is_sweep
 from vae.cli.session import Job
 from vae.cli.train import alone_in
 from vae.cli.twins import Twin, Twins

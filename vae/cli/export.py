@@ -75,7 +75,8 @@ def export(job: Job, call: RunConfig, composed: DictConfig) -> None:
     hold this model."""
     directory, kind = job.directory, call.use.format
     if kind not in EXPORTS:
-        raise InputError(f"format={kind or ''}: export= writes one of {', '.join(EXPORTS)}; say which")
+        given = f"format={kind}" if kind else "format"
+        raise InputError(f"{given}: export= writes one of {', '.join(EXPORTS)}; say which")
     missing = [name for name in NEEDED[kind] if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"format={kind}: {missing[0]} is not installed; pip install '.[export]' brings it")

@@ -89,6 +89,10 @@ def _mistake(text: str) -> str | None:
     word = re.match(r"Error parsing override '(.*)'\nmissing EQUAL", text)
     if word:
         return without_value(word[1])
+    several = re.match(r"Ambiguous value for argument '([^=']+)=([^']*)'", text)
+    if several:
+        name, values = several[1].removeprefix("use."), several[2]
+        return f"{name}={values}: is several values; a list is {name}=[{values}], and -m runs one after the other"
     option = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     listed = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
     return unknown_option(option[1], option[2], listed[1].split()) if option and listed else None

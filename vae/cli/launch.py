@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def run(main: Callable[[], Any]) -> None:
     try:
         sys.argv[1:], added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
     except InputError as error:
-        sys.exit(terminal.printable(str(error)))
+        sys.exit(_said(str(error)))
     session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=added)
     token = CURRENT.set(session)
     try:
@@ -49,9 +50,9 @@ def run(main: Callable[[], Any]) -> None:
     except Exception as error:
         if session.wants_traceback or not _is_for_the_user(error, session):
             raise
-        sys.exit(terminal.printable(failures.last_line(error, session)))
+        sys.exit(_said(failures.last_line(error, session)))
     except SystemExit as stop:
-        sys.exit(terminal.printable(stop.code) if isinstance(stop.code, str) else stop.code)
+        sys.exit(_said(stop.code) if isinstance(stop.code, str) else stop.code)
     except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal
         terminal.say(str(stop) or "interrupted")
         sys.exit(getattr(stop, "status", 130))
@@ -59,6 +60,11 @@ def run(main: Callable[[], Any]) -> None:
         if session.sweep is not None:
             session.sweep.write()
         CURRENT.reset(token)
+
+
+def _said(line: str) -> str:
+    """The last line, with its key as it is typed."""
+    return terminal.printable(re.sub(r"^use\.(?=\w+[=:])", "", line))
 
 
 def begin_job() -> Job:

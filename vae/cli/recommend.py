@@ -47,9 +47,9 @@ def recommend(job: Job, config: RunConfig) -> None:
     show("\n".join([*lines, "", commands.run(commands.changed(own, values))]))
 
 
-def chosen(keys: Sequence[str], directory: Path, config: RunConfig) -> RunConfig:
-    """The configuration with what its images ask for, but for the `keys` that the run was called with; it is that of
-    the run in `directory` from now on."""
+def chosen(keys: Sequence[str], directory: Path, config: RunConfig) -> tuple[RunConfig, Data]:
+    """The configuration with what its images ask for, but for the `keys` that the run was called with, and those
+    images; it is that of the run in `directory` from now on."""
     data = _read(config)
     scale.check(data, f"dataset={config.dataset.name}")
     values = {}
@@ -60,7 +60,7 @@ def chosen(keys: Sequence[str], directory: Path, config: RunConfig) -> RunConfig
     saved = directory / names.CONFIG
     if saved.exists():
         files.replace(saved, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
-    return config
+    return config, dataclasses.replace(data, notes=())  # they have been said
 
 
 def _read(config: RunConfig) -> Data:

@@ -1,35 +1,24 @@
-"""`python run.py resume=DIR`: continue an interrupted run, or what is unfinished in a sweep."""
+"""`python run.py resume=DIR`: continue an interrupted run."""
 
 import dataclasses
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
-from vae.cli.grid import grid, naming_override, subdirectories
-from vae.cli.launch import user_environment
 from vae.cli.recommend import chosen
-from vae.cli.reporting import write_report
-from vae.cli.session import DIRECTORIES, SHORT, Job
+from vae.cli.session import Job
 from vae.cli.train import alone_in, report_on, train_together
 from vae.config import schema
-from vae.config.errors import InputError, one_line
+from vae.config.errors import InputError
 from vae.config.load import (
     GROUPS,
     PLACES,
-    REFERENCE,
     allowed_modules,
-    check_allowed,
     flat,
     is_below,
     load_saved,
@@ -39,14 +28,13 @@ from vae.config.load import (
 from vae.config.schema import RunConfig
 from vae.output import record as records
 from vae.output.record import RunRecord
-from vae.runtime import commands, cores, files, naming
+from vae.runtime import commands, files
 from vae.runtime import directory as names
 from vae.training import checkpoint
 from vae.training import schedule as schedules
 
 log = logging.getLogger(__name__)
 
-MAX_WORKERS = 1024
 SAME_RUN = (
     "train.steps",
     *(f"evaluation.{name}" for name in ("batch_size", "probe_images", "iw_samples")),
@@ -61,12 +49,7 @@ AHEAD = (  # what changes the steps that lie ahead
         for name in ("device", "threads", "cuda_graph", "precision", "log_every", "eval_every", "checkpoint_every")
     ),
 )
-NOT_OF_A_RUN = ("allow", "recommend", *DIRECTORIES, *SHORT.values())  # keys that a sweep's job has no business with
 CHANGEABLE = (*SAME_RUN, *AHEAD)
-
-
-def is_sweep(directory: Path) -> bool:
-    return not (directory / names.CONFIG).parent.is_dir() and (directory / names.SWEEP).is_file()
 
 
 def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
@@ -82,8 +65,9 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         else:
             saved, before = None, _begun(own, allow)
         config = revise(before, composed, job.keys, CHANGEABLE)
+        data = None
         if saved is None and config.choose:
-            config = chosen(_begun_with(directory), directory, config)
+            config, data = chosen(_begun_with(directory), directory, config)
         config = dataclasses.replace(config, allow=call.allow)
         finished = (directory / names.RESULT).exists()
         step = saved.step if saved else 0
@@ -102,7 +86,7 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             if job.keys:
                 files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
                 _note_overrides(directory, job.keys, config)
-            record = train_together(config, directory, saved)
+            record = train_together(config, directory, saved, data)
     report_on(job, config)
     return record
 
@@ -141,9 +125,17 @@ def _note_overrides(directory: Path, keys: Sequence[str], config: RunConfig) -> 
     if own is not None:
         values = flat(dataclasses.asdict(config))
         options = {key: f"{key}={HydraConfig.get().runtime.choices[key]}" for key in keys if key in GROUPS}
-        given = {key: f"{key}={commands.written(values[key])}" for key in keys if key in values}
-        revised = commands.changed(own, [*options.values(), *given.values()])
+        typed = {item.lstrip("+").partition("=")[0]: item for item in HydraConfig.get().overrides.task}
+        given = [_as_given(typed.get(key, key), key, values[key]) for key in keys if key in values]
+        revised = commands.changed(own, [*options.values(), *given])
         files.replace(directory / names.OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(revised)).encode())
+
+
+def _as_given(typed: str, key: str, value: Any) -> str:
+    """The override that gives a run this value: as it was typed, but for a path, which is another directory's there."""
+    written = commands.written(value)
+    plus = typed[: len(typed) - len(typed.lstrip("+"))]
+    return typed if written is None else f"{plus}{key}={written}"
 
 
 def _changes(before: RunConfig, after: RunConfig) -> str:
@@ -164,60 +156,6 @@ def _is_another(anneal: schema.Anneal, before: schema.Anneal) -> bool:
 def _note_change(directory: Path, said: str) -> None:
     noted = records.changes(directory)
     files.replace(directory / names.CHANGES, "".join(f"{line}\n" for line in [*noted, said]).encode())
-
-
-def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
-    """Continue each unfinished run of a sweep and begin those that never began, each in a process of its own and as
-    many at a time as the sweep ran, then write the sweep's report. Raises InputError where some failed."""
-    directory = job.directory
-    modules = allowed_modules(call)
-    allow = [f"allow=[{','.join(modules)}]"] if modules else []
-    # Of this call: a directory of options that multirun.yaml names is not to be trusted.
-    sources = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
-    options = [argument for path in sources for argument in ("--config-dir", path)]
-    unfinished = [
-        run
-        for run in sorted(names.runs_below(directory))
-        if not (run / names.RESULT).exists() or (run / names.ERROR).exists()
-    ]
-    todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | {
-        name: [*options, *arguments] for name, arguments in _never_begun(directory, modules).items()
-    }
-    workers = min(_workers(directory), max(1, len(todo)))
-    environment = user_environment()
-    if workers > 1:
-        environment = {"OMP_NUM_THREADS": str(cores.share(workers))} | environment
-
-    def resumed(job: tuple[int, str]) -> bool:
-        number, name = job
-        log.info("sweep: resuming %s, %d of %d", name, number, len(todo))
-        command = [sys.executable, str(program), *todo[name]]
-        return subprocess.run(command, check=False, env=environment).returncode == 0
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        failed = sum(not done for done in pool.map(resumed, enumerate(todo, start=1)))
-    finally:
-        pool.shutdown(cancel_futures=True)  # of a call that was stopped none begins
-    write_report(directory)
-    if failed:
-        raise InputError(f"{directory}: {failed} of its runs failed")
-
-
-def _workers(directory: Path) -> int:
-    """How many runs at a time: what this call says with hydra/launcher=joblib, or else the sweep was started with."""
-    launcher: Any = HydraConfig.get().launcher
-    try:
-        if str(launcher["_target_"]).endswith("BasicLauncher"):
-            launcher = files.read_yaml(directory / names.SWEEP)["hydra"]["launcher"]
-        kind, asked = str(launcher["_target_"]).rpartition(".")[2], launcher.get("n_jobs", 1)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return 1
-    if kind == "JoblibLauncher" and isinstance(asked, int):
-        return max(1, min(asked if asked > 0 else int(cpu_count()) + 1 + asked, MAX_WORKERS))
-    if kind not in ("BasicLauncher", "JoblibLauncher"):
-        log.warning("sweep: what %s started is resumed here, one run after the other", kind)
-    return 1
 
 
 def _begun(own: Path, allow: Sequence[str]) -> RunConfig:
@@ -280,44 +218,3 @@ def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool
             f"train.steps={steps}: with train.lr_schedule=cosine the steps already made had their learning rates from "
             f"train.steps={before.train.steps}; start a new run"
         )
-
-
-def _never_begun(directory: Path, allow: Sequence[str]) -> dict[str, list[str]]:
-    """Of a grid's jobs those that have no directory yet: for each the arguments that run it there, alone. Raises
-    InputError where they ask for more than values, options, and parts from modules that are allowed."""
-    try:
-        # Not resolved: a ${...} in an override is resolved job by job.
-        hydra = files.read_yaml(directory / names.SWEEP)["hydra"]
-        if not hydra["sweeper"]["_target_"].endswith("BasicSweeper"):
-            return {}  # what a search tries next depends on what it has seen
-        jobs, subdir = grid(hydra["sweeper"]["params"] or {}, hydra["overrides"]["task"]), str(hydra["sweep"]["subdir"])
-    except (OSError, ValueError, LookupError, TypeError, HydraException) as error:
-        reason = one_line(error)
-        raise InputError(f"{directory / names.SWEEP}: does not say what the sweep is ({reason})") from error
-    for override in {item for job in jobs for item in job}:
-        _check_override(override, allow, directory / names.SWEEP)
-    quoted = subdir.replace("\\", "\\\\").replace('"', '\\"')
-    shared = {naming.split(item)[0] for job in jobs for item in job} - set(naming.varied(jobs))
-    own = [f'hydra.sweep.subdir="{quoted}"', naming_override(sorted(shared))]
-    places = [directory / place for place in subdirectories(str(HydraConfig.get().job.config_name), jobs, own)]
-    if not all(place.resolve().is_relative_to(directory.resolve()) for place in places):
-        raise InputError(f"{directory / names.SWEEP}: its runs would not lie below it")
-    return {
-        " ".join(job): [*job, "hydra.mode=RUN", f'hydra.run.dir="{place}"']
-        for job, place in zip(jobs, places, strict=True)
-        if not place.exists()
-    }
-
-
-def _check_override(text: str, allow: Sequence[str], source: Path) -> None:
-    override = OverridesParser.create().parse_override(text)
-    key, value = override.key_or_group, override.value()
-    if (
-        key in NOT_OF_A_RUN
-        or key.partition(".")[0].partition("/")[0] == "hydra"
-        or "${" in REFERENCE.sub("", text.replace("\\", ""))
-    ):
-        raise InputError(f"{source}: {text!r} is no value of a run; if you trust it, start that run yourself")
-    *_, last = key.split(".")
-    asked = {last: value} if last == "_target_" else value
-    check_allowed({key: asked}, allow)

@@ -11,9 +11,15 @@ USES = ("encode", "reconstruct", "sample", "interpolate", "export")
 DIRECTORIES = {"evaluate": "evaluate", "resume": "resume", "explain.run": "explain"} | {
     f"use.{verb}": verb for verb in USES
 }  # keys that name a run that exists, and how they are written
-SHORT = {"explain": "explain.run"} | {
-    name: f"use.{name}" for name in (*USES, "n", "sampler", "format", "between")
-}  # keys of the command line
+OPTIONS = ("n", "sampler", "format", "between")
+TAKES = {
+    "encode": ("format",),
+    "reconstruct": ("n",),
+    "sample": ("n", "sampler"),
+    "interpolate": ("between",),
+    "export": ("format",),
+}  # which of the short keys below each verb has
+SHORT = {"explain": "explain.run"} | {name: f"use.{name}" for name in (*USES, *OPTIONS)}  # keys of the command line
 
 
 class Report(Protocol):

@@ -56,8 +56,10 @@ def summary(record: RunRecord, directory: Path) -> str:
     if record.linear is not None:
         for label, kind in (("closed form", "optimum"), ("this model", "linear")):
             kept, kl, sse, elbo = (found[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo"))
-            lines.append(f"{label:<32}kept {kept}, KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
+            lines.append(f"{label:<32}kept {kept} (KL above 0.01 nats), KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
     answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
     for why, command in commands.advised(found, directory):
         answer += ["", f"To try: {why}.", *([f"  {command}"] if command else [])]
-    return "\n".join([f"{found['run_name']} finished after {found['steps']} steps", *lines, "", *answer])
+    best = found["best_step"]
+    ended = f"finished after {found['steps']} steps" + (f" with the model of step {best}" if best else "")
+    return "\n".join([f"{found['run_name']} {ended}", *lines, "", *answer])

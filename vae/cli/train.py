@@ -9,9 +9,10 @@ from vae.cli.recommend import chosen
 from vae.cli.reporting import write_report
 from vae.cli.session import Job
 from vae.config.schema import RunConfig
+from vae.data.split import Data
 from vae.output.record import RunRecord
 from vae.runtime import directory as names
-from vae.runtime import files
+from vae.runtime import files, parallel
 from vae.runtime.terminal import logged_to
 from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
@@ -21,7 +22,8 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
     try:
         with alone_in(job.directory):
-            record = train_together(chosen(job.keys, job.directory, config) if config.choose else config, job.directory)
+            config, data = chosen(job.keys, job.directory, config) if config.choose else (config, None)
+            record = train_together(config, job.directory, data=data)
     except files.DirectoryInUse:
         raise  # it is the other run's
     except Exception:
@@ -45,9 +47,12 @@ def alone_in(directory: Path) -> Iterator[None]:
         yield
 
 
-def train_together(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -> RunRecord:
-    """Train with all processes of this call."""
+def train_together(
+    config: RunConfig, directory: Path, saved: Checkpoint | None = None, data: Data | None = None
+) -> RunRecord:
+    """Train with all processes of this call. `data`: the run's, where this one has read them already; of several
+    processes each reads them for itself."""
     processes.announce(processes.Task(config, directory, saved))
-    record = train(config, directory, saved)
+    record = train(config, directory, saved, data if parallel.size() == 1 else None)
     assert record is not None, "the leader has one"
     return record

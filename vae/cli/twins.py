@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vae.cli.resume import is_sweep
+from vae.cli.resume_sweep import is_sweep
 from vae.cli.train import alone_in, train_together
 from vae.config import schema
 from vae.config.errors import InputError

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vae.cli import failures
+from vae.cli.evaluate import check_shape
 from vae.cli.session import Job
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
@@ -53,12 +54,7 @@ class _Bench:
     def data(self) -> Data:
         data = with_validation(readers.load_alike(self.config.dataset, self.reading), self.config.train)
         data = data.to(next(self.model.parameters()).device)
-        if data.test.shape != self.model.shape:
-            raise InputError(
-                f"{self.directory}: trained on images of shape {self.model.shape}, "
-                f"dataset={self.config.dataset.name} has {data.test.shape}; dataset.size and dataset.grayscale change "
-                "those of a folder"
-            )
+        check_shape(self.directory, self.model.shape, data, self.config.dataset)
         scale.check(data, f"dataset={self.config.dataset.name}")
         return data
 

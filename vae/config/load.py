@@ -163,7 +163,8 @@ def revise(
     config = OmegaConf.create(dataclasses.asdict(before))
     for key in keys:
         if not is_below(key, allowed):
-            raise InputError(f"{key}: cannot be changed for a run that exists; allowed: {', '.join(allowed)}")
+            may = f"; allowed: {', '.join(allowed)}" if allowed else ", nor can any other key here; leave it out"
+            raise InputError(f"{key}: cannot be changed for a run that exists{may}")
         value = OmegaConf.select(composed, key)
         if key in PLACES and isinstance(value, str):
             value = str(at_home(value).absolute())

@@ -25,7 +25,7 @@ def within(
     """A field whose value (or each value of a list) must lie within these bounds. `default`: as for a dataclass's
     field; for keys that configurations of earlier versions do not have."""
     bounds = [("at least", ge), ("above", gt), ("at most", le), ("below", lt)]
-    allowed = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+    allowed = " and ".join(f"{word} {bound:.10g}" for word, bound in bounds if bound is not None)
 
     def accepts(value: float) -> bool:
         return not (

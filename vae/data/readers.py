@@ -123,6 +123,8 @@ def _leaving_nothing(root: Path) -> Iterator[None]:
 @read.register
 def folder(config: schema.Folder) -> Data:
     root = at_home(config.root)
+    if root.is_file():
+        raise InputError(f"dataset.root={config.root}: is a file; name the folder that the images are in")
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
     parts = split_folders(root)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from vae.data import scale as pixel_scale
 from vae.data.in_memory import split_of
 from vae.data.split import Data, Split
 from vae.diagnose.diagnosis import Diagnosis, Maps
+from vae.diagnose.own_run import data_of, told_by
 from vae.measure import diagnostics, doubts
 from vae.measure.advice import Advice
 from vae.measure.evaluation import Evaluation
@@ -29,6 +31,7 @@ from vae.output.pictures import Album
 from vae.output.record import Identity
 from vae.runtime.rng import generator
 from vae.scale.loss import Scale
+from vae.training.finished import Run, load_run
 
 MAX_CODES = 2**26  # numbers of all codes that are held; with larger codes fewer images are measured
 MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
@@ -80,9 +83,10 @@ def diagnose(
     variance; or to a torch.distributions.Normal, or an object with .mean and .logvar or .latent_dist; mu alone is an
     autoencoder's. `decode`: codes to mean images, or to logits (Bernoulli likelihoods; `decoder_gives` says mean or
     logits, else their range does). Or a model in place of both: `diagnose(model, images)`, of the kinds in
-    vae.models.faces. `images`: a tensor, an array, a DataLoader or a dataset, on the scale that the model was trained
-    on, best of images that it was not trained on. `train`: those that it was trained on, for the prediction, the gain
-    and a linear probe; without it `images` stand for them. `labels` and `train_labels`: whole numbers.
+    vae.models.faces. Or a run of this program, `diagnose("outputs/...")` or `diagnose(vae.load_run(...))`, which says
+    all the rest itself. `images`: a tensor, an array, a DataLoader or a dataset, on the scale that the model was
+    trained on, best of images that it was not trained on. `train`: those that it was trained on, for the prediction,
+    the gain and a linear probe; without it `images` stand for them. `labels` and `train_labels`: whole numbers.
 
     `likelihood`: gaussian (with `sigma2`, the variance of a pixel: 0.5 for a summed squared error), optimal_gaussian
     (its variance fitted), bernoulli, continuous_bernoulli, categorical, discretised_logistic, or a Likelihood of one's
@@ -92,8 +96,24 @@ def diagnose(
     numbers.
 
     Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
+    _check_loss(loss)
     if not callable(decode) and images is None:
         decode, images = None, decode
+    if isinstance(encode, str | Path):
+        encode = load_run(encode)
+    if isinstance(encode, Run) and decode is None:
+        face_of(encode)  # refuses what cannot be diagnosed, before anything is read
+        own = told_by(encode)
+        if images is None:
+            images = data_of(encode, own.saved)
+            history = history or History(own.steps, own.trajectory, own.final_weight, own.rows)
+        elif isinstance(images, str | Path):
+            images = encode.images(images)
+        if likelihood is None and loss is None:
+            likelihood, sigma2 = own.likelihood, _first(sigma2, own.sigma2)
+        kl_weight = _first(kl_weight, None if loss is None else loss.beta, own.kl_weight)
+        evaluation = own.evaluation | evaluation
+        seed, name = seed or own.saved.config.seed, name or own.saved.config.run_name
     face = face_of(encode) if decode is None else Face(name or "model", encode, decode)
     if images is None:
         raise InputError("images: needed, as in vae.diagnose(encode, decode, images)")
@@ -148,6 +168,7 @@ def _measured(
         changes=None,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=model.latent_dim,
+        train_images=len(data.train),
         classes=None,
         one_step=False,
         kl_weight=weight,
@@ -177,6 +198,11 @@ def _measured(
         notes=tuple(notes),
         pictures=drawn,
     )
+
+
+def _check_loss(loss: Scale | None) -> None:
+    if loss is not None and not isinstance(loss, Scale):
+        raise InputError(f"loss={loss!r}: must be what vae.scale(...) gives, as in loss=vae.scale({loss!r}, ...)")
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -213,8 +239,7 @@ def meaning(
 ) -> tuple[schema.Objective, Likelihood]:
     """What the likelihood is called, and itself for images of `shape`; the arguments are those of `diagnose`. Raises
     InputError."""
-    if loss is not None and not isinstance(loss, Scale):
-        raise InputError(f"loss={loss!r}: must be what vae.scale(...) gives, as in loss=vae.scale({loss!r}, ...)")
+    _check_loss(loss)
     if isinstance(likelihood, Likelihood):
         return schema.Objective(kind="own", name=type(likelihood).__name__), likelihood
     said = likelihood is None and face is not None  # what a model says of itself goes last
@@ -313,7 +338,7 @@ def _in_words(weight: float, loss: Scale | None) -> Callable[[Advice], dict[str,
             return {"why": f"{advice.elsewhere}: {advice.why}", "command": ""}
         to = advice.kl_weight if loss is None else loss.weight_for(advice.kl_weight)
         now = weight if loss is None else loss.kl_weight
-        change = advice.elsewhere.format(weight=f"{to:.3g}") + ("" if to == now else f" (now {now:.3g})")
+        change = advice.elsewhere.format(weight=f"{to:.3g}") + ("" if math.isclose(to, now) else f" (now {now:.3g})")
         if loss is not None and (summed := loss.summed(advice.kl_weight)):
             change += f", or {summed}"
         return {"why": f"{change}: {advice.why}", "command": "", "kl_weight": to}

@@ -95,6 +95,7 @@ class Monitor:
                 f"loss_reconstruction: has shape {tuple(given.shape)}; must be one number, the mean over the batch"
             )
         self.waiting.append((given, kl))
+        self.watch.weighed(float(kl_weight))
         if self.steps % self.log_every == 0:
             self._row(float(kl_weight))
 

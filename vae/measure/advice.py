@@ -14,10 +14,14 @@ from vae.measure.setting import Setting
 from vae.measure.verdict import DEAD
 
 LONG = 1000  # steps that most runs need
+LOOKS = 20  # evaluations of a run that stops by them
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
+SLIGHT = 10  # times t: where so much squared error is left, and
+FEATHER = 0.01  # of the ELBO's own KL weight, where there is no t: it is not the KL term that holds a code back
 WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
 LEFT_OUT, BROUGHT_BACK = 0.1, 0.5  # of the test images; of those left out: where another sampler is worth it
+IMAGES_EACH = 10  # to train on, for each dimension of a code
 WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
 
 
@@ -43,13 +47,13 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if verdict in DEAD:
         if cause == "objective":
             return [*_scale(config, record), *_cured(config, record, cause)]
-        return [*_cured(config, record, cause), _kinder(config)]
+        return [*_cured(config, record, cause), _kinder(config, record)]
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
         plain = [] if config.cure.kind == "none" else [Advice("without what makes it pay for a code", ("cure=none",))]
         return [*_blinder(config), *plain]
-    found = [_kinder(config)] if verdict == "partly_collapsed" else []
+    found = [_kinder(config, record)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
     predicted = record["predicted_kld"]
@@ -57,14 +61,14 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         found += _scale(config, record)
     elif too_wide(config, record):
         weight = record["max_kl_weight"]
-        times = record["effective_t"] / record["mse"]
-        what = "the pixel variance" if weight == 1 else "KL weight x pixel variance"
+        times = _width(record) / record["mse"]
+        what = "the pixel variance" if weight >= 1 else "KL weight x pixel variance"
         found.append(
             Advice(
                 f"sharper images: {what} is {times:.0f} times the squared error that is left",
                 ("objective=optimal_gaussian",),
                 elsewhere=_TO_WEIGHT,
-                kl_weight=weight / times,
+                kl_weight=weight * record["mse"] / record["effective_t"],
             )
         )
     elif worse_than_linear(config, record):
@@ -118,16 +122,26 @@ def worse_than_linear(config: Setting, record: Mapping[str, Any]) -> bool:
 
 
 def too_wide(config: Setting, record: Mapping[str, Any]) -> bool:
-    """Whether images are worse than a PCA's because t, the KL weight times the given pixel variance, is far above the
-    squared error that is left: the objective does not ask for better ones."""
-    t, pca = record["effective_t"], record["pca_mse"]
-    if not _has_scale(config) or t is None or pca is None:
+    """Whether images are worse than a PCA's because the given pixel variance is far above the squared error that is
+    left, at KL weight 1 and at the run's: the objective does not ask for better ones."""
+    if not _has_scale(config) or record["effective_t"] is None or record["max_kl_weight"] == 0:
         return False
-    return bool(t > WIDE * record["mse"] and record["mse"] > WORSE_IMAGES * pca)
+    if record["pca_mse"] is None:
+        return False
+    return _width(record) > WIDE * record["mse"] and record["mse"] > WORSE_IMAGES * record["pca_mse"]
+
+
+def _width(record: Mapping[str, Any]) -> float:
+    """The pixel variance that the objective stands for: its own, or at a KL weight below 1 t, which is less."""
+    return float(record["effective_t"] / max(1.0, record["max_kl_weight"]))
 
 
 def wants_dimensions(record: Mapping[str, Any]) -> bool:
-    """Whether a linear VAE with more latent dimensions would gain much more, and this run has used those it has."""
+    """Whether a linear VAE with more latent dimensions would gain much more, and this run has used those it has. Of few
+    images that gain is their noise, learnt by heart."""
+    images, dimensions = record.get("train_images"), 2 * record["latent_dim"]
+    if images is not None and images < IMAGES_EACH * dimensions:
+        return False
     gain, more, kept = (record[f"predicted_{name}"] for name in ("gain", "gain_wider", "active_units"))
     if gain is None or more is None or kept < record["latent_dim"] or record["used_dimensions"] is None:
         return False
@@ -177,16 +191,19 @@ def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
     train = config.train
     if train is None:
         return Advice("the loss has not settled", (), elsewhere="train longer")
-    if record["steps"] < train.steps:
+    if record["steps"] < train.steps and record["best_step"] is None:
         return Advice("it was interrupted", (), verb="resume")
     before, excess = record["loss_fall_before"], record["loss_excess"]
     if before is not None and before < 0:
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
-    longer = (f"train.steps={max(3 * record['steps'], LONG)}",)
-    anew = train.lr_schedule == "cosine" or train.patience is not None
-    return Advice("train longer", longer, verb="" if anew else "resume")
+    steps = max(3 * record["steps"], LONG)
+    longer = (f"train.steps={steps}",)
+    if train.patience is not None:  # each look at the validation images counts against it
+        apart = max(train.eval_every, steps // LOOKS)
+        return Advice("train longer, with more steps between two evaluations", (*longer, f"train.eval_every={apart}"))
+    return Advice("train longer", longer, verb="" if train.lr_schedule == "cosine" else "resume")
 
 
 def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
@@ -229,7 +246,18 @@ def _at_weight(config: Setting, weight: float) -> list[str]:
     return [*own, f"anneal.weight={weight:.2g}"]
 
 
-def _kinder(config: Setting) -> Advice:
+def _is_slight(record: Mapping[str, Any]) -> bool:
+    """Whether the KL term asks for far better images than there are: then it is not what holds the code back."""
+    t, weight = record["effective_t"], record["max_kl_weight"]
+    return bool(weight < FEATHER if t is None else record["mse"] > SLIGHT * t)
+
+
+def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
+    if _is_slight(record):
+        gentle = _gentler(config)
+        why = "the KL term is too slight to be what holds the code back: the images could be far better at this weight"
+        elsewhere = "leave the KL weight as it is; take a larger network, train longer, or in smaller steps"
+        return dataclasses.replace(gentle, why=why, elsewhere=elsewhere)
     if isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight:
         return _gentler(config)
     weight = getattr(config.anneal, "weight", 1)

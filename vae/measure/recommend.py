@@ -8,6 +8,7 @@ from typing import Any
 from vae.config.schema import RunConfig
 from vae.data.split import Data
 from vae.measure import spectrum
+from vae.measure.advice import IMAGES_EACH
 from vae.runtime import parallel
 
 LOOKED_AT = 5000  # training images
@@ -28,7 +29,7 @@ def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Ch
     """Values in place of those of `config`, for its kind of model; those `given` stay, and the others go by them. A run
     that begins with another's weights has its model."""
     total, pixels = len(data.train), math.prod(data.train.shape)
-    most = max(1, min(DIMENSIONS[1], pixels // 2, total // 10))
+    most = max(1, min(DIMENSIONS[1], pixels // 2, total // IMAGES_EACH))
     found = spectrum.measure(data.train.some(LOOKED_AT), most)
     explained = (found.eigenvalues[:most].cumsum(0) / found.total).tolist()
     wanted = next((place for place, part in enumerate(explained, start=1) if part >= EXPLAINED), most)

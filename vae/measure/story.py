@@ -190,7 +190,8 @@ def _collapse(record: Mapping[str, Any]) -> str:
     if before is not None and record["collapsed_at_weight"]:
         fell += f", at KL weight {record['collapsed_at_weight']:.3g}"
     if back is not None:
-        return f"{fell}, and was back by step {back}, with a KL of {number(record['recovered_to_kld'])} nats."
+        kld = record["recovered_to_kld"]  # none of a point, whose KL is infinite
+        return f"{fell}, and was back by step {back}" + ("." if kld is None else f", with a KL of {number(kld)} nats.")
     return (
         f"{fell}, and has stayed out."
         if before is None

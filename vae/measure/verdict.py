@@ -64,7 +64,8 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     needed = needed_nats(e.weight, limits, e.autoregressive)
     collapsed_kld = max(limits.collapsed_kld, limits.residue_nats if e.autoregressive else 0.0)
     gap = f"{number(found.swap_gap)} ± {found.swap_gap_error:.2g} nats"
-    units = f"{found.active_units} of {e.latent_dim} dimensions are active"
+    varies = f"mu varies by more than {limits.active_variance:g}"
+    units = f"{found.active_units} of {e.latent_dim} dimensions are active ({varies})"
     if not is_used(found, e.weight, limits, e.autoregressive):
         unread = f"log p(x|z) loses {gap} with another image's code: less than three standard errors"
         if found.swap_gap == found.swap_gap_error == 0:

@@ -24,7 +24,7 @@ def key(meaning: str, unit: str = "", **default: Any) -> Any:
 class Trajectory:
     """What a training went through; None: it did not happen, or could not be told."""
 
-    max_kl_weight: float = key("the highest KL weight that was logged", default=0.0)
+    max_kl_weight: float = key("the highest KL weight of the schedule, of all steps", default=0.0)
     kl_began_at_step: int | None = key("first logged step with a KL weight above 0", "steps", default=None)
     dipped_at_step: int | None = key(
         "step of the lowest KL in the deepest dip: a fall at a constant KL weight, from which KL came back by itself",
@@ -110,13 +110,17 @@ class Watch:
         """So much KL is predicted: more than half of it is no collapse."""
         self.low = min(self.low, kld / 2)
 
+    def weighed(self, weight: float) -> None:
+        """Learn the highest KL weight since this was last asked, whether or not its step was logged."""
+        self._note(max_kl_weight=max(self.found.max_kl_weight, weight))
+
     def training(self, step: int, mse: float | None, kld: float, weight: float) -> str | None:
         """Learn the means of the last training batches; a sentence when something has happened."""
         before, self.mse = self.mse, mse
         began = weight > 0 and self.weight == 0 and self.found.kl_began_at_step is None
         if weight > 0 and self.found.kl_began_at_step is None:
             self._note(kl_began_at_step=step)
-        self._note(max_kl_weight=max(self.found.max_kl_weight, weight))
+        self.weighed(weight)
         changed, self.weight = weight != self.weight, weight
         if weight == 0:  # KL is free, and that of a point infinite
             self.free = kld if math.isfinite(kld) else 0.0
@@ -173,10 +177,11 @@ class Watch:
 
     def _recover(self, step: int, kld: float) -> str:
         self.out = False
-        self.high, self.high_step = kld, step
-        self._start_over(step, kld)
-        self._note(recovered_at_step=step, recovered_to_kld=kld)
-        return f"step {step}: the code is alive again (KL {kld:.3g} nats)"
+        finite = kld if math.isfinite(kld) else None  # that of a point is not
+        self.high, self.high_step = finite or 0.0, step
+        self._start_over(step, finite or 0.0)
+        self._note(recovered_at_step=step, recovered_to_kld=finite)
+        return f"step {step}: the code is alive again" + (f" (KL {finite:.3g} nats)" if finite is not None else "")
 
     def _dip(self, step: int, kld: float) -> str:
         fall = f"from {self.peak:.3g} nats (step {self.peak_step}) to {self.trough:.2g} (step {self.trough_step})"

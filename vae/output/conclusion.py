@@ -54,6 +54,7 @@ def conclude(
         changes=changes(directory) or None,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=config.model.latent_dim,
+        train_images=len(subject.data.train),
         classes=None if subject.data.classes is None else list(subject.data.classes),
         one_step=model.is_autoregressive,
         kl_weight=weight,

@@ -40,6 +40,7 @@ class Identity:
     changes: list[str] | None = key("what resume= has changed on the way; null: nothing, the run can be made again")
     parameters: int = key("numbers that are trained")
     latent_dim: int = key("dimensions d of the code")
+    train_images: int = key("images that were trained on; of a model from elsewhere, that the prediction rests on")
     classes: list[str] | None = key("names of the labels, in their order; null: they have none")
     one_step: bool = key(
         "whether squared errors are of one-step predictions: of each pixel from those before it, as an autoregressive "

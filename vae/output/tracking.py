@@ -3,7 +3,9 @@ the same tags and steps, the grids, the configuration, the final record under th
 is imported where it is not asked for, and nothing leaves this machine.
 
 What is measured waits until a checkpoint is written, as TensorBoard's file is cut back to one: a run that was killed
-and resumed has no point twice. tracking.json in the run's directory says which run of the library it is."""
+and resumed has no point twice. tracking.json in the run's directory says which run of the library it is, and up to
+which step each tag has been sent: a run that is resumed from before that (its loss was no number after its last
+checkpoint) sends what follows it."""
 
 import dataclasses
 import importlib
@@ -83,6 +85,8 @@ class _Waiting(Tracker):
     again with the next checkpoint: no training ends for it."""
 
     errors: tuple[type[Exception], ...]  # of the library
+    id: str  # of the run, in the library
+    written = 0  # rows, where the library counts them
 
     def __init__(self, config: schema.Tracking, directory: Path) -> None:
         self.key = f"tracking={config.name}"
@@ -91,23 +95,42 @@ class _Waiting(Tracker):
         self.rows: list[tuple[int, dict[str, float]]] = []  # step, values by their tags
         self.pictures: list[tuple[int, str, Picture]] = []
         self.ended = False
+        self.earlier = self.noted()
+        self.sent: dict[str, int] = dict(self.earlier.get("sent", {}))  # the last step of each tag
+
+    def is_new(self, tag: str, step: int) -> bool:
+        return step > self.sent.get(tag, -1)
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
-        finite = {tag: value for tag, value in values.items() if value is not None and math.isfinite(value)}
+        finite = {
+            tag: value
+            for tag, value in values.items()
+            if value is not None and math.isfinite(value) and self.is_new(tag, step)
+        }
         if finite:
             self.rows.append((step, finite))
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
-        self.pictures.append((step, tag, picture))
+        if self.is_new(tag, step):
+            self.pictures.append((step, tag, picture))
 
     def send(self) -> None:
         try:
             self._send_rows()
             while self.pictures:
-                self._send_picture(*self.pictures[0])
+                step, tag, picture = self.pictures[0]
+                self._send_picture(step, tag, picture)
+                self.sent[tag] = step
                 del self.pictures[0]
         except self.errors as error:
             log.warning("%s: could not be written (%s); it is tried again", self.key, one_line(error))
+        self.write_note()
+
+    def take(self, count: int) -> None:
+        """The first `count` of `rows` have been sent."""
+        for step, values in self.rows[:count]:
+            self.sent |= dict.fromkeys(values, step)
+        del self.rows[:count]
 
     def end(self, record: Mapping[str, Any], step: int) -> None:
         self.send()
@@ -136,21 +159,25 @@ class _Waiting(Tracker):
             found = json.loads(files.read_text(self.note)).get(self.key)
             if found is None:
                 return {}
-            untrusted.names(found, ("id", "rows"), self.key)
+            found = {"sent": {}} | found  # not known of earlier versions
+            untrusted.names(found, ("id", "rows", "sent"), self.key)
+            for tag, step in found["sent"].items():
+                untrusted.number(step, f"sent.{tag}", minimum=0, whole=True)
             untrusted.number(found["rows"], "rows", minimum=0, whole=True)
             if not (isinstance(found["id"], str) and found["id"].isascii() and found["id"].isalnum()):
                 raise ValueError(f"id {found['id']!r}")
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             log.warning("%s: not readable (%s); %s begins a new run", self.note, one_line(error), self.key)
             return {}
         return dict(found)
 
-    def write_note(self, run_id: str, rows: int = 0) -> None:
-        files.replace(self.note, json.dumps({self.key: {"id": run_id, "rows": rows}}).encode() + b"\n")
+    def write_note(self) -> None:
+        found = {"id": self.id, "rows": self.written, "sent": self.sent}
+        files.replace(self.note, json.dumps({self.key: found}).encode() + b"\n")
 
     @abstractmethod
     def _send_rows(self) -> None:
-        """All of `rows`, each taken out as soon as it is written."""
+        """All of `rows`, each given to `take` as soon as it is written."""
 
     @abstractmethod
     def _send_picture(self, step: int, tag: str, picture: Picture) -> None: ...
@@ -179,19 +206,20 @@ class MLflowTracker(_Waiting):
                 self.id = self._resume() or self._begin(config.experiment, run.run_name, directory)
         except self.errors as error:
             raise RunFailed(f"{self.key}: {self.store} cannot be used ({one_line(error)})") from error
-        self.write_note(self.id)
+        self.write_note()
         self._set_params({name: str(value) for name, value in flat(_plain(run)).items()})
 
     def _resume(self) -> str | None:
-        earlier = self.noted()
-        if not earlier:
+        if not self.earlier:
             return None
+        known = str(self.earlier["id"])
         try:
-            self.client.update_run(earlier["id"], status="RUNNING")
+            self.client.update_run(known, status="RUNNING")
         except self.errors:
-            log.warning("%s: %s has no run %s; a new one begins", self.key, self.store, earlier["id"])
+            log.warning("%s: %s has no run %s; a new one begins", self.key, self.store, known)
+            self.sent.clear()
             return None
-        return str(earlier["id"])
+        return known
 
     def _begin(self, experiment: str, run_name: str, directory: Path) -> str:
         found = self.client.get_experiment_by_name(experiment)
@@ -226,7 +254,7 @@ class MLflowTracker(_Waiting):
             ]
             with files.locked(self.store, wait=True):
                 self.client.log_batch(self.id, metrics=metrics)
-            del self.rows[:count]
+            self.take(count)
 
     def _send_picture(self, step: int, tag: str, picture: Picture) -> None:
         with files.locked(self.store, wait=True):
@@ -260,14 +288,13 @@ class WandBTracker(_Waiting):
         super().__init__(config, directory)
         wandb = library(config)
         self.errors = (wandb.errors.Error, OSError)
-        earlier = self.noted()
-        self.written = earlier.get("rows", 0)
+        self.written = self.earlier.get("rows", 0)
         self.image = wandb.Image
         try:
             self.run = wandb.init(
                 project=config.project,
                 name=run.run_name,
-                id=earlier.get("id"),
+                id=self.earlier.get("id"),
                 resume="allow",
                 dir=directory,
                 mode="offline",
@@ -286,17 +313,14 @@ class WandBTracker(_Waiting):
         except self.errors as error:
             raise RunFailed(f"{self.key}: cannot begin ({one_line(error)})") from error
         self.run.define_metric("*", step_metric="step")
-        self.write_note(self.run.id, self.written)
-
-    def send(self) -> None:
-        super().send()
-        self.write_note(self.run.id, self.written)
+        self.id = self.run.id
+        self.write_note()
 
     def _send_rows(self) -> None:
         while self.rows:
             step, values = self.rows[0]
             self._log({**values, "step": step})
-            del self.rows[0]
+            self.take(1)
 
     def _send_picture(self, step: int, tag: str, picture: Picture) -> None:
         self._log({tag: self.image(picture), "step": step})

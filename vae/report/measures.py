@@ -15,7 +15,7 @@ COLUMNS = {
     "mse_mu": "MSE per pixel, z = mu",
     "kld": CATALOGUE["kld"].title,
     "kl_weight": "KL weight",
-    "active_units": CATALOGUE["active_units"].title,
+    "active_units": f"{CATALOGUE['active_units'].title} (mu varies)",
     "mutual_information": CATALOGUE["mutual_information"].title,
     "swap_gap": CATALOGUE["swap_gap"].title,
     "predicted_active_units": CATALOGUE["predicted_active_units"].title,
@@ -35,6 +35,10 @@ class Column:
     key: str
     title: str
     likelihood: str | None = None  # whose ELBOs stand in it; None: any
+
+    @property
+    def definition(self) -> str:
+        return CATALOGUE[self.key].definition if self.key in CATALOGUE else ""
 
 
 @dataclass

@@ -85,13 +85,14 @@ def explain(directory: Path) -> str:
 
 def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
     """A run's overrides with others in the place of those of the same key; an option of a group takes the values of the
-    one before it along."""
+    one before it along. What the run had to add (+key=...) is added again."""
     added = {item.partition("=")[0].lstrip("+"): item for item in new}
     left, kept = dict(added), []
     for item in own:
         key = item.partition("=")[0].lstrip("+~")
         if key in added:
-            kept += [left.pop(key)] if key in left else []
+            plus = item[: len(item) - len(item.lstrip("+"))]
+            kept += [plus + left.pop(key).lstrip("+")] if key in left else []
         elif not any(key.startswith(other + ".") for other in added):
             kept.append(item)
     return [*kept, *left.values()]

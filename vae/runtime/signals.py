@@ -3,6 +3,8 @@ stops at the end of its step. A second one ends the process at once."""
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 
@@ -21,13 +23,14 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """Notes the signals that come while it is entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = numbers or (signal.SIGTERM, signal.SIGINT)
         self.number = 0  # of the signal that has come, 0: none
         self.before: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # python allows it nowhere else
-            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+            self.before = {number: signal.signal(number, self._note) for number in self.numbers}
         return self
 
     def __exit__(
@@ -43,3 +46,18 @@ class Interruption:
         for number, handler in self.before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self.before = {}
+
+
+@contextmanager
+def interrupting(message: str, *numbers: int) -> Iterator[None]:
+    """Raises Interrupted where one of these signals comes within: for what waits and has nothing to save."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(message, number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

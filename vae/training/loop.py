@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vae.config.schema import RunConfig
+from vae.data.split import Data
 from vae.measure.evaluation import Evaluation
 from vae.output.record import RunRecord
 from vae.output.recorder import Recorder
@@ -22,19 +23,22 @@ from vae.training.recent import NotFinite, not_finite, row_of
 from vae.training.setup import Setup, prepare
 
 
-def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -> RunRecord | None:
+def train(
+    config: RunConfig, directory: Path, saved: Checkpoint | None = None, data: Data | None = None
+) -> RunRecord | None:
     """Train what `config` describes, or resume it from `saved`, leave the run in `directory` and return its final
-    record. Of several processes only the leader writes, and has a record to return.
+    record. Of several processes only the leader writes, and has a record to return. `data`: the run's images, with
+    those to stop by, where they have been read already.
 
     Raises InputError, before anything is written, where the data, the model or the device cannot be used; NotFinite
     when the loss stops being a number, and Interrupted on a signal, both after saving what there is."""
-    setup = prepare(config, saved)
+    setup = prepare(config, saved, data)
     settings, subject, schedule, recent, clock = config.train, setup.subject, setup.schedule, setup.recent, setup.clock
     model, stopping = subject.model, setup.stopping
     plain = partial(update, setup)
     advance: Update = CapturedUpdate(plain, setup.device) if setup.is_capturable else plain
     step = start = saved.step if saved else 0
-    weight = saved.kl_weight if saved else schedule.weight(1)
+    weight = highest = saved.kl_weight if saved else schedule.weight(1)
     recorder = None
     with clock.paused():
         if saved:
@@ -49,6 +53,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                 recorder.begin(weight, schedule.rises)
         for step, images in setup.batches(after=start):
             weight = schedule.weight(step)
+            highest = max(highest, weight)
             recent.add(advance(step, images, setup.noise(step), weight, learning_rate(settings, step)))
 
             if is_due(step, schedule.observe_every):
@@ -61,6 +66,7 @@ def train(config: RunConfig, directory: Path, saved: Checkpoint | None = None) -
                 with clock.paused():
                     found = subject.evaluate(thorough=step == settings.steps) if due.evaluation else None
                     if recorder:
+                        recorder.watch.weighed(highest)
                         recorder.record(
                             step, weight, means if due.row else None, found, due.frame, setup.cure.measures()
                         )

@@ -17,6 +17,7 @@ from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
 from vae.data.binarize import training_images
 from vae.data.fingerprint import Fingerprint
+from vae.data.split import Data
 from vae.measure.subject import Subject
 from vae.models import likelihood as likelihoods
 from vae.models import probe
@@ -85,7 +86,7 @@ class Setup:
             return weight
         self.subject.model.load_state_dict(found[0])
         self.subject.likelihood.load_state_dict(found[1])
-        log.info("%s  the best model is that of step %d", config.run_name, self.stopping.best_step)
+        log.info("%s  %s", config.run_name, self.stopping.sentence(step))
         return float(found[2])
 
     @property
@@ -106,15 +107,17 @@ def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[
     return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
 
 
-def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
-    """Raises InputError, before anything is written, where the data, the model or the device cannot be used, or the
-    data are not those of the checkpoint to resume from."""
+def prepare(config: RunConfig, saved: Checkpoint | None = None, data: Data | None = None) -> Setup:
+    """`data`: its images, where they have been read already, by a process that is alone. Raises InputError, before
+    anything is written, where the data, the model or the device cannot be used, or the data are not those of the
+    checkpoint to resume from."""
     settings = config.train
     configure_process(settings.threads)
     tracking.library(config.tracking)
     device = choose_device(settings.device)
-    with parallel.leader_first():
-        data = with_validation(readers.load(config.dataset), settings)
+    if data is None:
+        with parallel.leader_first():
+            data = with_validation(readers.load(config.dataset), settings)
     variance = scale.check(data, f"dataset={config.dataset.name}")
     fingerprint = Fingerprint(data, f"dataset={config.dataset.name}")
     if saved is not None:  # here, since other data may have images of another shape

@@ -33,6 +33,14 @@ class Stopping:
     def is_over(self) -> bool:
         return self.patience is not None and self.waited >= self.patience
 
+    def sentence(self, step: int) -> str:
+        """What became of a run that has made `step` steps, and whose best model was an earlier one's."""
+        kept = f"kept is the model of step {self.best_step}, at which the ELBO of the validation images was highest"
+        if not self.is_over:
+            return f"all {step} steps are made; {kept}"
+        waited = f"{self.waited} evaluations without a gain (train.patience={self.patience})"
+        return f"stopped after step {step}, {waited}; {kept}"
+
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
 

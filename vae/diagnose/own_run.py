@@ -1,0 +1,60 @@
+"""A run of this program, handed to `vae.diagnose`: what else the caller would have to say is in its directory."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vae.config import schema
+from vae.config.load import check_allowed
+from vae.data import readers
+from vae.data.split import Data
+from vae.measure.watch import Rows, Trajectory
+from vae.models.likelihood import Likelihood, OptimalGaussian
+from vae.output import recorder
+from vae.training import checkpoint, schedule
+from vae.training.checkpoint import Checkpoint
+from vae.training.finished import Run
+from vae.training.stopping import with_validation
+
+GAUSSIAN = (schema.SquaredError, schema.PixelMSE, schema.Gaussian)
+MEASURING = ("batch_size", "probe_images", "iw_samples", "marginal_samples")  # settings of the evaluation
+
+
+class Told(NamedTuple):
+    """In the words of the arguments of `diagnose`."""
+
+    likelihood: str | Likelihood
+    sigma2: float | None
+    kl_weight: float
+    evaluation: dict[str, Any]
+    steps: int
+    trajectory: Trajectory
+    rows: Rows
+    final_weight: float
+    saved: Checkpoint
+
+
+def told_by(run: Run) -> Told:
+    """Raises InputError where its directory cannot be read."""
+    saved = checkpoint.read(Path(run.directory), run.allow, groups=("model", "objective"))
+    config, given = saved.config, saved.model()[1]
+    trajectory, rows = recorder.remembered(saved.recorder, config)
+    likelihood: str | Likelihood = config.objective.kind
+    if isinstance(config.objective, GAUSSIAN):
+        likelihood = "gaussian"
+    elif isinstance(config.objective, schema.CustomObjective):
+        likelihood = given
+    is_gaussian = isinstance(config.objective, GAUSSIAN) or isinstance(given, OptimalGaussian)
+    variance = given.sigma2() if is_gaussian else None
+    sigma2 = None if variance is None else float(variance)
+    measuring = {name: getattr(config.evaluation, name) for name in MEASURING}
+    final = schedule.of(config).final
+    return Told(likelihood, sigma2, saved.kl_weight, measuring, saved.step, trajectory, rows, final, saved)
+
+
+def data_of(run: Run, saved: Checkpoint) -> Data:
+    """Its training and test images, as it was trained on. Raises InputError."""
+    config = saved.config
+    check_allowed({"dataset": dataclasses.asdict(config.dataset)}, run.allow)
+    data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
+    return data.measured(config.evaluation.test_images)
