@@ -109,6 +109,9 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
+PUBLISHED_CURES = [name for name in options("cure") if name != "custom"]  # those that come with the program
+
+
 def trained(directory: Path, *overrides: str) -> dict[str, Any]:
     """Train what these overrides give: the keys of result.json."""
     from vae.training.loop import train

@@ -31,7 +31,10 @@ PLACES = tuple(  # keys that say where data lie
     )
 )
 CONF = Path(__file__).parents[2] / "conf"
-OWN = ("model.encoder", "model.decoder", "objective.likelihood", "anneal.schedule", "dataset.data")  # with _target_
+OWN = (  # with _target_
+    *("model.encoder", "model.decoder", "objective.likelihood"),
+    *("anneal.schedule", "cure.rule", "dataset.data"),
+)
 
 
 def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:

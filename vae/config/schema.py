@@ -507,6 +507,16 @@ class IWAE(Cure):
     gradient: str = one_of("dreg", "plain")  # of the encoder: doubly reparameterised, or of the bound as it stands
 
 
+@dataclass
+class CustomCure(Cure):
+    """What it changes stands here, not on its class: a saved run is judged, and explained, without importing that."""
+
+    kind: str = "custom"
+    rule: dict[str, Any] = MISSING  # _target_ and arguments; called with context
+    changes_loss: bool = MISSING
+    changes_weight: bool = MISSING
+
+
 def is_side(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 4 <= value <= 4096
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, at_home, targets
-from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
+from vae.config.schema import CustomCure, CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
 from vae.data.binarize import training_images
 from vae.data.fingerprint import Fingerprint
@@ -27,7 +27,7 @@ from vae.runtime import parallel
 from vae.runtime.clock import Clock
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
-from vae.training import bounds, checkpoint, controllers, rules, start, terms  # noqa: F401  (which register cures)
+from vae.training import bounds, checkpoint, controllers, own_cure, rules, start, terms  # noqa: F401  (which register cures)
 from vae.training import cure as cures
 from vae.training import optimizer as optimizers
 from vae.training import schedule as schedules
@@ -151,8 +151,8 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
     clock = Clock()
     parts = Parts(fingerprint, model, likelihood, optimizer, schedule, cure, stopping, recent, clock)
-    own = (CustomModel, CustomObjective, CustomKL)
-    if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal)):
+    own = (CustomModel, CustomObjective, CustomKL, CustomCure)
+    if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal, config.cure)):
         rehearse(config, data.train.shape, parts)
     return Setup(
         subject=subject,
