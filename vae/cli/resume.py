@@ -178,7 +178,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path) -> None:
     unfinished = [
         run
         for run in sorted(names.runs_below(directory))
-        if not (run / names.RESULT).exists() or (run / names.ERROR).exists()
+        if not (run / names.REFUSED).exists() and (not (run / names.RESULT).exists() or (run / names.ERROR).exists())
     ]
     todo = {run.name: [f"resume={run}", *allow] for run in unfinished} | {
         name: [*options, *arguments] for name, arguments in _never_begun(directory, modules).items()

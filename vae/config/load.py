@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from vae.config import legacy, schema
-from vae.config.errors import InputError, one_line
+from vae.config.errors import InputError, Misfit, one_line
 
 GROUPS = {
     field.name: field.type
@@ -340,7 +340,7 @@ def _check_fields(node: Any, path: str) -> None:
         try:
             node.check()
         except ValueError as error:
-            raise InputError(f"{path}{error}") from error
+            raise Misfit(f"{path}{error}") from error
 
 
 def _check_together(config: schema.RunConfig) -> None:
@@ -349,7 +349,7 @@ def _check_together(config: schema.RunConfig) -> None:
     bernoulli = isinstance(objective, schema.Bernoulli | schema.ContinuousBernoulli)
     refused = config.cure.refuses(config)
     if refused is not None:
-        raise InputError(f"cure={config.cure.name} with {refused}")
+        raise Misfit(f"cure={config.cure.name} with {refused}")
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
         raise InputError(
             f"anneal={anneal.name} with model={model.name}: the autoencoder has no KL term to weigh; leave anneal out, "
