@@ -3,6 +3,7 @@ DictConfig."""
 
 import dataclasses
 import difflib
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -81,6 +82,20 @@ def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
     assert isinstance(pictures, schema.Pictures)
     _check_fields(evaluation, "")
     return evaluation, pictures
+
+
+@functools.cache
+def cure(name: str) -> tuple[schema.Cure, Mapping[str, Any]]:
+    """What conf/cure/<name>.yaml chooses: the cure with the values that stand there (no nested part, and nothing is
+    computed), and the values of the model that it sets beside it."""
+    given = OmegaConf.to_container(OmegaConf.load(CONF / "cure" / f"{name}.yaml"))
+    assert isinstance(given, dict)
+    own = given.get("cure", given)
+    kind = schema.kinds(schema.Cure)[own["kind"]]
+    values = {field.name: own[field.name] for field in dataclasses.fields(kind) if not _is_part(field.type)}
+    found = kind(**values)
+    assert isinstance(found, schema.Cure)
+    return found, given.get("model", {})
 
 
 def _shape(base: type[schema.Part], given: Any, key: str) -> DictConfig:
