@@ -23,6 +23,7 @@ from vae.training.setup import prepare
 
 Program = Callable[..., tuple[int, str, str]]
 
+GAUSSIAN = ["dataset=gaussian", "dataset.train_size=200", "dataset.test_size=40"]
 MODEL = ["model=custom", "model.latent_dim=3"]
 GOOD = {
     "model.encoder": "parts.Encoder",
@@ -389,7 +390,7 @@ def test_what_a_cure_of_one_s_own_minimises_is_trained(program: Program, tmp_pat
 def test_an_update_with_a_cure_of_one_s_own_is_no_cuda_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The host decides in it."""
     monkeypatch.chdir(tmp_path)
-    own = [*QUICK, "dataset=gaussian", "model=linear_vae", *own_cure("parts.Counting")]
+    own = [*QUICK, *GAUSSIAN, "model=linear_vae", *own_cure("parts.Counting")]
     for settings, capturable in ((own, False), (own[:-2], True)):
         setup = dataclasses.replace(prepare(composed(*settings)), device=torch.device("cuda"))
         assert setup.is_capturable == capturable
@@ -525,7 +526,7 @@ def test_an_option_of_one_s_own_needs_no_python(program: Program, tmp_path: Path
     (tmp_path / "mine" / "model").mkdir(parents=True)
     values = "kind: mlp\nname: tiny\nlatent_dim: 2\nposterior: gaussian\noutput: null\n"
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_widths: [4]\ndecoder_widths: [4]\n")
-    status, out, err = program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=tiny")
+    status, out, err = program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=tiny")
     assert status == 0, err
     assert "tiny_constant finished" in out
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_width: [4]\ndecoder_widths: [4]\n")
@@ -536,7 +537,7 @@ def test_an_option_of_one_s_own_needs_no_python(program: Program, tmp_path: Path
 def test_an_option_of_one_s_own_that_would_not_be_read_is_named(program: Program, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "mlp_vae.yaml").write_text("kind: mlp\nname: mlp_vae\n")
-    status, out, err = program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=mlp_vae")
+    status, out, err = program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=mlp_vae")
     assert (status, out) == (1, "")
     assert err.startswith("model=mlp_vae: ")
     assert err.endswith(
@@ -544,4 +545,4 @@ def test_an_option_of_one_s_own_that_would_not_be_read_is_named(program: Program
         "instead; give it another name\n"
     )
     assert not (tmp_path / "outputs").exists()
-    assert program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=linear_vae")[0] == 0
+    assert program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=linear_vae")[0] == 0

@@ -42,11 +42,11 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     """The checked configuration of one run, from what this call was given. Raises InputError that names the key, the
     value and what is allowed."""
     try:
-        given = plain(OmegaConf.create(values))
+        given = plain(values if isinstance(values, DictConfig) else OmegaConf.create(values))
         shape = OmegaConf.structured(schema.RunConfig)
         for group, base in GROUPS.items():
             shape[group] = _shape(base, given.get(group), group)
-        config = OmegaConf.to_object(OmegaConf.merge(shape, given))
+        config = OmegaConf.to_object(OmegaConf.unsafe_merge(shape, given))  # into `shape`, which nobody else has
     except ConfigKeyError as error:
         raise InputError(unknown_key(str(error.full_key))) from error
     except ValidationError as error:

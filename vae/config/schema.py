@@ -464,10 +464,8 @@ class InverseLipschitz(Cure):
 
     def refuses(self, config: Curable) -> str | None:
         model = config.model
-        one_of_ours = isinstance(model, ConvModel | MLPModel) or (
-            isinstance(model, PixelCNNModel) and not model.kernels
-        )
-        if not one_of_ours:
+        sees_no_pixels = isinstance(model, PixelCNNModel) and not model.kernels
+        if not (isinstance(model, ConvModel | MLPModel) or sees_no_pixels):
             return f"model={model.name}: the cure is a decoder of its own, in place of one of conv_vae or mlp_vae"
         return super().refuses(config)
 
