@@ -42,17 +42,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Setup:
+class Learner:
+    """What an update of the weights needs."""
+
     subject: Subject  # model, likelihood and data, to be trained and measured
     network: nn.Module  # the model, or its replica of several processes
     optimizer: Optimizer
-    schedule: Schedule
     cure: Cure
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.subject.config.train.precision == "bf16")
+
+
+@dataclass(frozen=True)
+class Setup(Learner):
+    schedule: Schedule
     stopping: Stopping
     recent: Recent
     clock: Clock
     parts: Parts
-    device: torch.device
     variance: float  # of a pixel over the training images
 
     def batches(self, after: int) -> Iterator[tuple[int, Tensor]]:
@@ -95,15 +105,6 @@ class Setup:
         own = isinstance(config.model, CustomModel) or isinstance(config.objective, CustomObjective)
         plain = type(self.cure) is Cure and parallel.size() == 1 and not own
         return config.train.cuda_graph and self.device.type == "cuda" and plain
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """For this run's configuration and device."""
-        return autocast(self.subject.config, self.device)
-
-
-def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
 
 
 def prepare(config: RunConfig, saved: Checkpoint | None = None) -> Setup:
