@@ -1,5 +1,7 @@
 """Shared by all tests: composing a configuration, calling the program, a small dataset on disk."""
 
+import copy
+import functools
 import gc
 import os
 import pickle
@@ -98,7 +100,12 @@ def _mode(composed: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def composed(*overrides: str) -> schema.RunConfig:
-    """The checked configuration that these overrides give."""
+    """The checked configuration that these overrides give; the caller's own, composed once for all who ask for it."""
+    return copy.deepcopy(_composed(*overrides))
+
+
+@functools.cache
+def _composed(*overrides: str) -> schema.RunConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return load(compose("config", list(overrides)))
 
