@@ -19,6 +19,8 @@ def main(composed: DictConfig) -> float | None:
     """One run: what Hydra has composed is checked, carried out, and summed up. The value of `metric` is returned to
     sweepers that search."""
     job = launch.begin_job()
+    if job.is_refused:  # before its sweep began
+        return None
     with failures.noted(job):
         config = load(composed)
         verb = next(iter(config.verbs()), None)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vae.data.split import Data, Split
 from vae.models import links
 from vae.models.likelihood import Likelihood
+from vae.training.cure import Batch, Context, Cure
 from vae.training.schedule import Schedule
 
 
@@ -60,6 +61,29 @@ class Staircase(Schedule):
 
     def weight(self, step: int) -> float:
         return min(1.0, (step - 1) // self.length / self.stairs)
+
+
+class Allowance(Cure):
+    """KL costs nothing up to an allowance, which shrinks in a line to 0: the code is paid for once it is of use."""
+
+    def __init__(self, context: Context, nats: float = 5.0, steps: int = 300) -> None:
+        self.nats, self.steps, self.step = nats, steps, 0
+
+    def left(self, step: int) -> float:
+        """The allowance in nats."""
+        return self.nats * max(0.0, 1 - step / self.steps)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return batch.loss_with((batch.kl.sum() - self.left(batch.step)).clamp(min=0))
+
+    def learn(self, batch: Batch, loss: Tensor) -> None:
+        self.step = batch.step
+
+    def measures(self) -> dict[str, float]:
+        return {"allowance": self.left(self.step)}
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.step}
 
 
 def circles(side: int = 16, train: int = 800, test: int = 200, seed: int = 0) -> Data:

@@ -1,5 +1,7 @@
 """Shared by all tests: composing a configuration, calling the program, a small dataset on disk."""
 
+import copy
+import functools
 import gc
 import os
 import pickle
@@ -14,9 +16,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 
 from vae.cli.launch import register_resolvers
 from vae.config import schema
@@ -62,12 +63,12 @@ def _blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(autouse=True, scope="session")
 def _no_waiting() -> Iterator[None]:
     """What a test writes need not outlast the machine, Hydra need not parse conf/ for each of a thousand calls, or
-    compose one twice to learn that it is no sweep, and garbage may wait."""
+    compose one twice to learn that it is no sweep (which no public name of Hydra's can be told), and garbage may
+    wait."""
     gc.set_threshold(20_000, 20, 20)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
-        Plugins.instance()  # registers it
-        files = SourcesRegistry.instance().resolve("file")
+        (files,) = (source for source in Plugins.instance().discover(ConfigSource) if source.scheme() == "file")
         patch.setattr(files, "load_config", _read_once(files.load_config))
         patch.setattr(Hydra, "get_mode", _mode(Hydra.get_mode))
         yield
@@ -99,7 +100,12 @@ def _mode(composed: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def composed(*overrides: str) -> schema.RunConfig:
-    """The checked configuration that these overrides give."""
+    """The checked configuration that these overrides give; the caller's own, composed once for all who ask for it."""
+    return copy.deepcopy(_composed(*overrides))
+
+
+@functools.cache
+def _composed(*overrides: str) -> schema.RunConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return load(compose("config", list(overrides)))
 
@@ -107,6 +113,9 @@ def composed(*overrides: str) -> schema.RunConfig:
 def options(group: str) -> list[str]:
     """The names of a group's options in conf/."""
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+PUBLISHED_CURES = [name for name in options("cure") if name != "custom"]  # those that come with the program
 
 
 def trained(directory: Path, *overrides: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a process
 import sklearn.linear_model
 import sklearn.pipeline  # noqa: F401  (all imported for the children)
 import torch
-from conftest import ROOT, options, save_digits
+from conftest import PUBLISHED_CURES, ROOT, save_digits
 from hydra.core.plugins import Plugins
 from PIL import Image
 from torch import Tensor
@@ -51,7 +51,7 @@ MODELS = {
         *("model.map_hidden=8", "objective=bernoulli", "dataset.binarize=dynamic"),
     ],
 }
-CURES = {name: [] for name in options("cure") if name != "none"} | {
+CURES = {name: [] for name in PUBLISHED_CURES if name != "none"} | {
     "aggressive": ["cure.max_inner=3", "cure.compare_every=2"],
     "inverse_lipschitz": ["cure.widths=[8,8]"],
     "iwae": ["cure.samples=2"],

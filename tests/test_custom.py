@@ -1,5 +1,6 @@
 """Parts of a user's own, called as docs/extending.md says, from a directory that is not this project's."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,20 +13,25 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import QUICK, ROOT
+from conftest import QUICK, ROOT, composed
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vae
 from vae.config.errors import InputError
 from vae.runtime.commands import overrides as called_with
+from vae.training.setup import prepare
 
 Program = Callable[..., tuple[int, str, str]]
 
+GAUSSIAN = ["dataset=gaussian", "dataset.train_size=200", "dataset.test_size=40"]
 MODEL = ["model=custom", "model.latent_dim=3"]
 GOOD = {
     "model.encoder": "parts.Encoder",
     "model.decoder": "parts.Decoder",
     "objective.likelihood": "parts.Squared",
     "anneal.schedule": "parts.Half",
+    "cure.rule": "parts.Counting",
     "dataset.data": "parts.squares",
 }
 PARTS = """
@@ -38,6 +44,7 @@ from torch import nn
 from vae.data.split import Data, Split
 from vae.models import links
 from vae.models.likelihood import Likelihood
+from vae.training.cure import Cure
 from vae.training.schedule import Schedule
 
 
@@ -158,6 +165,43 @@ class Half(Schedule):
         self.seen = state["seen"]
 
 
+class Counting(Cure):
+    # KL is paid for the more, the longer a tensor and a number remember. `wrong`: what is wrong with it.
+
+    def __init__(self, context, wrong=""):
+        self.wrong, self.codes = wrong, 0 if wrong == "codes" else 2
+        self.model, self.optimizer, self.before = context.subject.model, context.optimizer, 0
+        self.total, self.steps = torch.zeros((), device=context.device), 0
+
+    def loss(self, batch):
+        loss = batch.loss_with(batch.kl.sum() * (1 + 0.1 * self.steps + 0.001 * self.total))
+        if self.wrong == "raises":
+            raise KeyError("nowhere")
+        if self.wrong == "late" and batch.step == 3:
+            raise RuntimeError("no third step")
+        wrong = {"no tensor": loss.item(), "an image": loss + batch.posterior.mu[:, 0], "infinite": loss / 0}
+        return (wrong | {"detached": loss.detach(), "no slope": (0 * loss).sqrt()}).get(self.wrong, loss)
+
+    def holds(self):
+        return ["encoder"] if self.wrong == "holds" else [*self.model.decoder.parameters()] if self.steps == 2 else []
+
+    def learn(self, batch, loss):
+        self.total += loss.detach()
+        self.steps += self.nowhere if self.wrong == "learns" else 1
+        with torch.no_grad():  # what it does to the model in its trial is undone
+            self.optimizer.parameters[0].add_(1e-3)
+
+    def measures(self):
+        return {"steps": "many" if self.wrong == "measures" else self.steps}
+
+    def state_dict(self):
+        return {"forgotten" if self.wrong == "forgets" else "steps": self.steps, "total": self.total}
+
+    def load_state_dict(self, state):
+        self.total.copy_(state["total"])
+        self.steps = state.get("steps", 0)
+
+
 def squares(count=40, side=8, channels=1, kind="float", fail=False):
     if fail:
         raise KeyError("nowhere")
@@ -173,12 +217,16 @@ def nothing(**given):
 """
 
 
+def own_cure(target: str) -> list[str]:
+    return ["cure=custom", f"cure.rule._target_={target}"]
+
+
 def overrides(**targets: str) -> list[str]:
-    """A call with all five parts of `parts`, some replaced; keys with __ for dots."""
+    """A call with all six parts of `parts`, some replaced; keys with __ for dots."""
     chosen = GOOD | {key.replace("__", "."): value for key, value in targets.items()}
     return [
         *(QUICK + MODEL),
-        *("objective=custom", "anneal=custom", "dataset=custom", "evaluation.iw_samples=2"),
+        *("objective=custom", "anneal=custom", "cure=custom", "dataset=custom", "evaluation.iw_samples=2"),
         *(f"{key}._target_={value}" for key, value in chosen.items()),
     ]
 
@@ -222,6 +270,26 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no schedule": (overrides(anneal__schedule="parts.nothing"), "subclass of vae.training.schedule"),
     "a negative weight": ([*overrides(), "+anneal.schedule.final=-1"], "final is -1"),
     "a schedule that forgets": (overrides(anneal__schedule="parts.Forgetful"), "no load_state_dict"),
+    "no cure": (overrides(cure__rule="parts.nothing"), "must be a subclass of vae.training.cure.Cure"),
+    "a cure without a context": (overrides(cure__rule="parts.Half"), "unexpected keyword argument 'context'"),
+    **{
+        f"a cure: {wrong}": ([*overrides(), f"+cure.rule.wrong={wrong}"], f"cure.rule: {said}")
+        for wrong, said in {
+            "codes": "codes is 0",
+            "raises": "loss(batch) fails (KeyError: 'nowhere')",
+            "no tensor": "loss(batch) gave float; must be a tensor of shape ()",
+            "an image": "loss(batch) gave a tensor of shape (8,)",
+            "infinite": "loss(batch) is inf for the first images",
+            "detached": "no parameter of the model gets a gradient",
+            "no slope": "the gradient of loss(batch) is not finite",
+            "holds": "holds() gave something else than parameters",
+            "learns": "learn(batch, loss) fails (AttributeError",
+            "measures": "measures() fails (ValueError",
+            "forgets": "load_state_dict does not take back forgotten",
+        }.items()
+    },
+    "a cure and an autoencoder": (["model=ae", *own_cure("parts.Counting")], "no KL term to cure"),
+    "a cure that says the weight": ([*overrides(), "cure.changes_weight=true"], "both say what the KL weight is"),
     "a likelihood without its base": (overrides(objective__likelihood="parts.Bare"), "must call super().__init__"),
     "numbers that are none": ([*overrides(model__encoder="parts.Fourier"), "+model.encoder.broken=true"], "finite"),
     "a builtin": (overrides(objective__likelihood="builtins.dict"), "subclass of vae.models.likelihood"),
@@ -294,6 +362,39 @@ def test_a_weight_that_is_wrong_later_ends_the_run_in_one_line(program: Program)
     status, _, err = program(*overrides(anneal__schedule="parts.Later"))
     assert status == 1
     assert err.splitlines()[-1].startswith("anneal.schedule: weight(3) is -1.0")
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_cure_that_is_wrong_later_ends_the_run_in_one_line(program: Program) -> None:
+    status, _, err = program(*overrides(), "+cure.rule.wrong=late")
+    assert status == 1
+    assert err.splitlines()[-1].startswith("cure.rule: loss(batch) fails (RuntimeError: no third step)")
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_a_cure_of_one_s_own_minimises_is_trained(program: Program, tmp_path: Path) -> None:
+    """Codes, loss, memory, what is held and what is shown of it, as the loop has them; its trial leaves no trace."""
+    plain = [item for item in overrides() if not item.startswith("cure")]
+    for name, settings in (("mine", overrides()), ("plain", plain)):
+        assert program(*settings, f"hydra.run.dir={name}")[0] == 0
+    mine, plain_run = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("mine", "plain"))
+    assert (mine["cure"], plain_run["cure"]) == ("custom", "none")
+    state = torch.load(tmp_path / "mine" / "checkpoint.pt", weights_only=True)["cure"]
+    assert state["steps"] == 4  # of the run, none of its trial
+    assert state["total"] == pytest.approx(4 * mine["training_loss"], rel=0.1)
+    assert OmegaConf.load(tmp_path / "mine" / ".hydra" / "config.yaml").cure.rule == {"_target_": "parts.Counting"}
+    events = EventAccumulator(str(tmp_path / "mine")).Reload()
+    assert [event.value for event in events.Scalars("cure/steps")] == [2.0, 4.0]
+
+
+@pytest.mark.usefixtures("parts")
+def test_an_update_with_a_cure_of_one_s_own_is_no_cuda_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The host decides in it."""
+    monkeypatch.chdir(tmp_path)
+    own = [*QUICK, *GAUSSIAN, "model=linear_vae", *own_cure("parts.Counting")]
+    for settings, capturable in ((own, False), (own[:-2], True)):
+        setup = dataclasses.replace(prepare(composed(*settings)), device=torch.device("cuda"))
+        assert setup.is_capturable == capturable
 
 
 EVIL = {"_target_": "parts.Encoder"}
@@ -426,7 +527,7 @@ def test_an_option_of_one_s_own_needs_no_python(program: Program, tmp_path: Path
     (tmp_path / "mine" / "model").mkdir(parents=True)
     values = "kind: mlp\nname: tiny\nlatent_dim: 2\nposterior: gaussian\noutput: null\n"
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_widths: [4]\ndecoder_widths: [4]\n")
-    status, out, err = program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=tiny")
+    status, out, err = program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=tiny")
     assert status == 0, err
     assert "tiny_constant finished" in out
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_width: [4]\ndecoder_widths: [4]\n")
@@ -437,7 +538,7 @@ def test_an_option_of_one_s_own_needs_no_python(program: Program, tmp_path: Path
 def test_an_option_of_one_s_own_that_would_not_be_read_is_named(program: Program, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "mlp_vae.yaml").write_text("kind: mlp\nname: mlp_vae\n")
-    status, out, err = program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=mlp_vae")
+    status, out, err = program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=mlp_vae")
     assert (status, out) == (1, "")
     assert err.startswith("model=mlp_vae: ")
     assert err.endswith(
@@ -445,7 +546,7 @@ def test_an_option_of_one_s_own_that_would_not_be_read_is_named(program: Program
         "instead; give it another name\n"
     )
     assert not (tmp_path / "outputs").exists()
-    assert program("--config-dir", "mine", *QUICK, "dataset=gaussian", "model=linear_vae")[0] == 0
+    assert program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=linear_vae")[0] == 0
 
 
 @pytest.mark.usefixtures("parts")

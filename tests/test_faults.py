@@ -175,14 +175,22 @@ def ended(shell: str, digits: list[str], cwd: Path, *more: str) -> subprocess.Co
     )
 
 
+def test_messages_that_cannot_be_written_end_no_run(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        status, out, _ = program(*QUICK, *digits, *MLP, "hydra.run.dir=mine")
+    assert status == 0
+    assert "test MSE" in out
+    assert (tmp_path / "mine" / "result.json").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shell",
     [
-        "{} 2>/dev/full",
-        *(
-            pytest.param(shell, marks=pytest.mark.slow)
-            for shell in ("{} 2>&1 | head -1", "{} 2>&-", "{} >&- 2>&- <&-", "{} 2> >(exec true)", "{} | true")
-        ),
+        *("{} 2>/dev/full", "{} 2>&1 | head -1", "{} 2>&-", "{} >&- 2>&- <&-", "{} 2> >(exec true)", "{} | true"),
     ],
 )
 def test_nobody_listens(shell: str, digits: list[str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every mistake of a user ends in one line, exit status 1, and leaves nothing behind."""
 
 import gzip
+import io
 import os
 import subprocess
 import sys
@@ -218,8 +219,21 @@ def test_directory_that_cannot_be_made(program: Program, tmp_path: Path) -> None
     assert_refused(program("hydra.run.dir=file/run"), "file", tmp_path)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
-def test_a_terminal_without_the_signs_ends_no_run(encoding: str, digits: list[str], tmp_path: Path) -> None:
+def test_a_terminal_without_the_signs_ends_no_run(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In ASCII the ± of the summary is missing, and a directory's name in another script."""
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert program(*QUICK, *digits, "model=mlp_vae", "hydra.run.dir=図")[0] == 0
+    terminal.flush()
+    assert b"\\u56f3" in terminal.buffer.getvalue()  # type: ignore[attr-defined]
+    assert (tmp_path / "図" / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_without_the_signs_ends_no_process(encoding: str, digits: list[str], tmp_path: Path) -> None:
     """cp1252, as on Windows, and a directory in another script; in ASCII the ± of the summary is missing too."""
     place = tmp_path / f"図_{encoding}"
     done = subprocess.run(

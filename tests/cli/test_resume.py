@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,9 @@ def started(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, str(ROOT / "run.py"), *arguments], stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_checkpoint(directory: Path, process: subprocess.Popen[str]) -> None:
-    """Until the run in `directory` has saved once more, which it does in its loop alone."""
+def wait_for_checkpoint(directory: Path, process: subprocess.Popen[str] | None = None) -> None:
+    """Until the run in `directory`, of that process or of this one, has saved once more, which it does in its loop
+    alone."""
 
     def newest() -> int:
         path = directory / names.CHECKPOINT
@@ -98,14 +100,14 @@ def wait_for_checkpoint(directory: Path, process: subprocess.Popen[str]) -> None
 
     before, deadline = newest(), time.monotonic() + 120
     while newest() == before:
-        assert process.poll() is None, process.communicate()[1]
+        assert process is None or process.poll() is None, process and process.communicate()[1]
         assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.01)
 
 
-def test_kill_and_sigterm_in_their_own_processes(digits: list[str], program: Program, tmp_path: Path) -> None:
-    """A run of more steps than anybody waits for is killed, resumed and terminated, both in its loop, and then resumed
-    to an end ten steps on."""
+def test_kill_and_sigterm(digits: list[str], program: Program, tmp_path: Path) -> None:
+    """A run of more steps than anybody waits for is killed, in a process of its own, resumed and terminated, both in
+    its loop, and then resumed to an end ten steps on."""
     settings = [*QUICK, *digits, "model=mlp_vae", "train.eval_every=50", "train.log_every=10", "pictures.gif_every=50"]
     cut = tmp_path / "cut"
     first = started(*settings, "train.steps=1000000", f"hydra.run.dir={cut}")
@@ -113,12 +115,17 @@ def test_kill_and_sigterm_in_their_own_processes(digits: list[str], program: Pro
     first.kill()
     first.communicate(timeout=60)
     assert first.returncode == -signal.SIGKILL
-    second = started(f"resume={cut}")
-    wait_for_checkpoint(cut, second)
-    second.terminate()
-    _, err = second.communicate(timeout=60)
+
+    def terminate() -> None:
+        wait_for_checkpoint(cut)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(terminate)
+        status, _, err = program(f"resume={cut}")
+        sent.result()
     step = checkpoint.read(cut).step
-    assert second.returncode == 128 + signal.SIGTERM, err
+    assert status == 128 + signal.SIGTERM, err
     assert err.splitlines()[-1] == f"stopped after step {step} and saved; python run.py resume={os.path.relpath(cut)}"
     assert 50 < step < 1_000_000
     assert not (cut / names.RESULT).exists()
@@ -196,6 +203,7 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
 ) -> None:
     """Two at a time, each with its share of the cores, where joblib had two workers; one where nothing did."""
     settings = [*QUICK, *digits, "model=mlp_vae", *MLP, "seed=0,1,2", "hydra.sweep.dir=sweep"]
+    monkeypatch.setattr("vae.cli.callbacks.write_report", lambda directory: None)
     assert program("-m", *settings)[0] == 0
     for result in (tmp_path / "sweep").glob(f"*/{names.RESULT}"):
         result.unlink()
@@ -299,7 +307,30 @@ def test_a_failed_run_of_a_sweep_that_ends_well_has_not_failed(
     assert not noted.exists()
 
 
-@pytest.mark.parametrize("wanted", [None, pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("wanted", [None, "1"])
+def test_the_runs_of_a_sweep_are_told_the_users_own_wish_for_tracebacks(
+    wanted: str | None, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra is told to raise (HYDRA_FULL_ERROR=1) in the process that resumes the sweep. That must not reach the
+    processes that it starts; what one that is told 0 or 1 says: test_commands.py."""
+    settings = [*QUICK, *digits, "model=mlp_vae", "train.batch_size=5000", "hydra.sweep.dir=sweep"]
+    assert program("-m", *settings)[0] == 1
+    told = []
+
+    def pretend(command: list[str], check: bool, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        told.append(env["HYDRA_FULL_ERROR"])
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", pretend)
+    if wanted is not None:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", wanted)
+    with pytest.raises(InputError, match="1 of its runs failed") if wanted == "1" else nullcontext():
+        program("resume=sweep")
+    assert told == [wanted or "0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", [None, "1"])
 def test_the_runs_of_a_sweep_have_the_users_own_wish_for_tracebacks(
     wanted: str | None, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,7 +203,8 @@ def test_a_lower_weight_and_a_fitted_variance_help(ask: Ask, follow: Ask, tmp_pa
 
 def test_smaller_steps_help_a_network_that_died(ask: Ask, follow: Ask, tmp_path: Path) -> None:
     """Without a KL term, at a learning rate that silences its rectifiers."""
-    wild = ["model=mlp_vae", "model.latent_dim=8", "anneal=no_kl", "train.lr=0.03", "train.steps=400"]
+    small = ["model.encoder_widths=[128,128]", "model.decoder_widths=[128]", "model.latent_dim=8"]
+    wild = ["model=mlp_vae", *small, "anneal=no_kl", "train.lr=0.06", "train.steps=400"]
     found = ask("case", *bright_blobs(tmp_path), *wild)
     assert found["verdict"] in ("collapsed", "decoder_ignores_code")
     assert "the network itself is stuck" in found["explanation"]

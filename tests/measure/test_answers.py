@@ -21,6 +21,7 @@ FAST = [
     "train.threads=1",
     "train.device=cpu",
     "pictures.gif_every=0",
+    "pictures.report=false",
     "evaluation.iw_samples=2",
     "evaluation.probe_images=64",
     "evaluation.quality_images=0",

@@ -1,24 +1,28 @@
 """What sweep=cures has measured, and who is advised a cure for it."""
 
+import dataclasses
 import math
 
-from conftest import ROOT, composed, options
+import pytest
+from conftest import PUBLISHED_CURES, ROOT, composed, options
 from test_advice import RECORD
 
+from vae.config import load
+from vae.config.errors import InputError
 from vae.measure import cured
 from vae.measure.advice import advise
 
 
 def advised(*overrides: str, cause: str, **changes: object) -> list[str]:
     found = advise(composed(*overrides), RECORD | changes, "collapsed", cause)
-    names = {f"cure={name}" for name in options("cure")} - {"cure=none"}
+    names = {f"cure={name}" for name in PUBLISHED_CURES} - {"cure=none"}
     return [item.overrides[0] for item in found if item.overrides[0] in names]
 
 
 def test_the_matrix_is_whole() -> None:
     """Every cure on every cause, each with its seeds, or said not to go together."""
     cells = {(cell.cause, cell.cure): cell for cell in cured.measured()}
-    assert set(cells) == {(cause, cure) for cause in options("cause") for cure in options("cure")}
+    assert set(cells) == {(cause, cure) for cause in options("cause") for cure in PUBLISHED_CURES}
     apart = {("decoder", "inverse_lipschitz"), ("decoder", "spectral_start")}
     assert {key for key, cell in cells.items() if not cell.runs} == apart
     for cell in cells.values():
@@ -51,6 +55,46 @@ def test_a_cure_is_advised_where_it_can_go() -> None:
     assert advised("cure=free_bits", **dead) == []
     assert advised("model.output=sigmoid", **dead) == ["cure=batch_norm_mu"]  # whose optimum is no linear one
     assert advised(cause="objective") == []
+
+
+@pytest.mark.parametrize("name", PUBLISHED_CURES)
+def test_what_a_cure_s_file_chooses_is_what_is_composed(name: str) -> None:
+    config = composed(f"cure={name}")
+    found, of_model = load.cure(name)
+    assert type(found) is type(config.cure)
+    theirs, ours = dataclasses.asdict(config.cure), dataclasses.asdict(found)
+    computed = {key for key, value in ours.items() if str(value).startswith("${")} | {"schedule"}
+    assert {key: ours[key] for key in ours.keys() - computed} == {key: theirs[key] for key in theirs.keys() - computed}
+    assert dataclasses.replace(composed().model, **of_model) == config.model
+
+
+SETTINGS = [
+    *([f"model={model}", f"anneal={anneal}"] for model in ("conv_vae", "linear_vae") for anneal in ("linear", "no_kl")),
+    *([f"model={model}"] for model in ("ae", "conv_vae", "mlp_vae", "linear_vae", "pixelcnn_vae")),
+    *(["model=pixelcnn_vae", f"model.kernels={kernels}"] for kernels in ("[]", "[3]")),
+    *([f"model={model}", "model.start=spectral"] for model in ("mlp_vae", "linear_vae")),
+    ["model.posterior=dirac", "anneal=no_kl"],
+    ["model=custom", "model.encoder._target_=a.B", "model.decoder._target_=a.B"],
+    ["model.latent_dim=5", "anneal=delayed"],
+]
+
+
+@pytest.mark.parametrize("overrides", SETTINGS, ids=" ".join)
+def test_a_cure_fits_where_the_configuration_takes_it(overrides: list[str]) -> None:
+    """As it is checked when it is composed, for every cure."""
+    config = composed(*overrides)
+    for name in PUBLISHED_CURES:
+        found, of_model = load.cure(name)
+        model = dataclasses.replace(config.model, **of_model)
+        try:
+            model.check()
+            load._check_together(dataclasses.replace(config, model=model, cure=found))
+        except (ValueError, InputError):
+            is_taken = False
+        else:
+            is_taken = True
+        has_it = name == "spectral_start" and model == config.model
+        assert cured.fits(name, config, True) == (is_taken and not has_it), name
 
 
 def test_every_advised_cure_composes() -> None:

@@ -40,7 +40,10 @@ def converged(directory: Path, *overrides: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model.latent_dim=4", "objective=optimal_gaussian"],
+        [
+            *("model.latent_dim=4", "objective=optimal_gaussian"),
+            *("train.steps=1200", "train.lr=0.02", "train.lr_schedule=cosine"),
+        ],
         *(
             pytest.param(overrides, marks=pytest.mark.slow)
             for overrides in (

@@ -1,5 +1,6 @@
 """The report: read from the disk, complete or not, one page that needs nothing beside it."""
 
+import io
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,8 @@ from conftest import QUICK, ROOT
 from filelock import FileLock
 from omegaconf import OmegaConf
 
+import run
+from vae.cli import launch
 from vae.report import drawing, groups, measures, over_time, page, runs, words
 from vae.runtime.naming import split
 
@@ -26,15 +30,18 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, digits: list[str]) -> Path:
     """Two models with two seeds each, trained for a few steps: once, whichever worker of the tests comes first."""
     place = tmp_path_factory.getbasetemp()
     place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
-    directory, command = place / "sweep", [sys.executable, str(ROOT / "run.py"), "-m", *QUICK, *digits]
-    with FileLock(place / "sweep.lock"):
+    directory = place / "sweep"
+    settings = [*QUICK, *digits, "model=mlp_vae,ae", "seed=0,1", f"hydra.sweep.dir={directory}"]
+    out, err = io.StringIO(), io.StringIO()
+    with FileLock(place / "sweep.lock"), pytest.MonkeyPatch.context() as patch:
         if directory.exists():
             return directory
-        settings = ["model=mlp_vae,ae", "seed=0,1", f"hydra.sweep.dir={directory}"]
-        done = subprocess.run([*command, *settings], cwd=place, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "sweep: 4 of 4 runs done" in done.stderr
-    assert "report:" in done.stdout
+        patch.chdir(place)
+        patch.setattr(sys, "argv", [str(ROOT / "run.py"), "-m", *settings])
+        with redirect_stdout(out), redirect_stderr(err):
+            launch.run(run.main)
+    assert "sweep: 4 of 4 runs done" in err.getvalue()
+    assert "report:" in out.getvalue()
     return directory
 
 
@@ -220,7 +227,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_needs_no_torch(sweep: Path, tmp_path: Path) -> None:
-    done = command(str(sweep), "--output", "out", cwd=tmp_path)
+    done = command(str(sweep / "0_mlp_vae,seed=0"), "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").exists()
     assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)

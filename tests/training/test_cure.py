@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, composed, options, trained
+from conftest import PUBLISHED_CURES, QUICK, composed, trained
 from twins import SETTINGS, assert_twins, interrupted, resumed
 
 import vae
@@ -33,7 +33,7 @@ def chosen(name: str) -> list[str]:
     return [*SMALL, f"cure={name}", *VARIANTS.get(name, [])]
 
 
-@pytest.mark.parametrize("name", options("cure"))
+@pytest.mark.parametrize("name", PUBLISHED_CURES)
 def test_every_cure_moves_encoder_and_decoder(name: str, digits: list[str]) -> None:
     setup = prepare(composed(*QUICK, *digits, *chosen(name)))
     model, likelihood = setup.subject.model, setup.subject.likelihood
@@ -55,7 +55,7 @@ def test_every_cure_moves_encoder_and_decoder(name: str, digits: list[str]) -> N
     "name",
     [
         *WITH_MEMORY,
-        *(pytest.param(name, marks=pytest.mark.slow) for name in options("cure") if name not in WITH_MEMORY),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED_CURES if name not in WITH_MEMORY),
     ],
 )
 def test_wherever_it_was_cut(name: str, digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

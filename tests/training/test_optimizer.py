@@ -100,6 +100,7 @@ def test_without_a_gradient_nothing_moves(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
 
 
+@pytest.mark.slow  # of a whole run: tests/cli/test_commands.py::test_one_run_in_its_own_process
 def test_the_compiler_is_not_imported() -> None:
     code = (
         "import sys, torch; from vae.config.schema import Train; from vae.training.optimizer import build; "

@@ -16,8 +16,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from vae.cli import refusals
 from vae.cli.grid import (
     count_jobs,
+    is_search,
     jobs,
     naming_override,
     own_overrides,
@@ -40,7 +42,11 @@ log = logging.getLogger(__name__)
 class Guard(Callback):
     """Refuses a run that cannot be made: a wrong config, a directory that holds another run or cannot be written.
 
-    Hydra turns an exception in a callback into a warning, so the refusal is a SystemExit with one line."""
+    Hydra turns an exception in a callback into a warning, so the refusal is a SystemExit with one line. `plain`: the
+    option that a sweep holds the others of its group against; what goes together with it alone is no mistake."""
+
+    def __init__(self, plain: str | None = None) -> None:
+        self.plain = plain
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _refusals():
@@ -74,6 +80,8 @@ class Guard(Callback):
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
             name_jobs(config)
             check_subdirectories(config)
+            if self.plain is not None and not is_search(config):
+                refusals.settle(config, self.plain)
 
 
 def _check_names(runtime: DictConfig) -> None:
@@ -113,7 +121,8 @@ class SweepReport(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         log_to_stderr()
-        self.begin(Path(str(config.hydra.sweep.dir)).resolve(), count_jobs(config))
+        directory = Path(str(config.hydra.sweep.dir)).resolve()
+        self.begin(directory, count_jobs(config) - len(list(directory.rglob(names.REFUSED))))
         session = CURRENT.get()
         if session is not None:
             session.sweep, session.composed = self, True
@@ -128,8 +137,8 @@ class SweepReport(Callback):
             os.environ.setdefault("OMP_NUM_THREADS", str(cores.share(self.total)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if self.directory is None:  # a single run
-            return
+        if self.directory is None or (Path(config.hydra.runtime.output_dir) / names.REFUSED).exists():
+            return  # a single run, or none
         done, spent = self._ended() - self.ended_before, time.time() - self.started
         left = spent / max(done, 1) * (self.total - done)
         log.info("sweep: %d of %d runs done in %.0f s, about %.0f s left", done, self.total, spent, left)
@@ -167,7 +176,7 @@ def name_jobs(config: DictConfig) -> None:
 def check_subdirectories(config: DictConfig) -> None:
     """Raises InputError where two jobs would share a directory: one would write over the other."""
     subdir = unresolved_subdir(config)
-    if "hydra:job.num" in subdir or OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:
+    if "hydra:job.num" in subdir or is_search(config):
         return
     first: dict[str, int] = {}
     for number, place in enumerate(subdirectories(config.hydra.job.config_name, jobs(config), own_overrides(config))):

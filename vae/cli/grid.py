@@ -1,7 +1,7 @@
 """The jobs of a sweep: what each is called with, and where each will lie."""
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose
@@ -29,8 +29,12 @@ def jobs(config: DictConfig) -> list[list[str]]:
 
 def count_jobs(config: DictConfig) -> int:
     """How many jobs the sweeper makes: a search says it."""
-    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    return int(trials) if trials is not None else len(jobs(config))
+    return int(config.hydra.sweeper.n_trials) if is_search(config) else len(jobs(config))
+
+
+def is_search(config: DictConfig) -> bool:
+    """Whether a sweeper chooses the jobs, each by what the ones before it gave."""
+    return OmegaConf.select(config, "hydra.sweeper.n_trials") is not None
 
 
 def shared_keys(config: DictConfig) -> list[str]:
@@ -46,18 +50,25 @@ def naming_override(shared: Collection[str]) -> str:
     return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"
 
 
-def subdirectories(config_name: str, jobs: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
-    """hydra.sweep.subdir of each job, as Hydra composes it with its own `overrides`."""
+def composed_jobs(
+    config_name: str, jobs: Mapping[int, Sequence[str]], overrides: Sequence[str]
+) -> Iterator[DictConfig]:
+    """The configuration of each of these jobs, by their numbers, as Hydra composes it with its own `overrides`, and
+    Hydra's with it. What refers to Hydra's is known until the next is asked for."""
     before = HydraConfig.instance().cfg
-    found = []
     try:
-        for number, job in enumerate(jobs):
+        for number, job in jobs.items():
             composed = compose(config_name, [*overrides, *job, f"hydra.job.num={number}"], return_hydra_config=True)
             HydraConfig.instance().set_config(composed)  # what ${hydra:...} reads
-            found.append(str(OmegaConf.select(composed, "hydra.sweep.subdir")))
+            yield composed
     finally:
         HydraConfig.instance().cfg = before
-    return found
+
+
+def subdirectories(config_name: str, jobs: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
+    """hydra.sweep.subdir of each job."""
+    numbered = dict(enumerate(jobs))
+    return [str(composed.hydra.sweep.subdir) for composed in composed_jobs(config_name, numbered, overrides)]
 
 
 def own_overrides(config: DictConfig) -> list[str]:

@@ -81,7 +81,8 @@ def begin_job() -> Job:
     keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
     if not any(item.key_or_group in {*DIRECTORIES, "recommend"} - {"resume"} for item in overrides):
         (directory / names.ERROR).unlink(missing_ok=True)  # of an earlier attempt
-    return Job(directory, keys, hydra.mode == RunMode.RUN)
+    is_single = hydra.mode == RunMode.RUN
+    return Job(directory, keys, is_single, not is_single and (directory / names.REFUSED).exists())
 
 
 def register_resolvers() -> None:

@@ -76,7 +76,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
     unfinished = [
         run
         for run in sorted(names.runs_below(directory))
-        if not (run / names.RESULT).exists() or (run / names.ERROR).exists()
+        if not (run / names.REFUSED).exists() and (not (run / names.RESULT).exists() or (run / names.ERROR).exists())
     ]
     todo = [
         Todo(run.name, str(run.relative_to(directory)), [f"resume={commands.written(str(run))}", *allow])

@@ -45,6 +45,7 @@ class Job:
     directory: Path
     keys: list[str]  # the groups and values that the command line sets
     is_single: bool
+    is_refused: bool = False  # its sweep has said so, and why
 
 
 CURRENT: ContextVar[Session | None] = ContextVar("session", default=None)

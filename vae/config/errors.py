@@ -6,6 +6,10 @@ class InputError(Exception):
     what was given, what is allowed, what to do."""
 
 
+class Misfit(InputError):
+    """Values that are fine alone, and do not fit each other."""
+
+
 class RunFailed(InputError):
     """A run began and could not end well. What it had reached is saved."""
 

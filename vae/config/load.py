@@ -3,6 +3,7 @@ DictConfig."""
 
 import dataclasses
 import difflib
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from vae.config import legacy, schema
-from vae.config.errors import InputError, one_line
+from vae.config.errors import InputError, Misfit, one_line
 
 GROUPS = {
     field.name: field.type
@@ -31,18 +32,21 @@ PLACES = tuple(  # keys that say where data lie
     )
 )
 CONF = Path(__file__).parents[2] / "conf"
-OWN = ("model.encoder", "model.decoder", "objective.likelihood", "anneal.schedule", "dataset.data")  # with _target_
+OWN = (  # with _target_
+    *("model.encoder", "model.decoder", "objective.likelihood"),
+    *("anneal.schedule", "cure.rule", "dataset.data"),
+)
 
 
 def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     """The checked configuration of one run, from what this call was given. Raises InputError that names the key, the
     value and what is allowed."""
     try:
-        given = plain(OmegaConf.create(values))
+        given = plain(values if isinstance(values, DictConfig) else OmegaConf.create(values))
         shape = OmegaConf.structured(schema.RunConfig)
         for group, base in GROUPS.items():
             shape[group] = _shape(base, given.get(group), group)
-        config = OmegaConf.to_object(OmegaConf.merge(shape, given))
+        config = OmegaConf.to_object(OmegaConf.unsafe_merge(shape, given))  # into `shape`, which nobody else has
     except ConfigKeyError as error:
         raise InputError(unknown_key(str(error.full_key))) from error
     except ValidationError as error:
@@ -78,6 +82,20 @@ def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
     assert isinstance(pictures, schema.Pictures)
     _check_fields(evaluation, "")
     return evaluation, pictures
+
+
+@functools.cache
+def cure(name: str) -> tuple[schema.Cure, Mapping[str, Any]]:
+    """What conf/cure/<name>.yaml chooses: the cure with the values that stand there (no nested part, and nothing is
+    computed), and the values of the model that it sets beside it."""
+    given = OmegaConf.to_container(OmegaConf.load(CONF / "cure" / f"{name}.yaml"))
+    assert isinstance(given, dict)
+    own = given.get("cure", given)
+    kind = schema.kinds(schema.Cure)[own["kind"]]
+    values = {field.name: own[field.name] for field in dataclasses.fields(kind) if not _is_part(field.type)}
+    found = kind(**values)
+    assert isinstance(found, schema.Cure)
+    return found, given.get("model", {})
 
 
 def _shape(base: type[schema.Part], given: Any, key: str) -> DictConfig:
@@ -338,7 +356,7 @@ def _check_fields(node: Any, path: str) -> None:
         try:
             node.check()
         except ValueError as error:
-            raise InputError(f"{path}{error}") from error
+            raise Misfit(f"{path}{error}") from error
 
 
 def _check_together(config: schema.RunConfig) -> None:
@@ -347,7 +365,7 @@ def _check_together(config: schema.RunConfig) -> None:
     bernoulli = isinstance(objective, schema.Bernoulli | schema.ContinuousBernoulli)
     refused = config.cure.refuses(config)
     if refused is not None:
-        raise InputError(f"cure={config.cure.name} with {refused}")
+        raise Misfit(f"cure={config.cure.name} with {refused}")
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
         raise InputError(
             f"anneal={anneal.name} with model={model.name}: the autoencoder has no KL term to weigh; leave anneal out, "

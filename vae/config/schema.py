@@ -4,7 +4,7 @@ The values live in conf/*.yaml; these dataclasses say what may stand there. No t
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from omegaconf import MISSING
 
@@ -285,6 +285,15 @@ class CustomKL(Anneal):
     schedule: dict[str, Any] = MISSING  # _target_ and arguments
 
 
+class Curable(Protocol):
+    """What a cure must go together with; RunConfig is one."""
+
+    @property
+    def model(self) -> Model: ...
+    @property
+    def anneal(self) -> Anneal: ...
+
+
 @dataclass
 class Cure(Part):
     """A published rule against collapse. `changes_loss`: what is minimised is not the reconstruction term + KL weight *
@@ -298,7 +307,7 @@ class Cure(Part):
         """The mean KL, in nats, below which its layer lets no code fall."""
         return 0.0
 
-    def refuses(self, config: "RunConfig") -> str | None:
+    def refuses(self, config: Curable) -> str | None:
         """Why this cure cannot go with the other parts, which part first; None where it can."""
         model = config.model
         if model.posterior != "gaussian":
@@ -316,7 +325,7 @@ class Cure(Part):
 class NoCure(Cure):
     kind: str = "none"
 
-    def refuses(self, config: "RunConfig") -> str | None:
+    def refuses(self, config: Curable) -> str | None:
         return None
 
 
@@ -336,7 +345,7 @@ class FreeBits(Cure):
     floor: float = within(gt=0)  # nats of each group, which cost nothing
     group_size: int = within(ge=1)  # dimensions a group; 1: each by itself
 
-    def refuses(self, config: "RunConfig") -> str | None:
+    def refuses(self, config: Curable) -> str | None:
         if config.model.latent_dim % self.group_size:
             return (
                 f"cure.group_size={self.group_size} and model.latent_dim={config.model.latent_dim}: groups must be of "
@@ -433,9 +442,9 @@ class Skip(Cure):
     fits_spectral_start = False
     kind: str = "skip"
 
-    def refuses(self, config: "RunConfig") -> str | None:
+    def refuses(self, config: Curable) -> str | None:
         model = config.model
-        if isinstance(model, LinearModel | CustomModel):
+        if not isinstance(model, ConvModel | MLPModel | PixelCNNModel):
             return f"model={model.name}: its decoder has no layers that are known here to skip to; take another model"
         if isinstance(model, PixelCNNModel) and len(model.kernels) < 2:
             return f"model.kernels={model.kernels}: there is no layer to skip to; take two or more"
@@ -453,9 +462,10 @@ class InverseLipschitz(Cure):
         if not 1 <= len(self.widths) <= MAX_LAYERS:
             raise ValueError(f"widths={self.widths}: must be 1 to {MAX_LAYERS} numbers, one a layer")
 
-    def refuses(self, config: "RunConfig") -> str | None:
+    def refuses(self, config: Curable) -> str | None:
         model = config.model
-        if isinstance(model, LinearModel | CustomModel) or (isinstance(model, PixelCNNModel) and model.kernels):
+        sees_no_pixels = isinstance(model, PixelCNNModel) and not model.kernels
+        if not (isinstance(model, ConvModel | MLPModel) or sees_no_pixels):
             return f"model={model.name}: the cure is a decoder of its own, in place of one of conv_vae or mlp_vae"
         return super().refuses(config)
 
@@ -464,7 +474,7 @@ class InverseLipschitz(Cure):
 class SpectralStart(Cure):
     kind: str = "spectral_start"
 
-    def refuses(self, config: "RunConfig") -> str | None:
+    def refuses(self, config: Curable) -> str | None:
         if config.model.start != "spectral":
             return f"model.start={config.model.start}: the cure is model.start=spectral; leave model.start out"
         return super().refuses(config)
@@ -487,7 +497,7 @@ class Pretrain(Cure):
     rising: float = within(gt=0, le=1)  # fraction of the steps in which the KL weight then rises to its end
     floor: float = within(ge=0)  # nats, of all dimensions together, which cost nothing
 
-    def refuses(self, config: "RunConfig") -> str | None:
+    def refuses(self, config: Curable) -> str | None:
         if config.model.start == "spectral":
             return "model.start=spectral: the decoder is reset on the way; leave one of them out"
         return super().refuses(config)
@@ -505,6 +515,16 @@ class IWAE(Cure):
     kind: str = "iwae"
     samples: int = within(ge=1, le=10_000)  # K codes an image
     gradient: str = one_of("dreg", "plain")  # of the encoder: doubly reparameterised, or of the bound as it stands
+
+
+@dataclass
+class CustomCure(Cure):
+    """What it changes stands here, not on its class: a saved run is judged, and explained, without importing that."""
+
+    kind: str = "custom"
+    rule: dict[str, Any] = MISSING  # _target_ and arguments; called with context
+    changes_loss: bool = MISSING
+    changes_weight: bool = MISSING
 
 
 def is_side(value: Any) -> bool:

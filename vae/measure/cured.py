@@ -2,12 +2,12 @@
 measured, kept as the sweep's own cures.csv beside this file (docs/cures.md has it as a table). No torch."""
 
 import csv
+import dataclasses
 import functools
-from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
 
-from vae.config import schema
+from vae.config import load, schema
 from vae.measure.setting import Setting
 
 PLAIN = "none"  # the runs without a cure
@@ -66,19 +66,29 @@ def said(cause: str | None) -> str:
 
 
 def fits(cure: str, config: Setting, is_predicted: bool) -> bool:
-    """Whether a run with this configuration, and no cure yet, could be made again with `cure`. `is_predicted`: a linear
-    optimum is known of it."""
-    model = config.model
-    if config.cure.kind != "none" or model.posterior != "gaussian" or isinstance(config.anneal, schema.NoKL):
+    """Whether a run with this configuration, and no cure yet, could be made again with `cure`, and would be another
+    one. `is_predicted`: a linear optimum is known of it."""
+    if config.cure.kind != "none":
         return False
-    if cure == "spectral_start":
-        return is_predicted and model.start != "spectral" and model.output != "sigmoid"
-    kinds: Sequence[type[schema.Cure]] = schema.Cure.__subclasses__()
-    kind = {part.kind: part for part in kinds}.get(cure, schema.ScheduleCure)
-    if kind is schema.Skip or kind is schema.InverseLipschitz:
-        return isinstance(model, schema.ConvModel | schema.MLPModel)
-    own_schedule = kind.changes_weight and not isinstance(config.anneal, schema.ConstantKL)
-    return not own_schedule and (kind.fits_spectral_start or model.start != "spectral")
+    found, values = load.cure(cure)
+    model = dataclasses.replace(config.model, **values)
+    if model == config.model and isinstance(found, schema.SpectralStart):
+        return False
+    begins = model.start == "spectral" != config.model.start
+    if begins and (not is_predicted or model.output == "sigmoid"):
+        return False
+    try:
+        model.check()
+    except ValueError:
+        return False
+    return found.refuses(Changed(model, config.anneal)) is None
+
+
+class Changed(NamedTuple):
+    """A configuration with the values of the model that a cure sets."""
+
+    model: schema.Model
+    anneal: schema.Anneal
 
 
 def table() -> str:

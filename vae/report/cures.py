@@ -126,8 +126,8 @@ def cells(runs: Sequence[Run]) -> dict[str, list[Cell]]:
 
 
 def _why_none(runs: Sequence[Run]) -> str | None:
-    problems = [run.problem for run in runs if run.problem]
-    return problems[0].removeprefix("failed: ") if problems else None
+    reasons = [run.refused or run.problem.removeprefix("failed: ") for run in runs if run.problem]
+    return reasons[0] if reasons else None
 
 
 def rows(of_cause: Sequence[Cell]) -> list[tuple[str, list[str]]]:

@@ -60,8 +60,10 @@ class Group:
     @property
     def fate(self) -> str:
         """Of how many seeds what became: "collapsed", or "2 of 3 collapsed, 1 failed"."""
+        if all(run.refused is not None for run in self.runs):
+            return "cannot go together"
         if len(self.runs) == 1:
-            return "failed" if self.failed else words(self.verdicts[0]) if self.verdicts else "no verdict"
+            return self.runs[0].fate or "no verdict"
         parts = [
             f"{sum(run.verdict == name for run in self.judged)} of {len(self.runs)} {words(name)}"
             for name in self.verdicts

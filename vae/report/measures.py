@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from vae.measure.catalogue import CATALOGUE
-from vae.report.groups import Group, words
+from vae.report.groups import Group
 from vae.report.runs import Run
 
 COLUMNS = {
@@ -154,10 +154,10 @@ def plain(groups: Sequence[Group], maximum: int = 40) -> str:
 
 
 def tally(groups: Sequence[Group]) -> dict[str, int]:
-    """How many runs have each verdict; those that failed are counted as failed."""
+    """How many runs have each verdict; those that failed or cannot go together are counted as that."""
     found: dict[str, int] = {}
     for group in groups:
         for run in group.runs:
-            name = "failed" if run.failed else words(run.verdict) if run.verdict else "without a verdict"
+            name = run.fate or "without a verdict"
             found[name] = found.get(name, 0) + 1
     return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -248,7 +248,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         | {
             f"mark-{group.index}-{i}": {
                 "name": run.name,
-                "fate": verdict_words(run.verdict or "no verdict"),
+                "fate": run.fate or "no verdict",
                 "differs": "",
             }
             for group in story.groups
@@ -311,6 +311,7 @@ def count_words(verdict: str, count: int) -> str:
     told["deterministic"] = "is an autoencoder in effect" if count == 1 else "are autoencoders in effect"
     ignores = "has a decoder that ignores the code" if count == 1 else "have decoders that ignore the code"
     told["decoder ignores code"] = ignores
+    told["cannot go together"] = "cannot go together"
     told["unfinished"] = f"{verb} unfinished"
     told["without a verdict"] = "has no verdict" if count == 1 else "have no verdict"
     return told.get(verdict, f"{verb} {verdict}")

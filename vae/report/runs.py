@@ -45,6 +45,7 @@ class Run:
     labels: list[str] = field(default_factory=list)  # of those images
     problem: str | None = None
     failed: bool = False  # it began, and could not end
+    refused: str | None = None  # why its settings cannot go together, so that it never began
 
     @property
     def finished(self) -> bool:
@@ -58,6 +59,13 @@ class Run:
     def verdict(self) -> str | None:
         found = self.record.get("verdict")
         return None if found is None else str(found)
+
+    @property
+    def fate(self) -> str | None:
+        """Its verdict in words, or why it has none; None where that is not known."""
+        if self.refused is not None:
+            return "cannot go together"
+        return "failed" if self.failed else self.verdict and self.verdict.replace("_", " ")
 
     def number(self, key: str) -> float:
         """A number of result.json, NaN where there is none."""
@@ -90,12 +98,11 @@ def read(directory: Path) -> Run:
     gif = directory / names.FILM
     if gif.is_file() and gif.stat().st_size <= GIF_LIMIT:
         run.gif = gif.read_bytes()
-    trace = directory / names.ERROR
-    if trace.is_file():
-        with open(trace, "rb") as file:
-            file.seek(max(0, trace.stat().st_size - files.TEXT_LIMIT))
-            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        problems.insert(0, f"failed: {printable(lines[-1])}" if lines else "failed")
+    failure, run.refused = _last_line(directory / names.ERROR), _last_line(directory / names.REFUSED)
+    if run.refused is not None:
+        problems.insert(0, f"cannot go together: {run.refused}")
+    elif failure is not None:
+        problems.insert(0, f"failed: {failure}" if failure else "failed")
         run.failed = True
     elif "failure" in run.record:
         problems.insert(0, f"failed: {run.record['failure']}")
@@ -104,6 +111,16 @@ def read(directory: Path) -> Run:
         problems.insert(0, "no result.json: still running, or interrupted")
     run.problem = "; ".join(problems) or None
     return run
+
+
+def _last_line(path: Path) -> str | None:
+    """What a text says last, empty where it says nothing; None where there is no such file."""
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - files.TEXT_LIMIT))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return printable(lines[-1]) if lines else ""
 
 
 def _read_config(run: Run) -> None:

@@ -21,6 +21,7 @@ EVENTS = "events.out.tfevents.*"
 TRACKING = "tracking.json"  # which run of MLflow or Weights & Biases this one is, where it is one
 LOG = "run.log"  # what was said of the run while it trained
 ERROR = "error.txt"  # of a sweep's job that failed
+REFUSED = "refused.txt"  # of a sweep's job whose settings cannot go together, why
 CONFIG = ".hydra/config.yaml"  # the composed configuration
 HYDRA = ".hydra/hydra.yaml"  # how Hydra was called
 OVERRIDES = ".hydra/overrides.yaml"  # this call's; Hydra writes it last

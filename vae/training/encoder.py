@@ -4,17 +4,19 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from vae.config.schema import RunConfig
 from vae.data.binarize import training_images
 from vae.data.split import Data
+from vae.measure.subject import Subject
 from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.runtime.rng import generator
 from vae.training import optimizer as optimizers
+from vae.training.cure import Cure
+from vae.training.loop import update
 from vae.training.optimizer import learning_rate
-from vae.training.setup import autocast
+from vae.training.setup import Learner
 
 
 def train_encoder(
@@ -33,17 +35,12 @@ def train_encoder(
     model.requires_grad_(False)
     model.encoder.requires_grad_(True)
     optimizer = optimizers.build(config.train, [*model.encoder.parameters()])
+    device = next(model.parameters()).device
+    learner = Learner(Subject(config, model, likelihood, data), model, optimizer, Cure(), device)
     rng = generator(config.seed, "encoder")
     batches = training_images(data, config.train.batch_size, config.seed)
     for step, images in zip(range(1, steps + 1), batches, strict=False):
         noise = torch.randn(len(images), model.latent_dim, generator=rng).to(images.device)
-        with autocast(config, images.device):
-            posterior, raw = model(images, noise)
-        loss = likelihood(images, raw).loss + weight * posterior.kl().sum(1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        if config.train.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(optimizer.parameters, config.train.max_grad_norm)
-        optimizer.step(learning_rate(config.train, step))
+        update(learner, step, images, noise, weight, learning_rate(config.train, step))
         progress(step)
     return model.eval().requires_grad_(False)

@@ -20,7 +20,7 @@ from vae.training.cuda_graph import CapturedUpdate, Update
 from vae.training.cure import Batch
 from vae.training.optimizer import learning_rate
 from vae.training.recent import NotFinite, not_finite, row_of
-from vae.training.setup import Setup, prepare
+from vae.training.setup import Learner, prepare
 
 
 def train(
@@ -98,14 +98,14 @@ def train(
 
 
 def update(
-    setup: Setup, step: int, images: Tensor, noise: Tensor, weight: float | Tensor, rate: float | Tensor
+    learner: Learner, step: int, images: Tensor, noise: Tensor, weight: float | Tensor, rate: float | Tensor
 ) -> Tensor:
     """One step on `images` (B, C, H, W) with the KL weight and the learning rate of `step`; the row of its measures
     that `recent` keeps."""
-    likelihood, optimizer, cure = setup.subject.likelihood, setup.optimizer, setup.cure
-    longest = setup.subject.config.train.max_grad_norm
-    with setup.autocast():
-        posterior, raw = setup.network(images, noise)
+    likelihood, optimizer, cure = learner.subject.likelihood, learner.optimizer, learner.cure
+    longest = learner.subject.config.train.max_grad_norm
+    with learner.autocast():
+        posterior, raw = learner.network(images, noise)
     batch = Batch.of(step, weight, images, noise, posterior, raw, likelihood)
     loss = cure.loss(batch)
     optimizer.zero_grad()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, at_home, targets
-from vae.config.schema import CustomKL, CustomModel, CustomObjective, RunConfig
+from vae.config.schema import CustomCure, CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
 from vae.data.binarize import training_images
 from vae.data.fingerprint import Fingerprint
@@ -28,7 +28,7 @@ from vae.runtime import parallel
 from vae.runtime.clock import Clock
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
-from vae.training import bounds, checkpoint, controllers, rules, start, terms  # noqa: F401  (which register cures)
+from vae.training import bounds, checkpoint, controllers, own_cure, rules, start, terms  # noqa: F401  (which register cures)
 from vae.training import cure as cures
 from vae.training import optimizer as optimizers
 from vae.training import schedule as schedules
@@ -43,17 +43,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Setup:
+class Learner:
+    """What an update of the weights needs."""
+
     subject: Subject  # model, likelihood and data, to be trained and measured
     network: nn.Module  # the model, or its replica of several processes
     optimizer: Optimizer
-    schedule: Schedule
     cure: Cure
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.subject.config.train.precision == "bf16")
+
+
+@dataclass(frozen=True)
+class Setup(Learner):
+    schedule: Schedule
     stopping: Stopping
     recent: Recent
     clock: Clock
     parts: Parts
-    device: torch.device
     variance: float  # of a pixel over the training images
 
     def batches(self, after: int) -> Iterator[tuple[int, Tensor]]:
@@ -96,15 +106,6 @@ class Setup:
         own = isinstance(config.model, CustomModel) or isinstance(config.objective, CustomObjective)
         plain = type(self.cure) is Cure and parallel.size() == 1 and not own
         return config.train.cuda_graph and self.device.type == "cuda" and plain
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """For this run's configuration and device."""
-        return autocast(self.subject.config, self.device)
-
-
-def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
 
 
 def prepare(config: RunConfig, saved: Checkpoint | None = None, data: Data | None = None) -> Setup:
@@ -154,8 +155,8 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None, data: Data | Non
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
     clock = Clock()
     parts = Parts(fingerprint, model, likelihood, optimizer, schedule, cure, stopping, recent, clock)
-    own = (CustomModel, CustomObjective, CustomKL)
-    if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal)):
+    own = (CustomModel, CustomObjective, CustomKL, CustomCure)
+    if any(isinstance(part, own) for part in (config.model, config.objective, config.anneal, config.cure)):
         rehearse(config, data.train.shape, parts)
     return Setup(
         subject=subject,
