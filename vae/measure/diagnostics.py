@@ -14,6 +14,7 @@ from vae.models.posteriors import Posterior
 
 CEILING_MARGIN = 1.0  # nats below log N: closer, a mutual information made of N images is too low
 CHUNK = 2**24  # elements of the largest intermediate matrix, in float64 128 MiB
+CACHED = 2**17  # of them that are worked on at a time, so that they stay in the cache
 
 
 def mu_variance(posterior: Posterior) -> Tensor:
@@ -74,7 +75,7 @@ def log_aggregate(posterior: Posterior, z: Tensor) -> Tensor:
     parts = []
     for block in z.double().split(max(1, CHUNK // len(mu))):
         logs = torch.cat([-0.5 * block.square(), block], 1) @ features
-        parts.append(torch.logsumexp(logs.add_(constant), 1))
+        parts += [torch.logsumexp(rows.add_(constant), 1) for rows in logs.split(max(1, CACHED // len(mu)))]
     return torch.cat(parts)
 
 
