@@ -61,9 +61,12 @@ class EventFile(FileWriter):
         while record:
             record = record[os.write(self.handle, record) :]
 
-    def written(self) -> dict[str, int]:
-        """The event files and their sizes in bytes, on the disk with all that was logged so far."""
+    def sync(self) -> None:
+        """All that was logged so far is on the disk then."""
         os.fsync(self.handle)
+
+    def written(self) -> dict[str, int]:
+        """The event files and their sizes in bytes."""
         return {path.name: path.stat().st_size for path in self.directory.glob(EVENTS)}
 
     def get_logdir(self) -> str:

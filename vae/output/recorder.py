@@ -106,6 +106,10 @@ class Recorder:
         )
         return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
+    def sync(self) -> None:
+        """What `state_dict` speaks of is on the disk then. Another thread may call it."""
+        self.tensorboard.events.sync()
+
     def _restore(self, state: RecorderState) -> dict[str, int]:
         """What it had written: event files and their sizes."""
         self.history.load_state_dict(state.history)
