@@ -216,7 +216,15 @@ class Recorder:
         for tag, picture in self._grids(done, page).items():
             self._picture(tag, picture, step)
         self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
-        self.progress.milestone(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
+        shown = {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight}
+        ends = step == self.config.train.steps  # then all is measured, and judged by that
+        self.progress.milestone(step, shown, "" if ends or not self.model.has_code else self._so_far(found, weight))
+
+    def _so_far(self, found: catalogue.SplitMeasures, weight: float) -> str:
+        """The verdict as it would be if the training ended here, with the cause that is predicted of a dead code."""
+        answer = self.subject.judge_so_far(found, weight, self.watch.found)
+        cause = f" (cause: {answer.cause})" if answer.cause else ""
+        return f"so far {answer.name.replace('_', ' ')}{cause}"
 
     def _grids(self, done: Evaluation, page: Page) -> dict[str, Picture]:
         return page.grids() | {"traversal": self.album.traversal(self.model, done.posterior)}
