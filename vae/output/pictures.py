@@ -175,7 +175,10 @@ class Film:
         if self._waits(page):
             told = PngInfo()
             told.add_text(CAPTION, caption)
-            self.frames.append(png(np.concatenate([page.images, page.samples]), pnginfo=told))
+            parts = [page.images, page.samples]
+            if all(map(_is_grey, parts)):
+                parts = [part[:, :, :1] for part in parts]
+            self.frames.append(png(np.concatenate(parts), pnginfo=told))
         else:
             frame = Image.fromarray(_frame(caption, *page.grids().values()))
             frame.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
@@ -274,7 +277,7 @@ def png(picture: Picture, **options: Any) -> bytes:
 
 
 def _is_grey(picture: Picture) -> bool:
-    return picture.strides[2] == 0 or bool((picture == picture[:, :, :1]).all())
+    return picture.shape[2] == 1 or picture.strides[2] == 0 or bool((picture == picture[:, :, :1]).all())
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

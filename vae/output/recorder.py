@@ -168,8 +168,7 @@ class Recorder:
         """What is due after a step: a row of training measures with what the cure shows of itself, a frame of the film,
         an evaluation."""
         if means is not None:
-            self._record_training(step, weight, means)
-            self._scalars({f"cure/{name}": value for name, value in of_cure.items()}, step)
+            self._record_training(step, weight, means, of_cure)
         frame = frame and self.film.takes(last=step == self.config.train.steps)
         evaluated = done if done is not None and math.isfinite(done.measures.mse) else None
         if frame or evaluated:
@@ -179,7 +178,7 @@ class Recorder:
             if evaluated:
                 self._record_evaluation(step, weight, evaluated, page)
 
-    def _record_training(self, step: int, weight: float, means: TrainingMeans) -> None:
+    def _record_training(self, step: int, weight: float, means: TrainingMeans, of_cure: Mapping[str, float]) -> None:
         seconds = self.clock.training_seconds - self.logged_seconds
         images = (step - self.logged_step) * self.config.train.batch_size
         self.logged_step, self.logged_seconds = step, self.clock.training_seconds
@@ -192,7 +191,7 @@ class Recorder:
             images_per_second=images / seconds,
         )
         self._estimate(step)
-        self._scalars(tagged(found), step)
+        self._scalars(tagged(found) | {f"cure/{name}": value for name, value in of_cure.items()}, step)
         self.history.add(step, weight, means.reconstruction, means.kl)
         self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
         self.progress.update(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
