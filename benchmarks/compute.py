@@ -1,5 +1,6 @@
-"""The training step alone, without logging, beside what the machine's matrix product can do: FLOPs of a step, their
-rate as a fraction of the rate of a square product, and where the step's time goes. A process of its own:
+"""The training step alone, without logging, beside what the machine can do: FLOPs of a step and the rate of a square
+matrix product, bytes that a step must move and the rate of a copy (Williams, Waterman and Patterson 2009, the roofline
+model), and where the step's time goes. A process of its own:
 `python -m benchmarks.compute --model conv_vae --precision fp32 --threads 2`"""
 
 import argparse
@@ -44,6 +45,27 @@ def seconds(call: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - start) / times
 
 
+def traffic(setup: Setup, step: Callable[[], None]) -> tuple[int, int]:
+    """Bytes that `step` moves at least, and bytes of what is trained: weights, gradients and two moments.
+
+    Of the weights: read forward and backward; gradients written, and read by Adam; both moments and the weights read
+    and written by it. Of each activation that is kept for the backward pass: written, read again, and as much for its
+    gradient. What is computed on the way and thrown away comes on top."""
+    weights = {p.untyped_storage().data_ptr(): p.nbytes for p in setup.network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step()
+    trained = sum(weights.values())
+    return 10 * trained + 4 * sum(kept.values()), 4 * trained
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--model", required=True)
@@ -64,22 +86,30 @@ def main() -> None:
 
     with FlopCounterMode(display=False) as counter:
         step()
-    seconds(step, 5), seconds(product, 2)  # to warm up
+    moved, state = traffic(setup, step)
+    source, target = torch.ones(2, state // 8).unbind()  # as much as is trained: what fits into a cache is in it
+
+    def copy() -> None:
+        target.copy_(source)
+
+    seconds(step, 5), seconds(product, 2), seconds(copy, 5)  # to warm up
     each = max(1, arguments.steps // REPEATS)
-    pairs = [(seconds(step, each), seconds(product, 5)) for _ in range(REPEATS)]
+    found = [(seconds(step, each), seconds(product, 5), seconds(copy, 20)) for _ in range(REPEATS)]
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         seconds(step, PROFILED)
     flops = counter.get_total_flops()
-    step_seconds = statistics.median(spent for spent, _ in pairs)
-    rates = [2 * side**3 / spent for _, spent in pairs]
+    steps, products, copies = zip(*found, strict=True)
+    rates = [2 * side**3 / spent for spent in products]
     table = profiled.key_averages().table(
         sort_by="self_cpu_time_total", row_limit=OPERATIONS, max_name_column_width=40, max_src_column_width=0
     )
     metrics = {
         "flops_per_step": flops,
-        "step_seconds": step_seconds,
+        "bytes_per_step": moved,
+        "step_seconds": statistics.median(steps),
         "gemm_flops_per_second": statistics.median(rates),
-        "fraction": statistics.median(flops / spent / rate for (spent, _), rate in zip(pairs, rates, strict=True)),
+        "copy_bytes_per_second": statistics.median(2 * source.nbytes / spent for spent in copies),
+        "fraction": statistics.median(flops / spent / rate for spent, rate in zip(steps, rates, strict=True)),
         "profile": table,
     }
     print(json.dumps(metrics))

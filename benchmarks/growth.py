@@ -2,6 +2,7 @@
 on more data than memory holds."""
 
 import math
+import re
 import resource
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ LIMIT = 2 * GIGABYTE
 LARGE_SIDE = 64  # an image is then one page of memory
 IN_MEMORY, BEYOND = "in memory", "beyond memory"
 LINEAR = 1.1  # max exponent that counts as linear
+MANY, MANY_SECONDS, MANY_MIB = 1000, 60, 500  # runs in one report, and what that may take
+REPORT_OF_MANY = "many runs in a report"
 MODELS = {"images": "mlp_vae", "pixels": "conv_vae"}
 
 
@@ -39,6 +42,7 @@ def measure(options: Options) -> None:
         contestants[f"pixels {factor}"] = partial(train, options, steps, images, side, "conv_vae")
         contestants[f"sweep {factor}"] = partial(sweep, options, factor)
         contestants[f"report {factor}"] = partial(report, options, factor)
+    contestants[REPORT_OF_MANY] = partial(report_of_copies, options, 4 if options.smoke else MANY)
     record.alternate(contestants, options.rounds or ROUNDS)
     beyond_memory(options, record, 2 * steps)
     record.finish()
@@ -95,6 +99,21 @@ def report(options: Options, runs: int) -> Metrics:
     """The report of so many runs, alone."""
     with tempfile.TemporaryDirectory() as directory:
         several(options, runs, Path(directory))
+        done = python("-m", "vae.report", "sweep", "--output", "report", cwd=Path(directory))
+    return {"seconds": done.seconds, "peak_mib": done.peak_rss_mib, "anonymous_mib": done.peak_anon_mib}
+
+
+def report_of_copies(options: Options, runs: int) -> Metrics:
+    """The report of so many runs: copies of two, each with a seed of its own, without their checkpoints."""
+    with tempfile.TemporaryDirectory(dir=options.scratch) as directory:
+        several(options, 2, Path(directory))
+        made = sorted(path for path in (Path(directory) / "sweep").iterdir() if path.is_dir())
+        for number in range(len(made), runs):
+            source = made[number % len(made)]
+            copied = source.with_name(f"{number}_seed={number}")
+            shutil.copytree(source, copied, ignore=shutil.ignore_patterns("*.pt"))
+            for path in (copied / ".hydra" / "config.yaml", copied / "result.json"):
+                path.write_text(re.sub(r'^( *"?seed"?: )\d+', rf"\g<1>{number}", path.read_text(), flags=re.MULTILINE))
         done = python("-m", "vae.report", "sweep", "--output", "report", cwd=Path(directory))
     return {"seconds": done.seconds, "peak_mib": done.peak_rss_mib, "anonymous_mib": done.peak_anon_mib}
 
@@ -182,6 +201,11 @@ def tables(content: Metrics) -> str:
         f"Medians. Images from {settings['images']:,} of 28x28 (mlp_vae); pixels from 28x28 at {settings['images']:,} "
         "images (conv_vae). The exponent is that between x1 and x8: 0 is constant, 1 is linear."
     )
+    many = measured.get(REPORT_OF_MANY, [])
+    said += (
+        f" A report of {MANY:,} runs takes {spread(values(many, 'seconds'))} s and {spread(values(many, 'peak_mib'))} "
+        "MiB of memory."
+    )
     parts = [said, table(["what grows", "measure", *(f"x{factor}" for factor in TIMES), "exponent"], rows)]
     if BEYOND in measured:
         parts.append(larger(content))
@@ -210,6 +234,10 @@ def goals(content: Metrics) -> list[Goal]:
     for (kind, key), what in GROWING.items():
         text = f"{what} at most linear in {kind if kind in MODELS else f'the runs of a {kind}'} (exponent)"
         found.append(Goal.at_most(text, exponent(grown(measured, kind, key)), LINEAR))
+    many = measured.get(REPORT_OF_MANY, [])
+    for key, most, unit in (("seconds", MANY_SECONDS, " s"), ("peak_mib", MANY_MIB, " MiB")):
+        text = f"a report of {MANY:,} runs takes at most {most}{unit}"
+        found.append(Goal.at_most(text, median(values(many, key)), most, unit))
     points = grown(measured, "images", "peak_mib")
     if len(points) > 1:
         (first, low), (last, high) = points[0], points[-1]

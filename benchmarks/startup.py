@@ -13,7 +13,7 @@ from benchmarks.process import python
 from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
 
 ROUNDS = 5
-WANTED = 1.3
+WANTED = 2.3  # seconds
 TORCH, FIRST = "import torch", "first training step"
 IMPORTED = re.compile(r"import time: +\d+ \| +(\d+) \| +(\S+)$", re.MULTILINE)  # microseconds, all it imports with it
 PACKAGES = {"hydra": "Hydra", "torch": "torch", "vae.output.tensorboard": "TensorBoard"}
@@ -93,7 +93,5 @@ def tables(content: Metrics) -> str:
 
 
 def goals(content: Metrics) -> list[Goal]:
-    ratio = median(ratios(content["measured"], FIRST, TORCH, "seconds"))
-    return [
-        Goal.at_most(f"the first training step within {WANTED:g} times what importing torch takes", ratio, WANTED, "x")
-    ]
+    found = median(values(content["measured"].get(FIRST, []), "seconds"))
+    return [Goal.at_most(f"the first training step within {WANTED:g} s of the call", found, WANTED, " s")]

@@ -5,12 +5,13 @@ Whatever is wrong with the files (missing, corrupt, mixed sizes, values out of r
 
 import contextlib
 import dataclasses
+import functools
 import gzip
 import importlib.util
 from collections.abc import Iterator, Mapping
 from functools import singledispatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +55,13 @@ def read(config: schema.Dataset) -> Data:
 
 @read.register
 def embedded(config: schema.Embedded) -> Data:
-    return hold_out(embedded_digits(), config.test_fraction, config.split_seed)
+    return _held_out_digits(config.test_fraction, config.split_seed)
+
+
+@functools.lru_cache(1)
+def _held_out_digits(test_fraction: float, split_seed: int) -> Data:
+    """Once in a process: many runs of a sweep are trained in it."""
+    return hold_out(embedded_digits(), test_fraction, split_seed)
 
 
 def embedded_digits() -> Split:
@@ -77,6 +84,17 @@ def embedded_digits() -> Split:
 
 @read.register
 def from_torchvision(config: schema.Torchvision) -> Data:
+    files = sorted((at_home(config.root) / config.source).rglob("*"))
+    found = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())
+    if _last.get("files") != (repr(config), found):
+        _last.update(files=(repr(config), found), data=_from_torchvision(config))
+    return _last["data"]
+
+
+_last: dict[str, Any] = {}  # data set that was read in this process, and the files that it came from
+
+
+def _from_torchvision(config: schema.Torchvision) -> Data:
     train, test = (torchvision_split(config, train) for train in (True, False))
     if config.train_size is not None and config.train_size > len(train):
         raise InputError(f"dataset.train_size={config.train_size}: dataset={config.name} has {len(train)} to train on")

@@ -183,11 +183,7 @@ def _measured(
         model, subject.likelihood, some, weight, config.seed
     )
     album = Album(pictures, data.test, model.latent_dim, config.seed, _span(data.test))
-    drawn = {
-        "reconstructions": album.reconstructions(model),
-        "prior_samples": album.prior_samples(model),
-        "traversal": album.traversal(model, done.posterior),
-    }
+    drawn = album.page(model).grids() | {"traversal": album.traversal(model, done.posterior)}
     return Diagnosis(
         record=found.record,
         errors=dict(done.errors) | dict(found.examination.errors),

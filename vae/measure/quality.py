@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.adam import adam
 
 from vae.config.errors import InputError
+from vae.data.remembered import OfImages
 from vae.data.split import Data, Split
 from vae.measure import samplers
 from vae.measure.catalogue import SampleMeasures
@@ -147,6 +149,42 @@ class ClassFeatures(NamedTuple):
     accuracy: float  # of the classifier on test images
 
 
+def _trained(train: Split, labels: Tensor, classes: int, seed: int) -> tuple[_Classifier, Tensor]:
+    """A classifier of the training images, and the state of the generator that chose them."""
+    rng = generator(seed, "classifier")
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        network = _Classifier(train.shape, classes)
+    weights: list[Tensor] = list(network.parameters())
+    mean, square = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    steps = [torch.zeros(()) for _ in weights]
+    for _ in range(STEPS):
+        chosen = torch.randint(len(train), (BATCH,), generator=rng)
+        scores = network.out(network.features(train.batch(chosen).cpu()))
+        gradients = torch.autograd.grad(F.cross_entropy(scores, labels[chosen]), weights)
+        with torch.no_grad():
+            adam(
+                weights,
+                list(gradients),
+                mean,
+                square,
+                [],
+                steps,
+                foreach=False,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=2e-3,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )  # torch.optim.Adam does the same, and imports torch's compiler
+    return network.eval().requires_grad_(False), rng.get_state()
+
+
+_CLASSIFIERS: OfImages[tuple[_Classifier, Tensor]] = OfImages(most=4)
+
+
 def class_features(data: Data, images: Tensor, seed: int) -> ClassFeatures | None:
     """Of a small classifier that is trained here; None where the training images are not of 2 to MAX_CLASSES classes,
     or the test images have no labels."""
@@ -156,19 +194,9 @@ def class_features(data: Data, images: Tensor, seed: int) -> ClassFeatures | Non
     names, labels = labels.cpu().unique(return_inverse=True)
     if not 2 <= len(names) <= MAX_CLASSES:
         return None
-    rng = generator(seed, "classifier")
-    with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-        network = _Classifier(data.train.shape, len(names))
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    for _ in range(STEPS):
-        chosen = torch.randint(len(data.train), (BATCH,), generator=rng)
-        scores = network.out(network.features(data.train.batch(chosen).cpu()))
-        loss = F.cross_entropy(scores, labels[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    network.eval().requires_grad_(False)
+    network, rng_state = _CLASSIFIERS.get(data.train, seed, lambda: _trained(data.train, labels, len(names), seed))
+    rng = torch.Generator()
+    rng.set_state(rng_state)
 
     def features(images: Tensor) -> Tensor:
         return torch.cat([network.features(some.cpu().float()).double() for some in images.split(256)])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae.data.remembered import OfImages
 from vae.data.split import Split
 from vae.runtime.rng import generator
 
@@ -67,6 +68,15 @@ def measure(split: Split, count: int, scale: Tensor | None = None) -> Spectrum:
     """The `count` largest eigenvalues (or more; fewer of huge images) of the images, each pixel multiplied by its
     number in `scale` (n,) first. Exact up to EXACT pixels or images; beyond, by a block Krylov method (Musco and Musco
     2015, arXiv 1504.05477, algorithm 2), a few passes over all images in float32."""
+    if scale is not None:
+        return _measured(split, count, scale)
+    return _KNOWN.get(split, count, lambda: _measured(split, count, None))
+
+
+_KNOWN: OfImages[Spectrum] = OfImages(most=3)
+
+
+def _measured(split: Split, count: int, scale: Tensor | None) -> Spectrum:
     pixels = split.images[0].numel()
     maximum = max(2, MAX_VALUES // pixels)
     if len(split) > maximum:

@@ -1,5 +1,6 @@
 """What is measured: a model with its likelihood, its data, and what the closed form says of them."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,21 +122,38 @@ class Measured:
     ) -> Verdict:
         """After so many steps (None: not known), at this KL weight. `stopped`: early, since images that it was not
         trained on gained no more."""
-        evidence = Evidence(
+        evidence = self._evidence(found, weight, trajectory, final.gain)
+        evidence = dataclasses.replace(
+            evidence, steps=steps, stopped=stopped, cut_gap=final.cut_gap, cut_gap_error=final.cut_gap_error
+        )
+        return verdict.judge(evidence, self.config.evaluation.thresholds)
+
+    def judge_so_far(self, found: SplitMeasures, weight: float, trajectory: Trajectory) -> Verdict:
+        """As if the training ended here, by what is measured on the way: the gain is that of test images."""
+        gain, paid = None, weight * found.kld if weight else 0.0
+        if self._constant_elbo is not None:
+            gain = found.elbo + found.kld - paid - self._constant_elbo
+        return verdict.judge(self._evidence(found, weight, trajectory, gain), self.config.evaluation.thresholds)
+
+    @functools.cached_property
+    def _constant_elbo(self) -> float | None:
+        """Of the test images, where every code decodes to the mean of the training images."""
+        with in_eval_mode(self.likelihood):
+            batch_size = self.config.evaluation.batch_size
+            return evaluation.constant_elbo(self.likelihood, self.spectrum, self.data.test, batch_size)
+
+    def _evidence(self, found: SplitMeasures, weight: float, trajectory: Trajectory, gain: float | None) -> Evidence:
+        return Evidence(
             measured=found,
             latent_dim=self.model.latent_dim,
             posterior=self.config.model.posterior,
             weight=weight,
             predicted=self.prediction(max(trajectory.max_kl_weight, weight)),
-            gain=final.gain,
-            steps=steps,
+            gain=gain,
+            steps=None,
             trajectory=trajectory,
             autoregressive=self.model.is_autoregressive,
-            stopped=stopped,
-            cut_gap=final.cut_gap,
-            cut_gap_error=final.cut_gap_error,
         )
-        return verdict.judge(evidence, self.config.evaluation.thresholds)
 
     @contextmanager
     def _memory_advice(self) -> Iterator[None]:

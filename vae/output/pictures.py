@@ -4,11 +4,14 @@ they came about. Pictures are uint8 arrays (H, W, 3)."""
 import functools
 import io
 import warnings
-from typing import Any
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vae.config import schema
@@ -22,17 +25,39 @@ Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
 GAP = 1  # pixels between two images of a grid
 BACKGROUND = 96  # grey level of the gaps
+CAPTION, CAPTION_HEIGHT, MAX_CAPTION = "caption", 18, 100  # of a frame: its key in the PNG, pixels, characters
 
 
 def grid(rows: Tensor, gamma: float = 1.0) -> Picture:
     """Float images (R, K, C, H, W) as one picture of R rows and K columns. Values are clipped to [0, 1] and
     shown as x ** (1 / gamma): above 1 faint pixels become visible. Enlarged by a whole number when small."""
-    shown = in_colour(rows.clamp(0, 1)).pow(1 / gamma).mul(255).round().byte().cpu()
+    return enlarged(tiled(rows, gamma), zoom(rows.shape))
+
+
+def tiled(rows: Tensor, gamma: float = 1.0) -> Picture:
+    """The same as large as the images are. Where these are grey, one channel stands for three."""
+    shown = rows.clamp(0, 1)
+    shown = shown if rows.shape[-3] == 1 else in_colour(shown)
+    shown = (shown if gamma == 1 else shown.pow(1 / gamma)).mul(255).round().byte().cpu()
     padded = torch.nn.functional.pad(shown, (0, GAP, 0, GAP), value=BACKGROUND)
-    count, columns, _, height, width = padded.shape
-    tiled = padded.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, 3)[:-GAP, :-GAP]
-    zoom = max(1, 64 // max(rows.shape[-2:]))
-    return tiled.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
+    count, columns, channels, height, width = padded.shape
+    whole = padded.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, channels)[:-GAP, :-GAP]
+    return np.broadcast_to(whole.numpy(), (*whole.shape[:2], 3))
+
+
+def zoom(shape: Sequence[int]) -> int:
+    """By how much images of `shape` (..., H, W) are enlarged, so that they can be seen."""
+    return max(1, 64 // max(shape[-2:]))
+
+
+def enlarged(picture: Picture, factor: int) -> Picture:
+    if factor == 1:
+        return picture
+    height, width = picture.shape[:2]
+    plane = picture[:, :, :1] if _is_grey(picture) else picture
+    large = np.empty((height, factor, width, factor, plane.shape[2]), np.uint8)
+    large[:] = plane[:, None, :, None]
+    return np.broadcast_to(large.reshape(height * factor, width * factor, -1), (height * factor, width * factor, 3))
 
 
 def in_colour(images: Tensor) -> Tensor:
@@ -47,6 +72,20 @@ def in_colour(images: Tensor) -> Tensor:
         opacity = images[..., 3:, :, :]
         return images[..., :3, :, :] * opacity + (1 - opacity) * BACKGROUND / 255
     return images[..., :3, :, :]
+
+
+class Page(NamedTuple):
+    """Of one moment, as large as the images are."""
+
+    images: Picture  # rows of test images, each above the row of their reconstructions from z = mu
+    samples: Picture  # images of the same codes from N(0, I) every time
+    zoom: int
+
+    def grids(self) -> dict[str, Picture]:
+        return {
+            "reconstructions": enlarged(self.images, self.zoom),
+            "prior_samples": enlarged(self.samples, self.zoom),
+        }
 
 
 class Album:
@@ -76,19 +115,23 @@ class Album:
         black, white = self.span
         return (images.unflatten(0, (-1, self.columns)) - black) / (white - black)
 
-    @torch.no_grad()
-    def reconstructions(self, model: LatentModel) -> Picture:
-        """Rows of test images, each above the row of their reconstructions from z = mu."""
-        with in_eval_mode(model):
-            means = model.decode(model.encode(self.images).mu)
-        pairs = torch.stack([self._rows(self.images), self._rows(means)], 1)
-        return grid(pairs.flatten(0, 1), self.gamma)
+    @property
+    def zoom(self) -> int:
+        return zoom(self.images.shape)
+
+    @property
+    def height(self) -> int:
+        """Pixels of the rows of test images and their reconstructions, not enlarged."""
+        return 2 * len(self.images) // self.columns * (self.images.shape[2] + GAP) - GAP
 
     @torch.no_grad()
-    def prior_samples(self, model: LatentModel) -> Picture:
-        """Images of the same codes from N(0, I) every time."""
+    def page(self, model: LatentModel) -> Page:
+        """What the film and the grids show of the model as it is now."""
         with in_eval_mode(model):
-            return grid(self._rows(model.decode(self.codes)), self.gamma)
+            means = model.decode(model.encode(self.images).mu)
+            samples = model.decode(self.codes)
+        pairs = torch.stack([self._rows(self.images), self._rows(means)], 1)
+        return Page(tiled(pairs.flatten(0, 1), self.gamma), tiled(self._rows(samples), self.gamma), self.zoom)
 
     @torch.no_grad()
     def traversal(self, model: LatentModel, posterior: Posterior) -> Picture:
@@ -109,32 +152,45 @@ class Album:
 
 class Film:
     """An animated GIF: in each frame the test images, their reconstructions and the prior samples at a step. Frames
-    wait as PNG. Of a long run every second, fourth, ... frame is kept, so that a film has at most MAX_FRAMES."""
+    wait as PNG; small ones as large as the images are, to be enlarged and captioned at the end. Of a long run every
+    second, fourth, ... frame is kept, so that a film has at most MAX_FRAMES."""
 
     MAX_SIDE = 1200  # a frame is scaled down to it
     MAX_FRAMES = 160
 
-    def __init__(self) -> None:
+    def __init__(self, album: Album) -> None:
+        self.album = album
         self.frames: list[bytes] = []
         self.stride = 1  # of the frames offered, this one is kept
         self.offered = 0
 
-    def add(self, album: Album, model: LatentModel, step: int, weight: float, last: bool = False) -> None:
-        """Offer a frame; the last one is always kept."""
+    def takes(self, last: bool) -> bool:
+        """Offer a frame: whether it is kept. The last one always is."""
         self.offered += 1
-        if (self.offered - 1) % self.stride and not last:
-            return
-        parts = [album.reconstructions(model), album.prior_samples(model)]
-        width = parts[0].shape[1]
-        caption = Image.new("RGB", (width, 18))
-        ImageDraw.Draw(caption).text((4, 3), f"step {step}   KL weight {weight:.3g}", (255, 255, 255), _font())
-        line = np.full((4, width, 3), 255, np.uint8)
-        frame = Image.fromarray(np.concatenate([np.asarray(caption), parts[0], line, parts[1]]))
-        frame.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
-        self.frames.append(png(frame))
+        return (self.offered - 1) % self.stride == 0 or last
+
+    def add(self, page: Page, step: int, weight: float) -> None:
+        """A frame that it takes."""
+        caption = f"step {step}   KL weight {weight:.3g}"
+        if self._waits(page):
+            told = PngInfo()
+            told.add_text(CAPTION, caption)
+            parts = [page.images, page.samples]
+            if all(map(_is_grey, parts)):
+                parts = [part[:, :, :1] for part in parts]
+            self.frames.append(png(np.concatenate(parts), pnginfo=told))
+        else:
+            frame = Image.fromarray(_frame(caption, *page.grids().values()))
+            frame.thumbnail((self.MAX_SIDE, self.MAX_SIDE))
+            self.frames.append(png(np.asarray(frame)))
         if len(self.frames) > self.MAX_FRAMES:
             self.frames = self.frames[::2]
             self.stride *= 2
+
+    def _waits(self, page: Page) -> bool:
+        """Whether a frame takes less as it is than enlarged, and will fit then."""
+        sides = len(page.images) + len(page.samples) + CAPTION_HEIGHT, page.images.shape[1]
+        return page.zoom > 1 and max(sides) * page.zoom <= self.MAX_SIDE
 
     def state_dict(self) -> dict[str, Any]:
         frames = [torch.frombuffer(bytearray(frame), dtype=torch.uint8) for frame in self.frames]
@@ -150,15 +206,35 @@ class Film:
             raise ValueError(f"film.frames: must be a list of at most {self.MAX_FRAMES}")
         for frame in frames:
             untrusted.tensor(frame, (frame.numel() if isinstance(frame, Tensor) else 0,), torch.uint8, "film: a frame")
-        self.frames = [_checked_png(frame.numpy().tobytes(), self.MAX_SIDE) for frame in frames]
+        zoom = self.album.zoom
+        self.frames = [_checked_png(frame.numpy().tobytes(), self.MAX_SIDE, zoom) for frame in frames]
         self.stride, self.offered = state["stride"], state["offered"]
 
     def gif(self) -> bytes:
         """The frames as a looping GIF of about eight seconds, the last one held for two."""
-        images = [_palette(Image.open(io.BytesIO(frame))) for frame in self.frames]
+        images = [_palette(self._whole(frame)) for frame in self.frames]
         duration = max(50, min(400, 8000 // len(images)))
         durations = [duration] * (len(images) - 1) + [2000]
         return encoded(images[0], "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+    def _whole(self, content: bytes) -> Image.Image:
+        """A frame that has waited, enlarged and with its caption."""
+        frame = Image.open(io.BytesIO(content))
+        caption = frame.info.get(CAPTION)
+        if caption is None:
+            return frame
+        pixels = np.asarray(frame)
+        pixels = np.broadcast_to(pixels if pixels.ndim == 3 else pixels[:, :, None], (*pixels.shape[:2], 3))
+        parts = (enlarged(part, self.album.zoom) for part in np.split(pixels, [self.album.height]))
+        whole = _frame(caption, *parts)
+        return Image.fromarray(whole if frame.mode == "RGB" else whole[:, :, 0].copy())
+
+
+def _frame(caption: str, images: Picture, samples: Picture) -> Picture:
+    width = images.shape[1]
+    head = Image.new("RGB", (width, CAPTION_HEIGHT))
+    ImageDraw.Draw(head).text((4, 3), caption, (255, 255, 255), _font())
+    return np.concatenate([np.asarray(head), images, np.full((4, width, 3), 255, np.uint8), samples])
 
 
 def _palette(frame: Image.Image) -> Image.Image:
@@ -166,15 +242,19 @@ def _palette(frame: Image.Image) -> Image.Image:
     return frame if frame.mode == "L" else frame.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
-def _checked_png(content: bytes, max_side: int) -> bytes:
-    """Raises ValueError unless it is a whole PNG of no more than that, grey or RGB."""
+def _checked_png(content: bytes, max_side: int, zoom: int) -> bytes:
+    """Raises ValueError unless it is a whole PNG, grey or RGB, of no more than that when it is enlarged; one without a
+    caption is so already."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             warnings.simplefilter("ignore")
-            if max(image.size) > max_side:
+            caption = image.info.get(CAPTION)
+            if max(image.size) * (1 if caption is None else zoom) > max_side:
                 raise ValueError(f"film: a frame of {image.width}x{image.height} pixels")
             if image.mode not in ("L", "RGB"):
                 raise ValueError(f"film: a frame of mode {image.mode}")
+            if caption is not None and not (isinstance(caption, str) and len(caption) <= MAX_CAPTION):
+                raise ValueError("film: a frame whose caption is no short text")
             image.load()
     except ValueError:
         raise
@@ -189,12 +269,15 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default()
 
 
-def png(image: Image.Image) -> bytes:
-    """Without colours where there are none: that takes half the time."""
-    pixels = np.asarray(image)
-    if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
-        image = Image.fromarray(pixels[:, :, 0])
-    return encoded(image, "PNG", compress_level=2)  # three times as fast as the default of 6, and no larger here
+def png(picture: Picture, **options: Any) -> bytes:
+    """Without colours where there are none: that takes half the time. Runs of equal bytes alone are shortened
+    (Z_RLE): of pictures like these that is faster than a search for repetitions, and takes less."""
+    image = Image.fromarray(np.ascontiguousarray(picture[:, :, 0] if _is_grey(picture) else picture))
+    return encoded(image, "PNG", compress_type=zlib.Z_RLE, **options)
+
+
+def _is_grey(picture: Picture) -> bool:
+    return picture.shape[2] == 1 or picture.strides[2] == 0 or bool((picture == picture[:, :, :1]).all())
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

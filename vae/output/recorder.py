@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from omegaconf import OmegaConf
-from PIL import Image
 
 from vae.config.schema import RunConfig
 from vae.measure import catalogue
@@ -25,7 +24,7 @@ from vae.output import plots, tracking
 from vae.output.conclusion import conclude
 from vae.output.events import check_written
 from vae.output.history import History
-from vae.output.pictures import Album, Film, Picture, png
+from vae.output.pictures import Album, Film, Page, Picture, png
 from vae.output.record import Course, RunRecord
 from vae.output.tensorboard import TensorBoardWriter
 from vae.runtime import directory as names
@@ -81,7 +80,7 @@ class Recorder:
         self.model, self.final_weight, self.clock = subject.model, final_weight, clock
         self.mse_name = "one-step mse" if self.model.is_autoregressive else "mse"
         self.album = Album(config.pictures, self.data.test, self.model.latent_dim, config.seed)
-        self.film = Film()
+        self.film = Film(self.album)
         self.watch = Watch(config.evaluation.thresholds)
         self.history = History(self.model.latent_dim)
         self.logged_step, self.logged_seconds = 0, 0.0
@@ -106,6 +105,10 @@ class Recorder:
             logged_seconds=self.logged_seconds,
         )
         return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+
+    def sync(self) -> None:
+        """What `state_dict` speaks of is on the disk then. Another thread may call it."""
+        self.tensorboard.events.sync()
 
     def _restore(self, state: RecorderState) -> dict[str, int]:
         """What it had written: event files and their sizes."""
@@ -150,7 +153,8 @@ class Recorder:
         collapses = predicted.predicted_active_units == 0 and self.model.has_code
         log.log(logging.WARNING if collapses else logging.INFO, "%s", said)
         if config.pictures.gif_every:
-            self._add_frame(0, weight)
+            self.film.takes(last=False)
+            self.film.add(self.album.page(self.model), 0, weight)
 
     def record(
         self,
@@ -164,14 +168,17 @@ class Recorder:
         """What is due after a step: a row of training measures with what the cure shows of itself, a frame of the film,
         an evaluation."""
         if means is not None:
-            self._record_training(step, weight, means)
-            self._scalars({f"cure/{name}": value for name, value in of_cure.items()}, step)
-        if frame:
-            self._add_frame(step, weight)
-        if done is not None and math.isfinite(done.measures.mse):
-            self._record_evaluation(step, weight, done)
+            self._record_training(step, weight, means, of_cure)
+        frame = frame and self.film.takes(last=step == self.config.train.steps)
+        evaluated = done if done is not None and math.isfinite(done.measures.mse) else None
+        if frame or evaluated:
+            page = self.album.page(self.model)
+            if frame:
+                self.film.add(page, step, weight)
+            if evaluated:
+                self._record_evaluation(step, weight, evaluated, page)
 
-    def _record_training(self, step: int, weight: float, means: TrainingMeans) -> None:
+    def _record_training(self, step: int, weight: float, means: TrainingMeans, of_cure: Mapping[str, float]) -> None:
         seconds = self.clock.training_seconds - self.logged_seconds
         images = (step - self.logged_step) * self.config.train.batch_size
         self.logged_step, self.logged_seconds = step, self.clock.training_seconds
@@ -184,7 +191,7 @@ class Recorder:
             images_per_second=images / seconds,
         )
         self._estimate(step)
-        self._scalars(tagged(found), step)
+        self._scalars(tagged(found) | {f"cure/{name}": value for name, value in of_cure.items()}, step)
         self.history.add(step, weight, means.reconstruction, means.kl)
         self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
         self.progress.update(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
@@ -200,25 +207,26 @@ class Recorder:
             how_long = f"{left / 60:.0f} minutes" if left > 100 else f"{left:.0f} s"
             log.info("%s  about %s to go", self.config.run_name, how_long)
 
-    def _record_evaluation(self, step: int, weight: float, done: Evaluation) -> None:
+    def _record_evaluation(self, step: int, weight: float, done: Evaluation, page: Page) -> None:
         found = done.measures
         self._scalars(tagged(found) | {"test/negative_elbo": -found.elbo}, step)
         self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
         self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
-        for tag, picture in self._grids(done).items():
+        for tag, picture in self._grids(done, page).items():
             self._picture(tag, picture, step)
         self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
-        self.progress.milestone(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
+        shown = {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight}
+        ends = step == self.config.train.steps  # then all is measured, and judged by that
+        self.progress.milestone(step, shown, "" if ends or not self.model.has_code else self._so_far(found, weight))
 
-    def _grids(self, done: Evaluation) -> dict[str, Picture]:
-        return {
-            "reconstructions": self.album.reconstructions(self.model),
-            "prior_samples": self.album.prior_samples(self.model),
-            "traversal": self.album.traversal(self.model, done.posterior),
-        }
+    def _so_far(self, found: catalogue.SplitMeasures, weight: float) -> str:
+        """The verdict as it would be if the training ended here, with the cause that is predicted of a dead code."""
+        answer = self.subject.judge_so_far(found, weight, self.watch.found)
+        cause = f" (cause: {answer.cause})" if answer.cause else ""
+        return f"so far {answer.name.replace('_', ' ')}{cause}"
 
-    def _add_frame(self, step: int, weight: float) -> None:
-        self.film.add(self.album, self.model, step, weight, last=step == self.config.train.steps)
+    def _grids(self, done: Evaluation, page: Page) -> dict[str, Picture]:
+        return page.grids() | {"traversal": self.album.traversal(self.model, done.posterior)}
 
     def finish(
         self,
@@ -303,14 +311,14 @@ class Recorder:
     def _draw_codes(self, done: Evaluation, step: int) -> None:
         """The codes of the test images: two dimensions beside the prior, and all of them for the projector. The last
         grids lie beside them as PNG."""
-        labels, drawn = self.data.test.labels, self._grids(done)
+        labels, drawn = self.data.test.labels, self._grids(done, self.album.page(self.model))
         if self.model.latent_dim > 1:
             dims = done.mu_variance.argsort(descending=True)[:2].tolist()
             plot = plots.aggregate_plot(done.z, dims, labels, self.data.classes)
             self._picture("aggregate_posterior", plot, step)
             drawn["aggregate_posterior"] = plot
         for tag, picture in drawn.items():
-            files.replace(self.directory / f"{tag}.png", png(Image.fromarray(picture)))
+            files.replace(self.directory / f"{tag}.png", png(picture))
         some = slice(0, PROJECTED_IMAGES)
         images = self.data.test.batch(some)
         self.tensorboard.projector(done.posterior.mu[some], images, labels, self.data.classes, step)

@@ -111,7 +111,7 @@ class TensorBoardWriter:
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
         height, width = picture.shape[:2]
-        self._encoded(tag, png(Image.fromarray(picture)), height, width, step)
+        self._encoded(tag, png(picture), height, width, step)
 
     def gif(self, tag: str, content: bytes, step: int) -> None:
         """The Images tab animates a GIF that is handed to it as it is."""

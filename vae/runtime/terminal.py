@@ -146,19 +146,22 @@ class Stages:
 class Progress:
     def __init__(self, name: str, steps: int, done: int = 0) -> None:
         self.name, self.steps = name, steps
+        self.said = ""
         self.bar = tqdm(total=steps, initial=done, desc=name, unit="step", dynamic_ncols=True, disable=None)
 
     def update(self, step: int, shown: Mapping[str, float]) -> None:
         """Called whenever training measures were read."""
         if not self.bar.disable:
-            self.bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()}, refresh=False)
+            parts = [f"{key}={value:.4g}" for key, value in shown.items()]
+            self.bar.set_postfix_str(", ".join([*parts, self.said] if self.said else parts), refresh=False)
             self.bar.update(step - self.bar.n)
 
-    def milestone(self, step: int, shown: Mapping[str, float]) -> None:
-        """Called at every evaluation: the only lines of a log file."""
+    def milestone(self, step: int, shown: Mapping[str, float], said: str = "") -> None:
+        """Called at every evaluation: the only lines of a log file. What is `said` stays beside the bar."""
+        self.said = said
         if self.bar.disable:
-            said = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
-            log.info("%s  step %d/%d  %s", self.name, step, self.steps, said)
+            parts = [f"{key} {value:.4g}" for key, value in shown.items()]
+            log.info("%s  step %d/%d  %s", self.name, step, self.steps, "  ".join([*parts, said] if said else parts))
 
     def close(self) -> None:
         self.bar.close()

@@ -7,11 +7,12 @@ import dataclasses
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import nn
@@ -84,10 +85,9 @@ class Checkpoint:
     parts: dict[str, Any]  # states, by the names of Parts
     recorder: dict[str, Any]  # a RecorderState
 
-    def save(self, directory: Path, is_best: bool = False) -> None:
-        """The checkpoint before it stays until this one is whole on the disk, and after. `is_best`: it is kept beside
-        as well, for early stopping."""
-        content = {
+    def content(self) -> bytes:
+        """Of the file."""
+        found = {
             "format": FORMAT,
             "config": dataclasses.asdict(self.config),
             "shape": list(self.shape),
@@ -97,10 +97,8 @@ class Checkpoint:
             "recorder": self.recorder,
         }
         buffer = io.BytesIO()
-        torch.save(content, buffer)
-        if is_best:  # first: a run that is resumed from before it makes it again
-            files.replace(directory / names.BEST_CHECKPOINT, buffer.getvalue())
-        files.replace(directory / names.CHECKPOINT, buffer.getvalue(), keep=directory / names.PREVIOUS_CHECKPOINT)
+        torch.save(found, buffer)
+        return buffer.getvalue()
 
     @property
     def reading(self) -> Reading:
@@ -112,6 +110,43 @@ class Checkpoint:
         likelihood.load_state_dict(self.parts["likelihood"])
         model.load_state_dict(self.parts["model"])
         return model.eval().requires_grad_(False), likelihood.eval()
+
+
+class Saving:
+    """Saves the checkpoints of the run in `directory` while it trains on: what is saved is taken at once, but the disk
+    is waited for in a thread. What goes wrong there is raised by the next `save` or `wait`, or at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.last: Future[None] | None = None
+
+    def save(self, checkpoint: Checkpoint, first: Callable[[], None], is_best: bool = False) -> None:
+        """The checkpoint before it stays until this one is whole on the disk, and after. `first`: what has to be on the
+        disk before it; `is_best`: it is kept beside as well, for early stopping."""
+        content = checkpoint.content()
+        self.wait()
+        self.last = self.thread.submit(self._write, content, first, is_best)
+
+    def _write(self, content: bytes, first: Callable[[], None], is_best: bool) -> None:
+        first()
+        if is_best:  # a run that is resumed from before it makes it again
+            files.replace(self.directory / names.BEST_CHECKPOINT, content)
+        files.replace(self.directory / names.CHECKPOINT, content, keep=self.directory / names.PREVIOUS_CHECKPOINT)
+
+    def wait(self) -> None:
+        """Until all that was saved is on the disk."""
+        last, self.last = self.last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
+        self.thread.shutdown()
+        if kind is None:
+            self.wait()
 
 
 def best(directory: Path, allow: Sequence[str]) -> Checkpoint:

@@ -15,7 +15,7 @@ from vae.output.record import RunRecord
 from vae.output.recorder import Recorder
 from vae.runtime import commands, parallel
 from vae.runtime.signals import Interrupted, Interruption
-from vae.training.checkpoint import Checkpoint
+from vae.training.checkpoint import Checkpoint, Saving
 from vae.training.cuda_graph import CapturedUpdate, Update
 from vae.training.cure import Batch
 from vae.training.optimizer import learning_rate
@@ -47,7 +47,7 @@ def train(
             recorder = Recorder(subject, directory, schedule.final, clock, saved.recorder if saved else None)
     evaluation: Evaluation | None = None
 
-    with closing(recorder) if recorder else nullcontext(), Interruption() as interruption:
+    with closing(recorder) if recorder else nullcontext(), Saving(directory) as saving, Interruption() as interruption:
         with clock.paused():
             if recorder and not saved:
                 recorder.begin(weight, schedule.rises)
@@ -77,7 +77,7 @@ def train(
                     is_best = looks and stopping.observe(step, subject.validation_elbo())
                     if due.checkpoint and recorder:
                         state = setup.parts.states(), recorder.state_dict()
-                        Checkpoint(config, model.shape, step, weight, *state).save(directory, is_best)
+                        saving.save(Checkpoint(config, model.shape, step, weight, *state), recorder.sync, is_best)
             except NotFinite as failure:
                 with clock.paused():
                     if recorder:
@@ -86,7 +86,9 @@ def train(
             if stopping.is_over:
                 break
             if due.stop and step < settings.steps:
+                saving.wait()
                 raise Interrupted(f"stopped after step {step} and saved; {commands.resume(directory)}", due.stop)
+        saving.wait()
         if stopping.patience is not None:
             weight = setup.keep_best(directory, step, weight)
         if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end
