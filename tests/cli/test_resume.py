@@ -25,8 +25,8 @@ from twins import SETTINGS, PowerCut, assert_twins, interrupted, power_cut, resu
 
 from vae.config.errors import InputError, RunFailed
 from vae.output import record as records
+from vae.runtime import children, files
 from vae.runtime import directory as names
-from vae.runtime import files
 from vae.training import checkpoint
 from vae.training.loop import train
 
@@ -317,11 +317,11 @@ def test_the_runs_of_a_sweep_are_told_the_users_own_wish_for_tracebacks(
     assert program("-m", *settings)[0] == 1
     told = []
 
-    def pretend(command: list[str], check: bool, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        told.append(env["HYDRA_FULL_ERROR"])
-        return subprocess.CompletedProcess(command, 1)
+    def pretend(calls: list[list[str]], workers: int, environment: dict[str, str], begins: object) -> tuple[int, int]:
+        told.append(environment["HYDRA_FULL_ERROR"])
+        return len(calls), 0
 
-    monkeypatch.setattr(subprocess, "run", pretend)
+    monkeypatch.setattr(children, "run_all", pretend)
     if wanted is not None:
         monkeypatch.setenv("HYDRA_FULL_ERROR", wanted)
     with pytest.raises(InputError, match="1 of its runs failed") if wanted == "1" else nullcontext():
