@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import logging
 import os
 import pickle
 import shutil
@@ -48,6 +49,20 @@ register_resolvers()
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A call of the program has log lines of its own on the terminal, which is gone when the test is over."""
+    root, logger = logging.getLogger(), logging.getLogger("vae")
+    handlers, propagates, level = list(logger.handlers), logger.propagate, logger.level
+    others = list(root.handlers)
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagates
+    logger.setLevel(level)
+    for handler in [*root.handlers]:
+        if handler not in others and type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)

