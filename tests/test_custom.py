@@ -333,6 +333,8 @@ def test_own_parts_train_and_are_resumed_only_where_they_are_allowed(program: Pr
     with pytest.raises(InputError, match=r"is parts\.Encoder, code that did not come with this program"):
         vae.load_run(tmp_path / "mine")
     assert vae.load_run(tmp_path / "mine", allow=["parts"]).sample(2).shape == (2, 1, 8, 8)
+    with pytest.raises(InputError, match=r"code that did not come with this program"):
+        vae.diagnose(tmp_path / "mine")
     assert program("evaluate=mine", "allow=parts")[0] == 0
     measured = json.loads((tmp_path / "mine" / "evaluation.json").read_text())
     assert measured["mse"] == pytest.approx(record["mse"], rel=1e-6)
@@ -340,6 +342,22 @@ def test_own_parts_train_and_are_resumed_only_where_they_are_allowed(program: Pr
     assert status == 0, err
     states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("mine", "whole")]
     assert all(torch.equal(states[0]["model"][key], states[1]["model"][key]) for key in states[0]["model"])
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_diagnosis_imports_no_schedule_or_cure_that_is_not_allowed(program: Program, tmp_path: Path) -> None:
+    """Of a run whose network and likelihood are the program's own."""
+    for group, part in (
+        ("anneal", "anneal.schedule._target_=parts.Half"),
+        ("cure", "cure.rule._target_=parts.Counting"),
+    ):
+        settings = [*QUICK, *GAUSSIAN, "model=linear_vae", f"{group}=custom", part, f"hydra.run.dir={group}"]
+        status, _, err = program(*settings)
+        assert status == 0, err
+        sys.modules.pop("parts", None)
+        with pytest.raises(InputError, match=r"code that did not come with this program"):
+            vae.diagnose(tmp_path / group)
+        assert "parts" not in sys.modules
 
 
 @pytest.mark.usefixtures("parts")

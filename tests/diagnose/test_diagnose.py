@@ -52,16 +52,27 @@ def test_a_run_of_ours_has_the_numbers_of_its_record(name: str, digits: list[str
     assert found["parameters"] == record["parameters"]
 
 
-@pytest.mark.parametrize("name", RUNS)
+JUDGED = {
+    "stopped": ["train.steps=60", "train.patience=1", "train.validation_fraction=0.2", "train.lr=0.05"],
+    "thresholds": ["evaluation.thresholds.unfinished_steps=2", "evaluation.thresholds.unfinished_fall=1"],
+    "cure": ["cure=free_bits", "evaluation.thresholds.unfinished_steps=2"],
+    "layer": ["cure=delta", "evaluation.thresholds.unfinished_steps=2"],
+}
+
+
+@pytest.mark.parametrize("name", [*RUNS, *JUDGED])
 def test_a_run_s_directory_says_all_the_rest(name: str, digits: list[str], tmp_path: Path) -> None:
-    """Its images, likelihood, KL weight, how it is measured, and how its training went."""
-    record = trained(tmp_path, *digits, *QUICK, "model=mlp_vae", "train.lr=0.003", "seed=3", *RUNS[name][0])
+    """Its images, likelihood, KL weight, how it is measured and judged, its cure, and how its training went."""
+    own = JUDGED[name] if name in JUDGED else RUNS[name][0]
+    record = trained(tmp_path, *digits, *QUICK, "model=mlp_vae", "train.lr=0.003", "seed=3", *own)
+    assert name != "stopped" or record["best_step"] is not None
     for given in (str(tmp_path), tmp_path, vae.load_run(tmp_path)):
         found = vae.diagnose(given).to_dict()
         for key in CATALOGUE.keys() & record.keys():
             assert found[key] == finite(record[key]), key
-        for key in ("run_name", "steps", "verdict", "cause", "reason", "seed"):
+        for key in ("run_name", "verdict", "cause", "seed", *(() if record["best_step"] else ("steps", "reason"))):
             assert found[key] == record[key], key
+    assert vae.diagnose(tmp_path, seed=0).to_dict()["seed"] == 0
 
 
 def test_a_run_on_other_images(digits: list[str], tmp_path: Path) -> None:
@@ -446,6 +457,7 @@ def test_mu_alone_is_an_autoencoder_s(images: Tensor, tmp_path: Path) -> None:
     assert "encode gives mu alone" in str(found)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["kld"] is None
     assert "autoencoder" in found.report(tmp_path).read_text()
+    assert found.advised_weight == pytest.approx(found.measures["mse"].value / 0.5)
     dead = vae.diagnose(lambda x: 0 * linear.encode(x)[0], linear.decode, images, **GAUSSIAN, **FAST)
     assert dead.verdict == "collapsed"
     assert "inf" not in str(dead)

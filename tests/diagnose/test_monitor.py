@@ -108,6 +108,16 @@ def test_steps_that_tell_another_loss_than_is_measured_are_doubted(tmp_path: Pat
         assert any("reconstruction term of" in doubt for doubt in found.doubts) == doubted
 
 
+def test_a_variance_that_is_told_at_the_evaluation_is_the_one_that_is_held_against(tmp_path: Path) -> None:
+    best = LinearVAE(IMAGES, 4, 2.0)
+    right = float((IMAGES - best.decode(best.encode(IMAGES)[0])).square().sum() / len(IMAGES)) / (2 * 2.0)
+    with Monitor(tmp_path) as monitor:
+        for _ in range(10):
+            monitor.step(right, torch.ones(4), 1.0)
+        found = monitor.evaluate((best.encode, best.decode), IMAGES, likelihood="gaussian", sigma2=2.0, **FAST)
+    assert not any("reconstruction term of" in doubt for doubt in found.doubts)
+
+
 def test_event_files_of_others_stay(tmp_path: Path) -> None:
     other = tmp_path / "events.out.tfevents.5.other"
     other.write_bytes(b"theirs")

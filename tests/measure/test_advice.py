@@ -74,6 +74,9 @@ def test_a_kl_term_that_is_too_slight_to_hold_anything_back(dead: dict[str, Any]
     assert ("anneal=delayed", "anneal.weight=1e-06") in advised("anneal.weight=1e-6", **dead, **settled)
     found = advise(composed("anneal.weight=1e-6"), RECORD | slight, dead["verdict"], dead.get("cause"))
     assert not any("{weight}" in item.elsewhere for item in found)
+    off = {"max_kl_weight": 0.0, "final_kl_weight": 0.0, "effective_t": 0.0}
+    without = advise(composed("anneal=no_kl"), RECORD | off, dead["verdict"], dead.get("cause"))
+    assert not any("too slight" in item.why for item in without), "there is no KL term"
 
 
 def test_the_scale_of_the_objective() -> None:

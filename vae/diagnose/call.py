@@ -54,6 +54,8 @@ class History:
     trajectory: Trajectory = Trajectory()
     final_weight: float | None = None  # the KL weight at which the schedule ends; None: it has ended
     rows: Rows = Rows((), (), ())
+    best_step: int | None = None  # whose model it is, where training was stopped early
+    cure: schema.Cure = dataclasses.field(default_factory=lambda: schema.NoCure(name="none"))
 
 
 def diagnose(
@@ -72,7 +74,7 @@ def diagnose(
     decoder_gives: str | None = None,
     device: str | torch.device | None = None,
     max_images: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     name: str | None = None,
     history: History | None = None,
     **evaluation: Any,
@@ -92,8 +94,8 @@ def diagnose(
     (its variance fitted), bernoulli, continuous_bernoulli, categorical, discretised_logistic, or a Likelihood of one's
     own; `kl_weight`: beside that likelihood in nats. Or `loss=vae.scale(...)`, which says both from the loss as it is
     written. `evaluation`: batch_size, probe_images, iw_samples, marginal_samples as in conf/config.yaml. `history`:
-    what a vae.Monitor saw. The noise is a function of `seed`: a run of this program with that seed has the same
-    numbers.
+    what a vae.Monitor saw. The noise is a function of `seed` (0, of a run its own): a run of this program with that
+    seed has the same numbers.
 
     Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
     _check_loss(loss)
@@ -106,14 +108,15 @@ def diagnose(
         own = told_by(encode)
         if images is None:
             images = data_of(encode, own.saved)
-            history = history or History(own.steps, own.trajectory, own.final_weight, own.rows)
+            seen = own.steps, own.trajectory, own.final_weight, own.rows, own.best_step, own.cure
+            history = history or History(*seen)
         elif isinstance(images, str | Path):
             images = encode.images(images)
         if likelihood is None and loss is None:
             likelihood, sigma2 = own.likelihood, _first(sigma2, own.sigma2)
         kl_weight = _first(kl_weight, None if loss is None else loss.beta, own.kl_weight)
-        evaluation = own.evaluation | evaluation
-        seed, name = seed or own.saved.config.seed, name or own.saved.config.run_name
+        evaluation = dataclasses.asdict(own.settings) | evaluation
+        seed, name = _first(seed, own.saved.config.seed), name or own.saved.config.run_name
     face = face_of(encode) if decode is None else Face(name or "model", encode, decode)
     if images is None:
         raise InputError("images: needed, as in vae.diagnose(encode, decode, images)")
@@ -138,12 +141,14 @@ def diagnose(
             )
             test = test.take(torch.arange(limit) * len(test) // limit)
         data, said = _data(test, images, train, train_labels)
-        config = Elsewhere(_model(model, name or face.name), objective, _anneal(weight), settings, seed)
+        history = history or History()
+        told = _model(model, name or face.name), objective, _anneal(weight), settings, seed or 0
+        config = Elsewhere(*told, cure=history.cure)
         are_maps = math.prod(model.layout.latent_shape[1:]) > 1
         subject = Measured(config, model, given, data, by_dimension=not are_maps)
         if isinstance(given, OptimalGaussian) and sigma2 is None:
             given.start_at(_left(subject))
-        return _measured(subject, face, loss, pictures, history or History(), [*notes, *said])
+        return _measured(subject, face, loss, pictures, history, [*notes, *said])
 
 
 def _measured(
@@ -164,7 +169,7 @@ def _measured(
         dataset="images",
         seed=config.seed,
         steps=history.steps,
-        best_step=None,
+        best_step=history.best_step,
         changes=None,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=model.latent_dim,
@@ -175,7 +180,8 @@ def _measured(
         final_kl_weight=weight if history.final_weight is None else history.final_weight,
     )
 
-    found = judged(subject, identity, done, trajectory, history.rows, _in_words(weight, loss))
+    settles, least = not config.cure.changes_loss, config.cure.least_kl(model.latent_dim)
+    found = judged(subject, identity, done, trajectory, history.rows, _in_words(weight, loss), settles, least)
     assert found.examination is not None
     some = data.test.batch(slice(0, config.evaluation.probe_images))
     notes = [*notes, *_few(data)]

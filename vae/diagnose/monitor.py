@@ -5,7 +5,7 @@ step stands what the closed form expects."""
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -110,7 +110,7 @@ class Monitor:
         found = diagnose(encode, decode, self.images if images is None else images, **given)
         split = found.record.split
         assert split is not None
-        found = dataclasses.replace(found, doubts=(*found.doubts, *self._fed(split, found, how)))
+        found = dataclasses.replace(found, doubts=(*found.doubts, *self._fed(split, found)))
         values = {CATALOGUE[name].tag: value.value for name, value in found.measures.items()}
         self.tensorboard.scalars(values | {"test/negative_elbo": -split.elbo}, self.steps)
         self.tensorboard.histogram("collapse/kl_per_dimension", torch.tensor(found.kl), self.steps)
@@ -175,14 +175,15 @@ class Monitor:
                 self.said.add(name)
                 self._tell(f"step {self.steps}: {said}")
 
-    def _fed(self, split: SplitMeasures, found: Diagnosis, how: Mapping[str, Any]) -> Iterator[str]:
+    def _fed(self, split: SplitMeasures, found: Diagnosis) -> Iterator[str]:
         """What says that the steps were told of another loss than was measured: likelihood or reduction differ."""
         objective, fed = found.record.identity.objective, self.reconstruction
-        if fed is None or objective not in ("gaussian", "bernoulli") or "likelihood" in how or "loss" in how:
+        measured = -split.elbo - split.kld
+        if objective == "gaussian":  # without the constants
+            t, trajectory = found.record.prediction.effective_t, found.record.trajectory
+            measured = split.sse * trajectory.max_kl_weight / (2 * t) if t and trajectory else 0.0
+        if fed is None or objective not in ("gaussian", "bernoulli") or not measured:
             return
-        loss: Scale | None = self.told["loss"]
-        sigma2: float | None = self.told["sigma2"] or (loss.sigma2 if loss else None)
-        measured = split.sse / (2 * sigma2) if sigma2 else -split.elbo - split.kld
         if max(fed, measured) > APART * max(min(fed, measured), 1e-300) and max(fed, measured) > 1:
             yield (
                 f"The steps were told of a reconstruction term of {number(fed)} nats an image, measured are "

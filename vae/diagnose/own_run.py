@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vae.config import schema
 from vae.config.load import check_allowed
@@ -10,6 +10,7 @@ from vae.data import readers
 from vae.data.split import Data
 from vae.measure.watch import Rows, Trajectory
 from vae.models.likelihood import Likelihood, OptimalGaussian
+from vae.output import record as records
 from vae.output import recorder
 from vae.training import checkpoint, schedule
 from vae.training.checkpoint import Checkpoint
@@ -17,7 +18,6 @@ from vae.training.finished import Run
 from vae.training.stopping import with_validation
 
 GAUSSIAN = (schema.SquaredError, schema.PixelMSE, schema.Gaussian)
-MEASURING = ("batch_size", "probe_images", "iw_samples", "marginal_samples")  # settings of the evaluation
 
 
 class Told(NamedTuple):
@@ -26,8 +26,10 @@ class Told(NamedTuple):
     likelihood: str | Likelihood
     sigma2: float | None
     kl_weight: float
-    evaluation: dict[str, Any]
+    settings: schema.Evaluation
+    cure: schema.Cure
     steps: int
+    best_step: int | None  # of a run that was stopped early: whose model it is
     trajectory: Trajectory
     rows: Rows
     final_weight: float
@@ -36,7 +38,8 @@ class Told(NamedTuple):
 
 def told_by(run: Run) -> Told:
     """Raises InputError where its directory cannot be read."""
-    saved = checkpoint.read(Path(run.directory), run.allow, groups=("model", "objective"))
+    directory = Path(run.directory)
+    saved = checkpoint.read(directory, run.allow, groups=("model", "objective", "anneal", "cure"))
     config, given = saved.config, saved.model()[1]
     trajectory, rows = recorder.remembered(saved.recorder, config)
     likelihood: str | Likelihood = config.objective.kind
@@ -47,9 +50,19 @@ def told_by(run: Run) -> Told:
     is_gaussian = isinstance(config.objective, GAUSSIAN) or isinstance(given, OptimalGaussian)
     variance = given.sigma2() if is_gaussian else None
     sigma2 = None if variance is None else float(variance)
-    measuring = {name: getattr(config.evaluation, name) for name in MEASURING}
-    final = schedule.of(config).final
-    return Told(likelihood, sigma2, saved.kl_weight, measuring, saved.step, trajectory, rows, final, saved)
+    return Told(
+        likelihood,
+        sigma2,
+        saved.kl_weight,
+        settings=config.evaluation,
+        cure=config.cure,
+        steps=saved.step,
+        best_step=None if records.read(directory).get("best_step") is None else saved.step,
+        trajectory=trajectory,
+        rows=rows,
+        final_weight=schedule.of(config).final,
+        saved=saved,
+    )
 
 
 def data_of(run: Run, saved: Checkpoint) -> Data:

@@ -249,7 +249,7 @@ def _at_weight(config: Setting, weight: float) -> list[str]:
 def _is_slight(record: Mapping[str, Any]) -> bool:
     """Whether the KL term asks for far better images than there are: then it is not what holds the code back."""
     t, weight = record["effective_t"], record["max_kl_weight"]
-    return bool(weight < FEATHER if t is None else record["mse"] > SLIGHT * t)
+    return bool(weight > 0 and (weight < FEATHER if t is None else record["mse"] > SLIGHT * t))
 
 
 def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
@@ -324,8 +324,8 @@ def as_overrides(train: Mapping[str, Any]) -> tuple[str, ...]:
 def _with_kl(config: Setting, record: Mapping[str, Any]) -> Advice:
     why, fitted = "a KL term makes codes from the prior mean something", _fitted(config, record)
     if config.train is None:
-        t, weight = record["effective_t"], record["max_kl_weight"]
-        to = record["mse"] * weight / t if t else 1.0  # beside a Gaussian: as with the variance that is left
+        sigma2 = getattr(config.objective, "sigma2", None)
+        to = record["mse"] / sigma2 if sigma2 else 1.0  # beside a Gaussian: as with the variance that is left
         return Advice(why, (), elsewhere=_TO_WEIGHT, kl_weight=to)
     if isinstance(config.model, schema.AutoencoderModel):
         return Advice(why, ("model=conv_vae", f"model.latent_dim={config.model.latent_dim}", *fitted))

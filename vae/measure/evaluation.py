@@ -117,9 +117,10 @@ def evaluate(
     mean_sse, kl = float(sampled.mean()), posterior.kl()
     if thorough:
         mean_mu, error_mu = float(of_mu.mean()), _error(of_mu)
-    else:  # of a few images the difference is known far better than the error itself
+    else:  # of a few images: their own mean, or what they gain on that of all, whichever is known better
         gained = diagnostics.paired(of_mu - sampled[few.cpu()])
-        mean_mu, error_mu = mean_sse + gained.mean, math.hypot(_error(sampled), gained.error)
+        by_gain = math.hypot(_error(sampled), gained.error), mean_sse + gained.mean
+        error_mu, mean_mu = min(by_gain, (_error(of_mu), float(of_mu.mean())))
     kld = float(kl.cpu().double().sum(1).mean())
     index = order if thorough else order[: settings.marginal_samples]
     aggregate = diagnostics.aggregate_posterior(posterior, z[index], index)

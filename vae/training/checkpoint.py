@@ -147,6 +147,8 @@ class Saving:
         self.thread.shutdown()
         if kind is None:
             self.wait()
+        elif self.last is not None and (lost := self.last.exception()) is not None:  # beside what has ended the run
+            log.warning("the last checkpoint is not on the disk: %s", lost)
 
 
 def best(directory: Path, allow: Sequence[str]) -> Checkpoint:
