@@ -339,3 +339,16 @@ def test_a_suffix_that_lies_is_found(root: Path) -> None:
     (root / "z.png").rename(root / "z.jpg")
     with pytest.raises(InputError, match=r"z\.jpg \(has more than 8 bits"):
         load(root)
+
+
+def test_colours_that_are_dropped_are_counted(root: Path, said: pytest.LogCaptureFixture) -> None:
+    """Files in colour, also those of a palette or a camera's; not those that are grey in whatever form."""
+    colour = np.zeros((8, 8, 3), np.uint8)
+    colour[..., 0] = 200
+    save(root / "a.png", colour)
+    save(root / "b.jpg", colour)
+    Image.fromarray(colour).quantize(4).save(root / "c.gif")
+    Image.fromarray(grey(90)).quantize(4).save(root / "d.gif")
+    load(root, "dataset.grayscale=true")
+    assert "10 images" in said.text
+    assert "3 in colour made grey (dataset.grayscale=true)" in said.text

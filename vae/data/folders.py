@@ -244,6 +244,8 @@ class _Decoder:
         if counts["scaled"] and size is not None:
             reshaped = f", {counts['reshaped']} of them {verb}" if counts["reshaped"] else ""
             notes.append(f"{counts['scaled']} scaled to {size[0]}x{size[1]}{reshaped}")
+        if counts["greyed"]:
+            notes.append(f"{counts['greyed']} in colour made grey (dataset.grayscale=true)")
         if counts["composed"]:
             notes.append(f"{counts['composed']} put on {config.background}")
         if span is not None:
@@ -261,7 +263,7 @@ def _mark(place: int, found: Converted | Exception) -> dict[str, Any] | None:
         return {"place": place, "transparent": True}
     if isinstance(found, Exception):
         return {"place": place, "broken": str(found) or type(found).__name__}
-    done = {name: True for name in ("composed", "scaled", "reshaped") if getattr(found, name)}
+    done = {name: True for name in ("composed", "scaled", "reshaped", "greyed") if getattr(found, name)}
     return {"place": place, **done} if done else None
 
 

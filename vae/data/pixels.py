@@ -42,6 +42,7 @@ class Converted:
     composed: bool = False  # put on a background
     scaled: bool = False
     reshaped: bool = False  # cropped, padded or stretched
+    greyed: bool = False  # its colours were dropped
 
 
 def header(path: Path, settings: schema.Folder) -> Header:
@@ -96,6 +97,7 @@ def read(path: Path, frame: int, settings: schema.Folder, span: tuple[float, flo
 def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
     """An opened image as 8-bit pixels. Raises Transparent, and what Pillow raises where it is damaged."""
     mode = "L" if settings.grayscale else "RGB"
+    greyed = settings.grayscale and _has_colours(file)
     size = wanted(settings)
     is_turned = file.getexif().get(ORIENTATION, 1) >= 5
     given = file.size[::-1] if is_turned else file.size
@@ -115,7 +117,15 @@ def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, flo
     scaled = image.size != given
     reshaped = scaled and given[0] * image.height != given[1] * image.width
     pixels = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    return Converted(pixels, composed, scaled, reshaped)
+    return Converted(pixels, composed, scaled, reshaped, greyed)
+
+
+def _has_colours(file: Image.Image) -> bool:
+    """Whether its kind of file may have them; of a palette, whether it has."""
+    if file.mode == "P":
+        palette = np.asarray(file.getpalette("RGB")).reshape(-1, 3)
+        return bool((palette != palette[:, :1]).any())
+    return file.mode not in ("1", "L", "LA", *DEEP)
 
 
 def wanted(settings: schema.Folder) -> tuple[int, int] | None:
