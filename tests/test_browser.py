@@ -178,6 +178,23 @@ def test_the_bar_of_the_films_lies_over_no_name(sweep: Path, browser: Any, width
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_the_bar_is_at_hand_in_a_film_that_is_higher_than_the_view(sweep: Path, browser: Any) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(f"file://{sweep / 'report.html'}")
+        browser.execute_script("document.querySelector('.film').style.height = '3000px'")
+        browser.execute_script("document.querySelector('.film').scrollIntoView({block: 'center'})")
+        browser.execute_async_script(SETTLED)
+        bar = "const bar = document.querySelector('.player').getBoundingClientRect();"
+        assert browser.execute_script(f"{bar} return bar.top >= 0 && bar.bottom <= innerHeight")
+        browser.execute_script("scrollTo(0, 0)")
+        browser.execute_async_script(SETTLED)
+        assert browser.execute_script(COVERED) == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 # An observer is told of what is seen once a frame is drawn.
 SETTLED = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 20)))"
 COVERED = """

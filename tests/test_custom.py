@@ -195,7 +195,13 @@ class Counting(Cure):
         return {"steps": "many" if self.wrong == "measures" else self.steps}
 
     def state_dict(self):
-        return {"forgotten" if self.wrong == "forgets" else "steps": self.steps, "total": self.total}
+        kept = {"forgotten" if self.wrong == "forgets" else "steps": self.steps, "total": self.total}
+        nested = {"seen": [self.total, {"best": float("nan")}], "last": torch.tensor([float("nan"), self.steps])}
+        if self.wrong == "forgets in a list":
+            nested["seen"] = [torch.rand(2), {}]
+        if self.wrong == "an array":
+            nested["seen"] = torch.tensor([float("nan"), 1]).numpy()
+        return kept | (nested if self.wrong in ("", "forgets in a list", "an array") else {})
 
     def load_state_dict(self, state):
         self.total.copy_(state["total"])
@@ -286,8 +292,13 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
             "learns": "learn(batch, loss) fails (AttributeError",
             "measures": "measures() fails (ValueError",
             "forgets": "load_state_dict does not take back forgotten",
+            "forgets in a list": "load_state_dict does not take back seen",
         }.items()
     },
+    "a cure that keeps an array": (
+        [*overrides(), "+cure.rule.wrong=an array"],
+        "the state of your own parts cannot be saved and read again",
+    ),
     "a cure and an autoencoder": (["model=ae", *own_cure("parts.Counting")], "no KL term to cure"),
     "a cure that says the weight": ([*overrides(), "cure.changes_weight=true"], "both say what the KL weight is"),
     "a likelihood without its base": (overrides(objective__likelihood="parts.Bare"), "must call super().__init__"),

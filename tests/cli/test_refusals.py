@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import QUICK
+from conftest import QUICK, composed
 
+from vae.config.errors import Misfit
 from vae.runtime import directory as names
 
 Program = Callable[..., tuple[int, str, str]]
@@ -44,6 +45,31 @@ MISTAKES = {
     "a value of the cure": (["cure=mmd", "cure.alpha=0.5,7"], "cure.alpha=7.0: must be at most 1"),
     "no such option": (["cure=none,free_bit"], "cure=free_bit: no such option; did you mean cure=free_bits?"),
 }
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ("kind: inverse_lipschitz\nname: mine\nbound: 0.5\nwidths: []", "cure.widths=[]: must be 1 to 100 numbers"),
+        ("kind: mmd\nname: mine\nalpha: 0.5\nlam: 0.5", "cure.lam=0.5 with alpha=0.5: the MMD would have weight"),
+    ],
+)
+def test_a_mistake_in_an_option_of_ones_own_is_no_combination(
+    values: str, says: str, program: Program, tmp_path: Path
+) -> None:
+    """Without it the rest would go together."""
+    (tmp_path / "mine" / "cure").mkdir(parents=True)
+    (tmp_path / "mine" / "cure" / "mine.yaml").write_text(values)
+    status, _, err = program("--config-dir", "mine", *SWEEP, "cause=optimiser", "cure=none,mine")
+    assert status == 1
+    assert err.count("\n") == 1
+    assert says in err
+    assert not list(Path().rglob(names.CONFIG))
+
+
+def test_a_start_that_no_pixelcnn_has_is_a_combination() -> None:
+    with pytest.raises(Misfit, match=r"model.start=spectral with model.kernels=\[3\]: no linear optimum"):
+        composed("model=pixelcnn_vae", "model.kernels=[3]", "model.start=spectral")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -20,9 +20,12 @@ import pytest
 import torch
 from conftest import QUICK, ROOT, composed
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.utils import JobReturn
 from joblib import cpu_count
+from omegaconf import OmegaConf
 from twins import SETTINGS, PowerCut, assert_twins, interrupted, power_cut, resumed, timeless
 
+from vae.cli.callbacks import SweepReport
 from vae.config.errors import InputError, RunFailed
 from vae.output import record as records
 from vae.runtime import children, files
@@ -209,10 +212,10 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
         result.unlink()
     asked: list[tuple[int, str | None]] = []  # runs at a time, threads of each
 
-    def pretend(calls: list[list[str]], at_once: int, environment: dict[str, str], begins: Any) -> tuple[int, int]:
+    def pretend(calls: list[list[str]], at_once: int, environment: dict[str, str], begins: Any) -> children.Ended:
         assert len(calls) == 3
         asked.append((at_once, environment.get("OMP_NUM_THREADS")))
-        return 0, 0
+        return children.Ended([0, 0, 0], 0)
 
     share = str(max(1, cpu_count(only_physical_cores=True) // 2))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -223,9 +226,55 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     path.write_text(path.read_text().replace(BASIC, JOBLIB))
     assert program("resume=sweep")[0] == 0
     assert program("resume=sweep", "hydra/launcher=basic")[0] == 0
-    path.write_text(path.read_text().replace("n_jobs: 2", "n_jobs: [many]"))
+    path.write_text(path.read_text().replace("n_jobs: 2", "n_jobs: 1000"))
+    monkeypatch.setattr("vae.cli.resume_sweep.cpu_count", lambda: 2)
     assert program("resume=sweep")[0] == 0
-    assert asked == [(1, None), (2, share), (1, None), (1, None)]
+    if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is not None:
+        assert program("resume=sweep", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1000")[0] == 0
+        assert asked.pop() == (3, str(max(1, cpu_count(only_physical_cores=True) // 3))), "this call asks for it"
+    path.write_text(path.read_text().replace("n_jobs: 1000", "n_jobs: [many]"))
+    assert program("resume=sweep")[0] == 0
+    assert asked == [(1, None), (2, share), (1, None), (2, share), (1, None)]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "says"),
+    [
+        ([143, 0, 130], "stopped, and its runs saved; python run.py resume=sweep"),
+        ([1, 143, -9], "stopped; 2 of 3 runs did not save themselves; python run.py resume=sweep"),
+    ],
+)
+def test_what_became_of_the_runs_of_a_sweep_that_is_stopped(
+    statuses: list[int], says: str, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    sweep = {"hydra": {"launcher": {"_target_": BASIC}, "sweeper": {"_target_": "Searcher"}}}
+    (tmp_path / "sweep" / names.SWEEP).write_text(json.dumps(sweep))
+    monkeypatch.setattr(children, "run_all", lambda *arguments: children.Ended(statuses, signal.SIGINT))
+    status, _, err = program("resume=sweep")
+    assert (status, err.splitlines()[-1]) == (130, says)
+
+
+def test_what_is_done_of_a_resumed_sweep(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of four runs one has ended before and two have failed: three are resumed, of which one ends, one fails again and
+    one, that has left a result too, has begun."""
+    runs = [tmp_path / f"{number}" for number in range(4)]
+    for run, left in zip(
+        runs, ([names.RESULT], [names.ERROR], [names.ERROR], [names.RESULT, names.ERROR]), strict=True
+    ):
+        run.mkdir()
+        for name in left:
+            (run / name).touch()
+            os.utime(run / name, (1, 1))
+    report = SweepReport()
+    report.begin(tmp_path, 3)
+    for run in runs[1:]:
+        (run / names.ERROR).unlink()
+    (runs[1] / names.RESULT).touch()
+    (runs[2] / names.ERROR).touch()
+    with caplog.at_level(logging.INFO):
+        report.on_job_end(OmegaConf.create({"hydra": {"runtime": {"output_dir": str(runs[1])}}}), JobReturn())
+    assert "sweep: 2 of 3 runs done" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["LocalLauncher", "SlurmLauncher"])
@@ -276,6 +325,7 @@ def test_a_launcher_that_fails_is_not_there_or_may_run_something(
         f'{slurm}\n    partition: "a\\ntouch harmed"': "hydra.launcher.partition may run something",
         f"{slurm}\n    submitit_folder: /elsewhere": "hydra.launcher.submitit_folder may run something",
         f"{slurm}\n    python: touch": "hydra.launcher.python may run something",
+        f"{local}\n    tasks_per_node: 1000": "hydra.launcher.tasks_per_node may run something",
         local: "1 of its runs failed",
     }
     if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
@@ -317,9 +367,9 @@ def test_the_runs_of_a_sweep_are_told_the_users_own_wish_for_tracebacks(
     assert program("-m", *settings)[0] == 1
     told = []
 
-    def pretend(calls: list[list[str]], workers: int, environment: dict[str, str], begins: object) -> tuple[int, int]:
+    def pretend(calls: list[list[str]], workers: int, environment: dict[str, str], begins: object) -> children.Ended:
         told.append(environment["HYDRA_FULL_ERROR"])
-        return len(calls), 0
+        return children.Ended([1] * len(calls), 0)
 
     monkeypatch.setattr(children, "run_all", pretend)
     if wanted is not None:

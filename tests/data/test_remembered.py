@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import pytest
 import torch
 from conftest import composed
 
@@ -33,13 +34,46 @@ def test_only_the_same_images_labels_and_key_are_known() -> None:
     assert known.get(first, "a", make) == 6, "only the last few"
 
 
+def test_images_that_are_changed_in_place_are_others() -> None:
+    split = a_split(0)
+    before, variance = spectrum.measure(split, 3).eigenvalues, split.total_variance
+    assert split.total_variance == variance
+    split.images.mul_(10)
+    torch.testing.assert_close(spectrum.measure(split, 3).eigenvalues, 100 * before, rtol=1e-4, atol=0)
+    assert split.total_variance == pytest.approx(100 * variance, rel=1e-4)
+    known: OfImages[torch.Tensor] = OfImages(most=3)
+    assert split.labels is not None
+    labels = split.labels
+    assert known.get(split, 0, labels.sum) == 780
+    labels.add_(1)
+    assert known.get(split, 0, labels.sum) == 820
+    with torch.inference_mode():
+        untold = Split(torch.ones(4, 1, 2, 2))
+    assert known.get(untold, 0, untold.images.sum) == 16
+    with torch.inference_mode():
+        untold.images.mul_(2)
+    assert known.get(untold, 0, untold.images.sum) == 32
+    assert untold.total_variance == 0
+
+
+def test_another_number_of_threads_sums_anew() -> None:
+    split, made = a_split(0), []
+    known: OfImages[int] = OfImages(most=3)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            known.get(split, 0, lambda: made.append(torch.get_num_threads()) or len(made))
+    finally:
+        torch.set_num_threads(before)
+    assert made == [1, 2]
+
+
 def test_nothing_is_kept_of_images_that_are_gone() -> None:
     known: OfImages[torch.Tensor] = OfImages(most=3)
     split = a_split(0)
     made = weakref.ref(known.get(split, 0, lambda: torch.zeros(3)))
     del split
-    other = a_split(1)
-    known.get(other, 0, lambda: torch.ones(3))
     gc.collect()
     assert made() is None
 

@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,8 @@ class SweepReport(Callback):
 
     def __init__(self) -> None:
         self.directory: Path | None = None
-        self.total = self.ended_before = self.launched_by = 0
+        self.total = self.launched_by = 0
+        self.ended_before: set[tuple[Path, int]] = set()
         self.started = 0.0
         self.written = False
 
@@ -115,9 +116,14 @@ class SweepReport(Callback):
         self.directory, self.total = directory, total
         self.started, self.ended_before, self.launched_by = time.time(), self._ended(), os.getpid()
 
-    def _ended(self) -> int:
+    def _ended(self) -> set[tuple[Path, int]]:
+        """What runs of the sweep have left at their end, and when: a run that is resumed leaves it anew."""
         assert self.directory is not None
-        return len({path.parent for file in (names.RESULT, names.ERROR) for path in self.directory.rglob(file)})
+        found = set()
+        for path in (path for file in (names.RESULT, names.ERROR) for path in self.directory.rglob(file)):
+            with suppress(FileNotFoundError):  # of a run that has been resumed since
+                found.add((path, path.stat().st_mtime_ns))
+        return found
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         log_to_stderr()
@@ -139,7 +145,8 @@ class SweepReport(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.directory is None or (Path(config.hydra.runtime.output_dir) / names.REFUSED).exists():
             return  # a single run, or none
-        done, spent = self._ended() - self.ended_before, time.time() - self.started
+        done = len({path.parent for path, _ in self._ended() - self.ended_before})
+        spent = time.time() - self.started
         left = spent / max(done, 1) * (self.total - done)
         log.info("sweep: %d of %d runs done in %.0f s, about %.0f s left", done, self.total, spent, left)
 

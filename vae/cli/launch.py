@@ -19,8 +19,8 @@ from vae.cli import failures
 from vae.cli.arguments import expanded
 from vae.cli.session import CURRENT, DIRECTORIES, SHORT, Job, Session
 from vae.config.errors import InputError
+from vae.runtime import children, naming, terminal
 from vae.runtime import directory as names
-from vae.runtime import naming, terminal
 from vae.runtime.torchrun import world
 
 VERBS = (
@@ -38,6 +38,7 @@ def run(main: Callable[[], Any]) -> None:
     """Call `main`, and end the process: whatever a user can fix ends it with one line on stderr and an exit status
     that is not 0."""
     terminal.open_streams()
+    children.end_with_starter()
     try:
         sys.argv[1:], added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
     except InputError as error:

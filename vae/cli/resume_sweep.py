@@ -37,7 +37,7 @@ from vae.runtime.signals import Interrupted, interrupting
 
 log = logging.getLogger(__name__)
 
-MAX_WORKERS = 1024
+SAVED = (128 + signal.SIGTERM, 128 + signal.SIGINT)  # exit statuses of a run that was asked to stop
 NOT_OF_A_RUN = ("allow", "recommend", *DIRECTORIES, *SHORT.values())  # keys that a sweep's job has no business with
 LAUNCHERS = {  # hydra/launcher=NAME by its class
     "BasicLauncher": "basic",
@@ -85,7 +85,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
     todo += _never_begun(directory, modules)
     launcher = _launcher(directory)
     if launcher.name in ("basic", "joblib"):
-        workers = 1 if launcher.name == "basic" else _workers(launcher.values.get("n_jobs", -1))
+        workers = 1 if launcher.name == "basic" else _workers(launcher)
         failed = _here(directory, todo, min(workers, max(1, len(todo))), program)
     else:
         failed = _launched(directory, todo, launcher, main) if todo else 0
@@ -107,10 +107,12 @@ def _here(directory: Path, todo: Sequence[Todo], workers: int, program: Path) ->
     def begins(number: int) -> None:
         log.info("sweep: resuming %s, %d of %d", todo[number].name, number + 1, len(todo))
 
-    failed, stopped_by = children.run_all(calls, workers, environment, begins)
+    statuses, stopped_by = children.run_all(calls, workers, environment, begins)
     if stopped_by:
-        raise Interrupted(f"stopped, and its runs saved; {commands.resume(directory)}", stopped_by)
-    return failed
+        unsaved = sum(status not in (0, *SAVED) for status in statuses)
+        ended = f"; {unsaved} of {len(statuses)} runs did not save themselves" if unsaved else ", and its runs saved"
+        raise Interrupted(f"stopped{ended}; {commands.resume(directory)}", stopped_by)
+    return sum(status != 0 for status in statuses)
 
 
 def _alone(directory: Path, item: Todo) -> list[str]:
@@ -157,6 +159,7 @@ class Launcher(NamedTuple):
     name: str
     values: dict[str, Any]  # by their keys below hydra.launcher
     overrides: list[str]  # which choose it
+    is_given: bool = False  # by this call, and not by a file
 
 
 def _launcher(directory: Path) -> Launcher:
@@ -164,7 +167,7 @@ def _launcher(directory: Path) -> Launcher:
     not installed, or wants more than names and numbers."""
     if any(item.startswith("hydra/launcher=") for item in _own()):
         given = _values(HydraConfig.get().launcher)
-        return Launcher(LAUNCHERS.get(_class(given), given["_target_"]), given, [])
+        return Launcher(LAUNCHERS.get(_class(given), given["_target_"]), given, [], is_given=True)
     try:
         found = files.read_yaml(directory / names.SWEEP)["hydra"]["launcher"]
         name, values = LAUNCHERS[_class(found)], flat(found)
@@ -183,7 +186,7 @@ def _launcher(directory: Path) -> Launcher:
         ) from error
     changed = {key: value for key, value in values.items() if default.get(key) != value}
     for key, value in changed.items():
-        if not _is_harmless(key, value, default):
+        if not _is_harmless(key, value, default) or (name in LOCAL and key == "tasks_per_node"):
             raise InputError(
                 f"{directory / names.SWEEP}: hydra.launcher.{key} may run something; if you trust it, give it in this "
                 f"call, after {choice}"
@@ -221,11 +224,13 @@ def _composed(overrides: list[str]) -> DictConfig:
     return compose(str(HydraConfig.get().job.config_name), overrides, return_hydra_config=True)
 
 
-def _workers(asked: Any) -> int:
-    """How many runs at a time joblib's n_jobs asks for."""
+def _workers(launcher: Launcher) -> int:
+    """How many runs at a time joblib's n_jobs asks for; more than there are cores only where this call says so."""
+    asked, cores_here = launcher.values.get("n_jobs", -1), int(cpu_count())
     if not isinstance(asked, int):
         return 1
-    return max(1, min(asked if asked > 0 else int(cpu_count()) + 1 + asked, MAX_WORKERS))
+    workers = asked if asked > 0 else cores_here + 1 + asked
+    return max(1, workers if launcher.is_given else min(workers, cores_here))
 
 
 def _never_begun(directory: Path, allow: Sequence[str]) -> list[Todo]:

@@ -356,7 +356,7 @@ def _check_fields(node: Any, path: str) -> None:
         try:
             node.check()
         except ValueError as error:
-            raise Misfit(f"{path}{error}") from error
+            raise InputError(f"{path}{error}") from error
 
 
 def _check_together(config: schema.RunConfig) -> None:
@@ -366,6 +366,11 @@ def _check_together(config: schema.RunConfig) -> None:
     refused = config.cure.refuses(config)
     if refused is not None:
         raise Misfit(f"cure={config.cure.name} with {refused}")
+    if isinstance(model, schema.PixelCNNModel) and model.start == "spectral" and model.kernels:
+        raise Misfit(
+            f"model.start=spectral with model.kernels={model.kernels}: no linear optimum is known of a decoder that "
+            "sees pixels; leave it out"
+        )
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
         raise InputError(
             f"anneal={anneal.name} with model={model.name}: the autoencoder has no KL term to weigh; leave anneal out, "

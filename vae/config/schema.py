@@ -67,7 +67,7 @@ class Part:
     name: str = name()
 
     def check(self) -> None:
-        """Raises ValueError, with the field's name first, where values that are fine alone do not fit each other."""
+        """Raises ValueError, with the field's name first, where this option's own values are no good together."""
 
 
 def kinds(group: type[Part]) -> dict[str, type[Part]]:
@@ -152,8 +152,6 @@ class PixelCNNModel(Model):
         for field in ("encoder_widths", "kernels"):
             if len(getattr(self, field)) > MAX_LAYERS:
                 raise ValueError(f"{field}: {len(getattr(self, field))} layers; at most {MAX_LAYERS} are allowed")
-        if self.start == "spectral" and self.kernels:
-            raise ValueError("start=spectral: no linear optimum is known of a decoder that sees pixels; leave it out")
         even = [kernel for kernel in self.kernels if kernel % 2 == 0]
         if even:
             raise ValueError(f"kernels={self.kernels}: {even[0]} is even; kernels have a centre, so they must be odd")

@@ -4,7 +4,6 @@ Images stay uint8 (a quarter of the memory, and of the traffic) and become float
 that is mapped into memory stay on the disk: the system reads what is asked for and forgets it when it must."""
 
 import dataclasses
-import functools
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -40,9 +39,17 @@ class Split:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
-    @functools.cached_property
+    @property
     def total_variance(self) -> float:
-        """The variance of an image: over the images (1/N), summed over pixels. A pass over all of them."""
+        """The variance of an image: over the images (1/N), summed over pixels. A pass over all of them, the first
+        time."""
+        state = state_of(self.images)
+        known: tuple[object, float] = self.__dict__.get("_variance", (None, 0.0))
+        if state is None or known[0] != state:
+            known = self.__dict__["_variance"] = state, self._total_variance()  # the fields alone are frozen
+        return known[1]
+
+    def _total_variance(self) -> float:
         count, mean, total = 0, torch.zeros(()), 0.0
         chunk = max(1, CHUNK_VALUES // self.images[0].numel())
         for start in range(0, len(self), chunk):
@@ -111,6 +118,12 @@ class Data:
         parts = {name: getattr(self, name) for name in ("train", "test", "grey", "validation")}
         moved = {name: part.to(device) for name, part in parts.items() if part is not None}
         return dataclasses.replace(self, **moved)
+
+
+def state_of(tensor: Tensor) -> tuple[int, int] | None:
+    """What else than the tensor itself the bits of a sum over it depend on: how often it was changed in place, and the
+    number of threads. None of one that counts no changes, as in torch.inference_mode."""
+    return None if tensor.is_inference() else (tensor._version, torch.get_num_threads())
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> Data:

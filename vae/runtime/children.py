@@ -1,5 +1,7 @@
-"""Commands that run in processes of their own, several at a time, and end with the process that started them."""
+"""Processes of this program that end with the one that started them, however that ends: calls of it that run several at
+a time, and a launcher's workers."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,11 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 from vae.runtime.signals import Interruption
 
 POLL = 0.05  # seconds
 GRACE = 30.0  # seconds that a run has to save itself, as on a Slurm cluster
+STARTED_BY = "VAE_STARTED_BY"  # environment variable: the process that a call ends with
+
+
+class Ended(NamedTuple):
+    statuses: list[int]  # of those that were started, in the order in which they ended; -n: by signal n
+    stopped_by: int  # the signal that stopped them, 0 where none did
 
 
 def run_all(
@@ -19,35 +29,63 @@ def run_all(
     at_once: int,
     environment: Mapping[str, str],
     begins: Callable[[int], None] = lambda number: None,
-) -> tuple[int, int]:
-    """How many of the commands failed, and the signal that stopped them, 0 where none did. `begins` is called with the
-    number of each that is started.
+) -> Ended:
+    """How the commands, calls of this program, have ended. `begins` is called with the number of each that is started.
 
     SIGTERM, SIGINT or SIGHUP (but under nohup) to this process go on to those that run as SIGTERM, and no more are
     started; it waits until they have saved themselves. They stand in groups of their own: the terminal's Ctrl-C would
-    be their second signal, which ends them at once."""
+    be their second signal, which ends them at once. Where this raises, none is left; where this process is killed,
+    they end by themselves."""
+    environment = {**environment, STARTED_BY: str(os.getpid())}
     running: list[subprocess.Popen[bytes]] = []
-    failed = started = told = 0
+    statuses: list[int] = []
+    started = told = 0
     hears = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         hears.append(signal.SIGHUP)
     with Interruption(*hears) as interruption:
-        while running or (started < len(commands) and not interruption.number):
-            while started < len(commands) and len(running) < at_once and not interruption.number:
-                begins(started)
-                running.append(
-                    subprocess.Popen(commands[started], env=environment, stdin=subprocess.DEVNULL, process_group=0)
-                )
-                started += 1
-            if interruption.number and not told:
-                told = interruption.number
-                for process in running:
-                    process.terminate()
-            ended = [process for process in running if process.poll() is not None]
-            failed += sum(process.returncode != 0 for process in ended)
-            running = [process for process in running if process.returncode is None]
-            time.sleep(POLL)
-    return failed, interruption.number
+        try:
+            while running or (started < len(commands) and not interruption.number):
+                while started < len(commands) and len(running) < at_once and not interruption.number:
+                    begins(started)
+                    running.append(
+                        subprocess.Popen(commands[started], env=environment, stdin=subprocess.DEVNULL, process_group=0)
+                    )
+                    started += 1
+                if interruption.number and not told:
+                    told = interruption.number
+                    for process in running:
+                        process.terminate()
+                statuses += [status for process in running if (status := process.poll()) is not None]
+                running = [process for process in running if process.returncode is None]
+                time.sleep(POLL)
+        finally:
+            _end(running)
+    return Ended(statuses, interruption.number)
+
+
+def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Terminate what still runs: for those that have been told it is the second signal. What has not saved itself
+    after GRACE, or when this is interrupted in turn, is killed."""
+    try:
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + GRACE
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            for process in running:
+                process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for process in running:
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a disk is killed later
+                process.wait(POLL)
+
+
+def end_with_starter() -> None:
+    """Let this process, where `run_all` has started it, end with the one that has."""
+    starter = os.environ.pop(STARTED_BY, "")  # so that what this process starts is not told
+    if starter.isdecimal():
+        end_with(int(starter))
 
 
 @cache
@@ -73,4 +111,8 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:  # another user's has its number now
         return False
-    return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:  # macOS has none
+        return True
+    return stat.rpartition(b")")[2].split()[:1] not in ([b"Z"], [b"X"])  # ended, and not waited for

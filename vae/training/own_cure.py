@@ -3,10 +3,12 @@ optimiser: nothing of the trial is left in what is then trained."""
 
 import copy
 import dataclasses
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,15 +110,29 @@ def _try(config: schema.CustomCure, context: Context) -> None:
     cure.holds()
     cure.learn(batch, loss)
     cure.measures()
-    saved = copy.deepcopy(cure.state_dict())
+    with _said("state_dict() gives what cannot be copied"):
+        saved = copy.deepcopy(cure.state_dict())
     resumed = Own(config, context)
     resumed.load_state_dict(saved)
-    forgotten = [name for name, value in resumed.state_dict().items() if not _same(value, saved.get(name))]
+    with _said("state_dict() gives what cannot be compared"):
+        again = resumed.state_dict()
+        forgotten = [name for name in {**saved, **again} if not _same(again.get(name), saved.get(name))]
     if forgotten:
         raise InputError(f"{PLACE}: load_state_dict does not take back {forgotten[0]}, which state_dict saves")
 
 
 def _same(one: Any, other: Any) -> bool:
+    """Whether two states, of tensors and numbers in lists and dicts, are the same; NaN is the same as NaN."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
-    return type(one) is type(other) and bool(one == other)
+        if one.dtype != other.dtype or not torch.equal(one.isnan(), other.isnan()):
+            return False
+        return torch.equal(one[~one.isnan()], other[~other.isnan()])
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray | np.generic):
+        return one.dtype == other.dtype and _same(one.tolist(), other.tolist())
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple | deque):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other) or bool(one != one and other != other)

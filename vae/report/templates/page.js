@@ -76,11 +76,13 @@ if (moment) {
       film.style.backgroundPositionY = last ? `${Math.round(moment.value * last) / last * 100}%` : "0";
     }
   };
-  // Its bar stays in view only while half of a film is: it would lie over what is read.
+  // Its bar stays in view only while half of a film is, or a film fills half of the view: it would lie over what is read.
   const seen = new Set(), watch = new IntersectionObserver(changes => {
-    for (const { target, intersectionRatio } of changes) intersectionRatio >= 0.5 ? seen.add(target) : seen.delete(target);
+    for (const { target, intersectionRatio, intersectionRect } of changes) {
+      intersectionRatio >= 0.5 || intersectionRect.height >= innerHeight / 2 ? seen.add(target) : seen.delete(target);
+    }
     moment.closest(".player").classList.toggle("near", seen.size > 0);
-  }, { rootMargin: "0px 0px -56px", threshold: 0.5 });
+  }, { rootMargin: "0px 0px -56px", threshold: Array.from({ length: 101 }, (_, i) => i / 100) });
   films.forEach(film => watch.observe(film));
   const stop = () => { clearInterval(timer); timer = null; play.textContent = "Play"; };
   moment.addEventListener("input", () => { stop(); show(); });
