@@ -44,6 +44,19 @@ def test_the_code_has_the_dimensions_that_a_pca_needs(images: list[str], tmp_pat
     assert {choice.key: choice.value for choice in choices(composed("experiment=images"), few)}["model.latent_dim"] == 6
 
 
+@pytest.mark.parametrize(("side", "lr"), [(32, None), (64, 0.001), (48, 0.0013)])
+def test_the_learning_rate_falls_with_the_sides_of_large_images(side: int, lr: float | None) -> None:
+    """Where there is a start that a high rate would undo, and no rate was given."""
+    import torch
+
+    images = torch.rand(60, 1, 16, side, generator=torch.Generator().manual_seed(0))
+    data = Data(Split(images), Split(images))
+    found = {choice.key: choice.value for choice in choices(composed("experiment=images"), data)}
+    assert found.get("train.lr") == lr
+    assert not {"train.lr"} & {choice.key for choice in choices(composed("experiment=images"), data, ["train.lr"])}
+    assert not {"train.lr"} & {choice.key for choice in choices(composed(), data)}
+
+
 def test_it_says_so_and_leaves_nothing(images: list[str], program: Program, tmp_path: Path) -> None:
     (tmp_path / "error.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))

@@ -16,6 +16,7 @@ EXPLAINED = 0.95  # of the variance, by a PCA of as many dimensions as the code 
 DIMENSIONS = 16, 128  # of the code: fewer lose what is seen, more leave the prior empty
 EPOCHS, STEPS = 40, (2000, 6000)  # of training
 BATCHES = 20  # at least so many to an epoch
+SIDE = 32  # pixels, up to which the learning rate stays: the deeper network of larger images undoes a start with it
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Ch
         Choice("train.steps", steps, f"{epochs:.0f} times each of the {total} images"),
         Choice("train.eval_every", max(1, steps // 20), "twenty looks at the validation images"),
     ]
+    side = max(data.train.shape[1:])
+    if side > SIDE and config.model.start == "spectral":
+        lr = float(f"{config.train.lr * SIDE / side:.2g}")
+        chosen.append(
+            Choice("train.lr", lr, f"{config.train.lr:g} is for sides of up to {SIDE} pixels, these have {side}")
+        )
     if batch_size != config.train.batch_size:
         chosen.append(Choice("train.batch_size", batch_size, f"there are {total} images to train on"))
     kept = ("model.",) if config.init is not None else ()
