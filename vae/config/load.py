@@ -366,11 +366,9 @@ def _check_together(config: schema.RunConfig) -> None:
     refused = config.cure.refuses(config)
     if refused is not None:
         raise Misfit(f"cure={config.cure.name} with {refused}")
-    if isinstance(model, schema.PixelCNNModel) and model.start == "spectral" and model.kernels:
-        raise Misfit(
-            f"model.start=spectral with model.kernels={model.kernels}: no linear optimum is known of a decoder that "
-            "sees pixels; leave it out"
-        )
+    misfit = model.misfit()
+    if misfit is not None:
+        raise Misfit(misfit)
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
         raise InputError(
             f"anneal={anneal.name} with model={model.name}: the autoencoder has no KL term to weigh; leave anneal out, "

@@ -87,6 +87,10 @@ class Model(Part):
     output: str | None = one_of("linear", "sigmoid")  # from the decoder's last layer to pixels; null: the objective's
     start: str = one_of("glorot", "spectral", default="glorot")  # spectral: a linear path beside it, at its optimum
 
+    def misfit(self) -> str | None:
+        """What of it, each fine alone, does not go together; None where all does."""
+        return None
+
 
 def check_stages(field: str, channels: list[int] | None) -> None:
     if channels is not None and not 1 <= len(channels) <= MAX_STAGES:
@@ -160,6 +164,14 @@ class PixelCNNModel(Model):
                 f"kernels={self.kernels}: the first leaves out its centre, and one of 1 sees nothing; at least 3, or "
                 "[] for no autoregression"
             )
+
+    def misfit(self) -> str | None:
+        if self.start == "spectral" and self.kernels:
+            return (
+                f"model.start=spectral with model.kernels={self.kernels}: no linear optimum is known of a decoder that "
+                "sees pixels; leave it out"
+            )
+        return None
 
 
 @dataclass

@@ -77,11 +77,7 @@ def fits(cure: str, config: Setting, is_predicted: bool) -> bool:
     begins = model.start == "spectral" != config.model.start
     if begins and (not is_predicted or model.output == "sigmoid"):
         return False
-    try:
-        model.check()
-    except ValueError:
-        return False
-    return found.refuses(Changed(model, config.anneal)) is None
+    return model.misfit() is None and found.refuses(Changed(model, config.anneal)) is None
 
 
 class Changed(NamedTuple):
