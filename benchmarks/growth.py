@@ -201,11 +201,11 @@ def tables(content: Metrics) -> str:
         f"Medians. Images from {settings['images']:,} of 28x28 (mlp_vae); pixels from 28x28 at {settings['images']:,} "
         "images (conv_vae). The exponent is that between x1 and x8: 0 is constant, 1 is linear."
     )
-    many = measured.get(REPORT_OF_MANY, [])
-    said += (
-        f" A report of {MANY:,} runs takes {spread(values(many, 'seconds'))} s and {spread(values(many, 'peak_mib'))} "
-        "MiB of memory."
-    )
+    if many := measured.get(REPORT_OF_MANY, []):
+        said += (
+            f" A report of {MANY:,} runs takes {spread(values(many, 'seconds'))} s and "
+            f"{spread(values(many, 'peak_mib'))} MiB of memory."
+        )
     parts = [said, table(["what grows", "measure", *(f"x{factor}" for factor in TIMES), "exponent"], rows)]
     if BEYOND in measured:
         parts.append(larger(content))
