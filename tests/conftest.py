@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,14 @@ def _mode(composed: Callable[..., Any]) -> Callable[..., Any]:
         return composed(hydra, config_name, overrides) if given else None
 
     return get_mode
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for another process, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def composed(*overrides: str) -> schema.RunConfig:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import QUICK, ROOT
+from conftest import QUICK, ROOT, until
 
 from vae.runtime import directory as names
 from vae.training import checkpoint
@@ -99,13 +99,6 @@ def test_a_sweep_that_is_terminated_saves_its_runs_and_leaves_none(
         assert all(now > then for then, now in zip(before, step, strict=True))
         assert not [run for run in runs if (run / names.RESULT).exists()]
     assert said.read_text().splitlines()[-1].endswith("python run.py resume=sweep")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def saved(run: Path) -> float:

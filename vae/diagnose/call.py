@@ -112,9 +112,10 @@ def diagnose(
             history = history or History(*seen)
         elif isinstance(images, str | Path):
             images = encode.images(images)
+        if loss is None:
+            kl_weight = _first(kl_weight, own.kl_weight)
         if likelihood is None and loss is None:
             likelihood, sigma2 = own.likelihood, _first(sigma2, own.sigma2)
-        kl_weight = _first(kl_weight, None if loss is None else loss.beta, own.kl_weight)
         evaluation = dataclasses.asdict(own.settings) | evaluation
         seed, name = _first(seed, own.saved.config.seed), name or own.saved.config.run_name
     face = face_of(encode) if decode is None else Face(name or "model", encode, decode)
@@ -250,10 +251,8 @@ def meaning(
         raise InputError(f"loss: is of images of {loss.pixels} values, and these are {shape}; say its image_shape anew")
     if loss is not None and likelihood is not None and likelihood != loss.likelihood:
         raise InputError(f"likelihood={likelihood}: the loss means {loss.likelihood}; leave one of the two out")
-    given, sigma2 = (
-        sigma2,
-        _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if said and face else None),
-    )
+    given = sigma2
+    sigma2 = _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if said and face else None)
     known = ("gaussian", "optimal_gaussian", *LIKELIHOODS)
     if name not in known:
         raise InputError(
@@ -291,15 +290,13 @@ def _data(test: Split, images: Any, train: Any, train_labels: Any) -> tuple[Data
         own = dataclasses.replace(test, labels=None)  # a probe that is fitted and asked on the same images says nothing
         data = Data(own, test, notes=())
         notes = ["train= was not given: the prediction and the gain are of the images themselves"]
-        if test.labels is not None:
-            notes.append("labels were not used: a linear probe is fitted on train= and train_labels=")
     else:
         split, notes = split_of(train, train_labels, "train")
-        if test.labels is not None and split.labels is None:
-            notes.append("labels were not used: a linear probe is fitted on train=, which has no train_labels=")
         if split.shape != test.shape:
             raise InputError(f"train: has images of shape {split.shape}, images {test.shape}")
         data = Data(split, test)
+    if test.labels is not None and data.train.labels is None:
+        notes.append("labels were not used: a linear probe is fitted on train= and train_labels=")
     pixel_scale.check(data, "images")
     return data, notes
 

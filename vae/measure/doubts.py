@@ -88,7 +88,8 @@ def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor) -> str
     best = max(found, key=lambda name: found[name])
     if found[best] < max(NOTHING, found[""] + BETTER):
         return None
-    ranges = f"the images have values from {_range(truth)}, what decode gives from {low:.3g} to {high:.3g}"
+    dark, bright = float(truth.min()), float(truth.max())
+    ranges = f"the images have values from {dark:.3g} to {bright:.3g}, what decode gives from {low:.3g} to {high:.3g}"
     if best == "twice":
         return f"{ranges}, as a sigmoid of a sigmoid does: does decode apply it twice?"
     if best == "logits":
@@ -105,7 +106,3 @@ def _explained(images: Tensor, means: Tensor) -> float:
     """The fraction of the variance of `images` around their mean image that `means` explain."""
     around = (images - images.mean(0)).square().sum()
     return float(1 - (images - means).square().sum() / around.clamp(min=1e-300))
-
-
-def _range(values: Tensor) -> str:
-    return f"{float(values.min()):.3g} to {float(values.max()):.3g}"

@@ -68,7 +68,7 @@ def audit_schedule(
     if highest == 0:
         problems.append("the KL weight is 0 throughout: nothing holds the code to the prior")
     elif still:
-        problems.append(_unended(schedule, steps, last))
+        problems.append(_unended(schedule, steps, weights))
     elif last < highest - tolerance:
         problems.append(f"the weight ends at {number(last)}, below its highest, {number(highest)}")
     reaches, kld = None, None
@@ -100,14 +100,14 @@ def _checked(weight: Any, step: int) -> float:
     return found
 
 
-def _unended(schedule: Any, steps: int, last: float) -> str:
+def _unended(schedule: Any, steps: int, weights: Mapping[int, float]) -> str:
     """When a weight that still changes at the last step would stay, if the schedule can be asked."""
-    said = f"the weight still changes at the last step, {steps}, where it is {number(last)}"
+    said = f"the weight still changes at the last step, {steps}, where it is {number(weights[steps])}"
     if isinstance(schedule, Sequence):
         return said
     at = getattr(schedule, "weight", schedule)
     try:
-        if not _is_one_way(at, steps):
+        if not _is_one_way([*weights.values(), *(_checked(at(step), step) for step in _beyond(steps))]):
             return f"{said}: it goes up and down, and the training ends in between"
         end = _checked(at(FURTHER * steps), FURTHER * steps)
         low, high = steps, FURTHER * steps
@@ -121,10 +121,13 @@ def _unended(schedule: Any, steps: int, last: float) -> str:
     return f"{said}; it would end at {number(end)}, at step {high}: {high / steps:.3g} times the training"
 
 
-def _is_one_way(at: Callable[[int], float], steps: int) -> bool:
-    """Whether a schedule only rises, or only falls, as far as it goes on after the training; not one of cycles."""
-    places = [*range(1, steps + 1, max(1, steps // LOOKED_AT)), steps, *(int(steps * factor) for factor in BEYOND)]
-    weights = [_checked(at(step), step) for step in places]
+def _beyond(steps: int) -> list[int]:
+    """Steps after the training."""
+    return [int(steps * factor) for factor in BEYOND]
+
+
+def _is_one_way(weights: Sequence[float]) -> bool:
+    """Whether a schedule only rises, or only falls; not one of cycles."""
     changes = [after - before for before, after in itertools.pairwise(weights)]
     slack = SAME * max(weights)
     return min(changes) >= -slack or max(changes) <= slack
