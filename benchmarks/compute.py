@@ -72,12 +72,14 @@ def main() -> None:
     options.add_argument("--precision", required=True)
     options.add_argument("--threads", type=int, required=True)
     options.add_argument("--steps", type=int, default=200)
+    options.add_argument("--root", help="directory of MNIST, or a .npy; default: the embedded digits")
     options.add_argument("--side", type=int, default=2048, help="of the square matrices")
     arguments = options.parse_args()
     side = arguments.side
-    settings = {"model": arguments.model, "train.precision": arguments.precision, "train.threads": arguments.threads}
+    settings = {"train.precision": arguments.precision, "train.threads": arguments.threads, "train.steps": ENDLESS}
     overrides = [f"{key}={value}" for key, value in settings.items()]
-    setup = prepare(ours.composed(*overrides, "train.device=cpu", f"train.steps={ENDLESS}"))
+    data = [] if arguments.model == "expressive" else ours.dataset(arguments.root)  # its images are its own
+    setup = prepare(ours.composed(*ours.MODELS[arguments.model], *data, *overrides, "train.device=cpu"))
     step = training_step(setup, partial(update, setup))
     left, right = torch.randn(2, side, side, dtype=torch.bfloat16 if arguments.precision == "bf16" else torch.float32)
 

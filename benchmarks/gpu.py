@@ -28,11 +28,7 @@ from vae.training.setup import prepare
 ROUNDS = 5
 BATCH = 64
 STEPS = 300  # of each way
-MODELS = {
-    "conv_vae": ["model=conv_vae", "dataset=mnist5k"],
-    "mlp_vae": ["model=mlp_vae", "dataset=mnist5k"],
-    "deep": ["model=conv_vae", "model.channels=null", "dataset=arrays"],
-}
+MODELS = ("conv_vae", "mlp_vae", "deep")
 WAYS = ("graph", "kernels", "nccl", "plain")
 
 
@@ -79,14 +75,15 @@ def main() -> None:
     options.add_argument("--images", required=True, help="a .npy of 64x64 colour images, for --model deep")
     options.add_argument("--steps", type=int, required=True)
     given = options.parse_args()
-    data = [f"dataset.train={given.images}"] if given.model == "deep" else []
+    root = given.images if given.model == "deep" else None
     settings = [
         f"train.precision={given.precision}",
         f"train.steps={ENDLESS}",
         "train.device=cuda",
-        *MODELS[given.model],
+        *ours.MODELS[given.model],
+        *ours.dataset(root),
     ]
-    config = ours.composed(*settings, *data)
+    config = ours.composed(*settings)
     with tempfile.NamedTemporaryFile() as meeting:
         store = dist.FileStore(meeting.name, 1)
         dist.init_process_group("cpu:gloo,cuda:nccl", store=store, rank=0, world_size=1)
@@ -97,7 +94,7 @@ def main() -> None:
             "graph": training_step(graph, CapturedUpdate(partial(update, graph), graph.device)),
             "kernels": training_step(kernels, partial(update, kernels)),
             "nccl": training_step(replica, partial(update, replica)),
-            "plain": plain_step(given.model, given.precision, given.images if data else None),
+            "plain": plain_step(given.model, given.precision, root),
         }
         spent: dict[str, float] = {}
         for steps in (20, given.steps):

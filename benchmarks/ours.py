@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from vae.config.schema import RunConfig
 
 LOOP_BEGINS = "prediction/eigenvalue"  # scalars that are logged before the loop, the first of them at step 1
+MODELS = {  # what is measured, and the overrides that give it
+    "conv_vae": ["model=conv_vae"],
+    "mlp_vae": ["model=mlp_vae"],
+    "expressive": ["experiment=expressive"],  # pixelcnn_vae on binary images
+    "deep": ["model=conv_vae", "model.channels=null"],  # three halvings, on colour images of 64x64
+}
 # Logged after a step and the evaluation that is due at it, before its pictures and checkpoint. So no time ends at the
 # last step of a run, whose evaluation is thorough: what is timed is followed by one step more.
 STEP = "train/loss"
@@ -91,7 +97,9 @@ def composed(*overrides: str) -> "RunConfig":
 
 
 def dataset(root: str | None) -> list[str]:
-    """Overrides: MNIST from `root`, or the embedded digits."""
+    """Overrides: MNIST from `root`, the images of a .npy, or the embedded digits."""
     if root is None:
         return ["dataset=mnist5k"]
+    if root.endswith(".npy"):
+        return ["dataset=arrays", f"dataset.train={root}"]
     return ["dataset=mnist", f"dataset.root={root}", "dataset.download=false"]

@@ -62,7 +62,7 @@ def pythae(arguments: argparse.Namespace) -> None:
     watch = Stopwatch(arguments.warmup, arguments.steps)
     with tempfile.TemporaryDirectory() as directory:
         trainer = BaseTrainer(
-            model=SSE(VAEConfig(input_dim=(1, 28, 28), latent_dim=plain.LATENT), Encoder(), Decoder()),
+            model=SSE(VAEConfig(input_dim=images.shape[1:], latent_dim=plain.LATENT), Encoder(), Decoder()),
             train_dataset=BaseDataset(images, torch.zeros(len(images))),
             training_config=BaseTrainerConfig(
                 output_dir=directory,

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import runpy
 import sys
@@ -17,6 +18,7 @@ from conftest import ROOT, composed
 
 from benchmarks import adam, growth, observing, plain, process, render, rounds, versions
 from benchmarks.options import RESULTS, Options
+from benchmarks.ours import MODELS
 from benchmarks.process import Failed, Finished
 from benchmarks.rounds import Goal, Record
 from vae.models import likelihood as likelihoods
@@ -25,12 +27,14 @@ from vae.models.links import identity
 from vae.models.vae import VAE
 
 
-@pytest.mark.parametrize("name", ["conv_vae", "mlp_vae"])
+@pytest.mark.parametrize("name", ["conv_vae", "mlp_vae", "deep"])
 def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = composed(f"model={name}")
-    lab, other = VAE(config.model, FixedGaussian(identity, 784, 1.0), (1, 28, 28)), plain.PlainVAE(name)
+    config = composed(*MODELS[name])
+    shape = (3, 64, 64) if name == "deep" else (1, 28, 28)
+    lab = VAE(config.model, FixedGaussian(identity, math.prod(shape), 1.0), shape)
+    other = plain.PlainVAE(name)
     other.load_state_dict(lab.state_dict())
-    images, noise = torch.rand(5, 1, 28, 28), torch.randn(5, 32)
+    images, noise = torch.rand(5, *shape), torch.randn(5, 32)
     monkeypatch.setattr(torch, "randn_like", lambda mu: noise)
     posterior = lab.encode(images)
     raw = lab.raw(posterior.sample(noise))
@@ -38,7 +42,7 @@ def test_the_plain_network_is_the_lab_s(name: str, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(mu, posterior.mu)
     torch.testing.assert_close(log_sigma, posterior.log_sigma)
     torch.testing.assert_close(output, raw)
-    likelihood = likelihoods.build(config.objective, config.model.output, (1, 28, 28))
+    likelihood = likelihoods.build(config.objective, config.model.output, shape)
     for weight in (0.0, 1.0):
         loss = likelihood(images, raw).loss + weight * posterior.kl().mean(0).sum()
         torch.testing.assert_close(plain.loss_function(output, images, mu, log_sigma, weight), loss)
