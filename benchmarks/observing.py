@@ -14,9 +14,12 @@ from benchmarks.rounds import Goal, Measured, Metrics, Record, ratios, spread, t
 ROUNDS = 7
 STEPS = 1010  # with 4 evaluations, 20 frames and 101 rows of training metrics; the last row follows them all
 BATCH = 64
+BRIEF = 20  # steps, where only the end counts
 WANTED = {"conv_vae": 3, "mlp_vae": 5}  # per cent
-WANTED_END = 10  # seconds from the last step to the end of the process
+WANTED_END = {"conv_vae default": 10, "mlp_vae default": 10, "conv_vae mnist": 20}  # seconds of the final measures
 DEFAULT, SILENT = KINDS = ("default", "silent")
+ENDS = {"measures": "from the last step until all is measured", "end": "from the last step to the end"}
+FULL = "conv_vae mnist"  # a few steps on full MNIST: only its end counts
 
 
 def measure(options: Options) -> None:
@@ -27,18 +30,30 @@ def measure(options: Options) -> None:
             f"{model} {kind}": partial(whole, options, model, steps, kind) for kind in KINDS
         }
         record.alternate(contestants, options.rounds or ROUNDS)
+    if options.root and not options.smoke:
+        record.alternate({FULL: partial(end_on_mnist, options, options.root)}, options.rounds or ROUNDS)
     record.finish()
 
 
 def whole(options: Options, model: str, steps: int, kind: str) -> Metrics:
     done = run(options, model, steps, kind)
-    ended = done.finished.started + done.finished.seconds
     return {
         "loop": done.seconds(0, steps),
         "whole": done.finished.seconds,
         "looking": overhead(done, steps),
-        "end": ended - done.wall(ours.STEP, steps + 1),
+        **end(done, steps + 1),
     }
+
+
+def end(done: ours.Run, last_step: int) -> Metrics:
+    """Seconds from the last step until all is measured, and until the process has ended, with its report."""
+    stepped = done.wall(ours.STEP, last_step)
+    return {"measures": done.last() - stepped, "end": done.finished.started + done.finished.seconds - stepped}
+
+
+def end_on_mnist(options: Options, root: str) -> Metrics:
+    sizes = [f"train.threads={options.threads}", "train.device=cpu", f"train.steps={BRIEF}"]
+    return end(ours.run("model=conv_vae", *ours.dataset(root), *sizes), BRIEF)
 
 
 def run(options: Options, model: str, steps: int, kind: str, checkout: Path = ROOT) -> ours.Run:
@@ -80,7 +95,12 @@ def tables(content: Metrics) -> str:
             rows.append([model, what, *found, spread(costs, unit=" %")])
         fractions = [spread([100 * fraction for fraction in values(run, "looking")], unit=" %") for run in runs]
         rows.append([model, "observing, by the run's own clock", *fractions, ""])
-        rows.append([model, "from the last step to the end", *(spread(values(run, "end")) for run in runs), ""])
+        for key, what in ENDS.items():
+            rows.append([model, what, *(spread(values(run, key)) for run in runs), ""])
+    if FULL in measured:
+        rows += [
+            ["conv_vae, full MNIST", what, spread(values(measured[FULL], key)), "", ""] for key, what in ENDS.items()
+        ]
     said = (
         f"Seconds for {content['settings']['steps']} steps on mnist5k, {content['settings']['threads']} threads. The "
         "loop ends at its last step, before what is measured once. By a run's own clock: the time in that loop that "
@@ -97,7 +117,9 @@ def goals(content: Metrics) -> list[Goal]:
         if found := values(runs, "looking"):
             text = f"observing {model} costs at most {wanted:g} % of its training, by the run's own clock"
             goals.append(Goal.at_most(text, 100 * statistics.median(found), wanted, " %"))
-        if found := values(runs, "end"):
-            text = f"a run of {model} ends at most {WANTED_END} s after its last step"
-            goals.append(Goal.at_most(text, statistics.median(found), WANTED_END, " s"))
+    for name, seconds in WANTED_END.items():
+        if found := values(content["measured"].get(name, []), "measures"):
+            said = name.replace(" default", "").replace(" mnist", " on full MNIST")
+            text = f"the final measures of {said} take at most {seconds} s"
+            goals.append(Goal.at_most(text, statistics.median(found), seconds, " s"))
     return goals

@@ -42,6 +42,10 @@ class Run:
             raise Failed(f"run.py logged no {tag} at step {step}")
         return found[0]
 
+    def last(self) -> float:
+        """time.time() at which the last scalar was logged: all is measured then."""
+        return max(wall for rows in self.scalars.values() for _, wall, _ in rows)
+
     def seconds(self, first: int, last: int) -> float:
         """Wall time from the end of step `first` to the end of step `last`, all that is done in between with it;
         from 0: from the beginning of the loop."""

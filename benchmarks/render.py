@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from benchmarks import (
+    answer,
     gpu,
     growth,
     observing,
@@ -23,6 +24,7 @@ PAGES = [ROOT / "docs" / name for name in ("performance.md", "scaling.md")]
 SECTIONS = {
     "throughput": throughput,
     "time_to_quality": time_to_quality,
+    "answer": answer,
     "sweep": sweep,
     "processes": processes,
     "observing": observing,

@@ -103,7 +103,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "python", python, raising=False)
 
 
-SLOW = ("sweep", "growth", "versions", "throughput", "time_to_quality", "observing", "processes")
+SLOW = ("sweep", "growth", "versions", "throughput", "time_to_quality", "observing", "processes", "answer")
 
 
 @pytest.mark.usefixtures("one_process")
