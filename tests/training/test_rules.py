@@ -8,7 +8,9 @@ from conftest import QUICK, composed, trained
 from test_terms import LINEAR
 
 import vae
+from vae.data.split import Split
 from vae.measure import linear
+from vae.measure.subject import Subject
 from vae.models.vae import VAE
 from vae.training import rules
 from vae.training.setup import prepare
@@ -69,6 +71,25 @@ def test_the_inner_loop_ends_where_the_mean_loss_rises_or_at_its_most(digits: li
             rule._note(torch.tensor(float(loss)))
             found.append(int(rule.is_decoders_turn))
         assert found == turns
+
+
+def test_it_is_looked_at_after_each_pass_of_the_decoder(
+    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    batches = 0
+
+    def look(subject: Subject, images: Split, step: int) -> float:
+        nonlocal batches
+        batches = len(subject.data.train) // 16
+        looks.append(step)
+        return float(step)
+
+    monkeypatch.setattr(rules, "mutual_information", look)
+    overrides = ["cure=aggressive", "cure.compare_every=2", "cure.max_inner=2", "train.steps=60", "train.batch_size=16"]
+    trained(tmp_path / "run", *QUICK, *digits, "model=mlp_vae", *overrides)
+    assert looks
+    assert looks == list(range(3 * batches, 61, 3 * batches))  # two steps of the encoder, then one of the decoder
 
 
 def test_it_ends_when_mutual_information_rises_no_more(digits: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from vae.runtime.terminal import printable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 8
+FORMAT = 9
 READABLE = range(4, FORMAT + 1)
 MAX_SIDE = 2**16  # pixels
 
@@ -337,12 +337,19 @@ def _from_format_7(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, **read, "cure": {}}
 
 
+def _from_format_8(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 8, whose cure "aggressive" did not count the decoder's steps."""
+    cure = content.get("cure")
+    is_aggressive = isinstance(cure, dict) and "is_decoders_turn" in cure
+    return {**content, "cure": {**cure, "decoder_steps": 0}} if is_aggressive else content
+
+
 def _type(data: dict[str, Any]) -> str:
     train = data.get("train")
     return str(train.get("type")) if isinstance(train, dict) else "unknown"
 
 
-_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_format_7}
+_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_format_7, 8: _from_format_8}
 
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:

@@ -23,8 +23,9 @@ class Aggressive(Cure):
     """The encoder alone steps, on fresh batches, until the mean loss of `compare_every` steps is above that of those
     before, or `max_inner` steps are made; then the decoder alone makes one step (He et al. 2019, arXiv 1901.05534,
     algorithm 1). Once the mutual information of images and codes has been no higher than its best at `patience` looks,
-    one a pass over the data, both step together. It is measured on validation images where there are some, else on
-    training images."""
+    both step together. A look comes when the decoder has made as many steps as there are batches in the data, as in
+    the authors' code, so that the encoder's own steps do not count. It is measured on validation images where there
+    are some, else on training images."""
 
     IMAGES = 1000  # that it is measured on
 
@@ -34,6 +35,7 @@ class Aggressive(Cure):
         self.encoder = [parameter for parameter in context.optimizer.parameters if parameter in encoder]
         self.others = [parameter for parameter in context.optimizer.parameters if parameter not in encoder]
         self.is_on, self.is_decoders_turn, self.inner = True, False, 0
+        self.decoder_steps = 0
         self.total = torch.zeros((), device=context.device)  # loss of the inner steps since the last comparison
         self.before = torch.full((), torch.inf, device=context.device)  # its mean at the last comparison
         self.best, self.waited = 0.0, 0
@@ -52,11 +54,12 @@ class Aggressive(Cure):
     def learn(self, batch: Batch, loss: Tensor) -> None:
         if not self.is_on:
             return
-        if self.is_decoders_turn:
-            self._begin_inner_loop()
-        else:
+        if not self.is_decoders_turn:
             self._note(parallel.mean(loss))
-        if batch.step % self.every == 0:
+            return
+        self._begin_inner_loop()
+        self.decoder_steps += 1
+        if self.decoder_steps % self.every == 0:
             self._look(batch.step)
 
     def _begin_inner_loop(self) -> None:
@@ -87,7 +90,7 @@ class Aggressive(Cure):
         return {"encoder_alone": float(self.is_on), "best_mutual_information": self.best}
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("is_on", "is_decoders_turn", "inner", "total", "before", "best", "waited")
+        names = ("is_on", "is_decoders_turn", "inner", "decoder_steps", "total", "before", "best", "waited")
         return {name: getattr(self, name) for name in names}
 
 
