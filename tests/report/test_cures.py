@@ -63,6 +63,41 @@ def test_each_cure_is_held_against_none_seed_by_seed() -> None:
     assert rows["decoder", "delayed"][0] == "0 of 3"
 
 
+def test_a_run_that_failed_is_not_alive() -> None:
+    broken = run("optimiser", "capacity", 1, None)
+    broken.refused, broken.failed, broken.problem = None, True, "failed: the loss is no number"
+    runs = [run("optimiser", "none", 0, "collapsed"), run("optimiser", "capacity", 0, "alive"), broken]
+    cell = cures.cells(runs)["optimiser"][1]
+    assert cell.row()[:2] == ["1 of 2, 1 failed", "9% to 91%"]
+    assert "alive with every seed: none; with some: capacity" in cures.what_follows(runs)[0]
+    assert cures.table(runs).iloc[1][["runs", "failed", "alive"]].tolist() == [2, 1, 1]
+    assert (
+        "alive with every seed: none"
+        in cures.what_follows([*runs[:2], run("optimiser", "capacity", 2, "unfinished")])[0]
+    )
+
+
+def test_runs_are_held_against_none_of_the_same_setting_and_sweep() -> None:
+    def with_rate(cure: str, lr: float, elbo: float, sweep: str = "one") -> Run:
+        found = run("optimiser", cure, 0, "alive", elbo=elbo)
+        found.overrides = ["cause=optimiser", f"cure={cure}", "seed=0", f"train.lr={lr}", f"train.threads={len(sweep)}"]
+        found.directory = Path("/nowhere") / sweep / f"{cure}{lr}"
+        return found
+
+    swept = [with_rate(cure, lr, -100 * lr + (cure == "linear")) for lr in (1, 2) for cure in ("none", "linear")]
+    found = cures.table(swept).set_index(["cause", "cure"])["elbo_gain"]
+    assert found.to_dict() == {
+        ("optimiser, lr=1", "none"): 0,
+        ("optimiser, lr=1", "linear"): 1,
+        ("optimiser, lr=2", "none"): 0,
+        ("optimiser, lr=2", "linear"): 1,
+    }
+    again = [with_rate(cure, 1, -50 + 3 * (cure == "linear"), "other") for cure in ("none", "linear")]
+    together = cures.table(swept[:2] + again).set_index("cure")
+    assert together["elbo_gain"].to_dict() == {"none": 0, "linear": 2}  # 1 in one sweep, 3 in the other
+    assert together["runs"].to_dict() == {"none": 2, "linear": 2}
+
+
 def test_what_follows_is_said_with_what_it_rests_on() -> None:
     optimiser, decoder = cures.what_follows(RUNS)
     assert "where without a cure 0 of 3 runs live" in optimiser
@@ -78,7 +113,7 @@ def test_the_page_has_the_matrix(tmp_path: Path) -> None:
     assert "Which cure helps which cause?" in page
     assert "44% to 100%" in page
     table = (tmp_path / "cures.csv").read_text().splitlines()
-    assert table[0].startswith("cause,cure,runs,unfinished,alive,on_paper")
+    assert table[0].startswith("cause,cure,runs,failed,unfinished,alive,on_paper")
     assert len(table) == 1 + 6
     assert write([run("", "none", 0, "alive")], tmp_path / "other", "none").exists()
     assert not (tmp_path / "other" / "cures.csv").exists()

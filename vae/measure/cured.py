@@ -1,5 +1,6 @@
 """Which published cure brought which dead code to life: what `python run.py sweep=cures cause=all seed=0,1,2` has
-measured, kept as the sweep's own cures.csv beside this file (docs/cures.md has it as a table). No torch."""
+measured, kept beside this file in the columns of such a sweep's cures.csv (docs/cures.md has it as a table, and says of
+which runs it was put together). No torch."""
 
 import csv
 import dataclasses
@@ -18,7 +19,7 @@ class Cured(NamedTuple):
 
     cause: str  # objective, optimiser, decoder
     cure: str
-    runs: int  # that have come to an end that can be judged; 0 where the two cannot go together
+    runs: int  # that can be judged, or failed; 0 where the two cannot go together
     alive: int  # of them
     on_paper: int  # of them: alive, and costing more than it saves
     elbo_gain: float  # nats above the ELBO of the run without a cure and with the same seed, mean over seeds

@@ -1,5 +1,5 @@
 """Which cure helped which cause: the matrix of sweep=cures, causes by cures, over seeds. A run says what it was for by
-`cause` in its configuration."""
+`cause` in its configuration; where a sweep varies other settings too, each of them is a cause of its own."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 
 from vae.measure.verdict import number
 from vae.report.drawing import Chart, Panel
-from vae.report.groups import Group
+from vae.report.groups import NO_SETTINGS, Group
 from vae.report.runs import Run
+from vae.runtime import naming
 
 ALIVE = ("alive", "partly_collapsed")  # verdicts: the code is used, and worth what it costs
 PLAIN = "none"  # the cure that the others are held against
@@ -51,14 +52,24 @@ def wilson(alive: int, count: int) -> Interval:
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one cure on one cause that can be judged; those without a cure by seed."""
+    """The runs of one cure on one cause."""
 
     cause: str
     cure: str
-    runs: list[Run]
-    plain: dict[object, Run]
+    runs: list[Run]  # those that can be judged
+    plain: dict[object, Run]  # those without a cure, by sweep and seed
     unfinished: int  # runs that say nothing yet
+    failed: int = 0  # runs that broke off, a loss that is no number for example: they have no code that lives
     refused: str | None = None  # why there are none
+
+    @property
+    def count(self) -> int:
+        """The runs of which a fraction is alive."""
+        return len(self.runs) + self.failed
+
+    @property
+    def all_alive(self) -> bool:
+        return self.alive == self.count and not self.unfinished
 
     @property
     def alive(self) -> int:
@@ -69,18 +80,23 @@ class Cell:
         return sum(run.record["verdict"] == "alive_on_paper" for run in self.runs)
 
     def gains(self, key: str = "elbo") -> list[float]:
-        """How far a bound on log p(x) lies above that of the run without a cure and with the same seed."""
-        return [run.number(key) - self.plain[run.seed].number(key) for run in self.runs if run.seed in self.plain]
+        """How far a bound on log p(x) lies above that of the run without a cure in the same sweep and with the same
+        seed."""
+        pairs = [(run, self.plain.get(_pair(run))) for run in self.runs]
+        return [run.number(key) - plain.number(key) for run, plain in pairs if plain is not None]
 
     def saved_less_paid(self) -> list[float]:
         """Nats that the code saves of log p(x|z), at most, less its KL (at KL weight 1)."""
         return [min(run.number("cut_gap"), run.number("swap_gap")) - run.number("kld") for run in self.runs]
 
     def row(self) -> list[str]:
-        if not self.runs:
+        if not self.count:
             none = "unfinished" if self.unfinished else "no run has come to its end"
             return [self.refused or none, *[""] * (len(COLUMNS) - 1)]
-        low, high = wilson(self.alive, len(self.runs))
+        low, high = wilson(self.alive, self.count)
+        left = [
+            f", {count} {what}" for count, what in ((self.failed, "failed"), (self.unfinished, "unfinished")) if count
+        ]
         measured = [
             [run.number(key) for run in self.runs]
             for key in (
@@ -89,7 +105,7 @@ class Cell:
             )
         ]
         return [
-            f"{self.alive} of {len(self.runs)}" + (f", {self.unfinished} unfinished" if self.unfinished else ""),
+            f"{self.alive} of {self.count}{''.join(left)}",
             f"{low:.0%} to {high:.0%}",
             str(self.on_paper or ""),
             *(["", ""] if self.cure == PLAIN else map(mean_and_spread, (self.gains(), self.gains("iwae_bound")))),
@@ -109,20 +125,29 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 def cells(runs: Sequence[Run]) -> dict[str, list[Cell]]:
     """By cause, in the order of the runs; empty where no run says what it was for."""
+    meant = [run for run in runs if run.config.get("cause") and run.config.get("cure.name")]
+    varied = naming.varied(run.overrides for run in meant)
+    further = [key for key in varied if key not in (*NO_SETTINGS, "cause", "cure") and not key.startswith("cure.")]
     found: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        cause, cure = run.config.get("cause"), run.config.get("cure.name")
-        if cause and cure:
-            found.setdefault(str(cause), {}).setdefault(str(cure), []).append(run)
+    for run in meant:
+        setting = naming.label(run.overrides, further)
+        cause = ", ".join(filter(None, (str(run.config["cause"]), setting)))
+        found.setdefault(cause, {}).setdefault(str(run.config["cure.name"]), []).append(run)
     table: dict[str, list[Cell]] = {}
     for cause, cures in found.items():
-        plain = {run.seed: run for run in cures.get(PLAIN, []) if "verdict" in run.record}
+        plain = {_pair(run): run for run in cures.get(PLAIN, []) if "verdict" in run.record}
         table[cause] = []
         for cure, mine in cures.items():
             ended = [run for run in mine if "verdict" in run.record]
             judged = [run for run in ended if run.record["verdict"] != "unfinished"]
-            table[cause].append(Cell(cause, cure, judged, plain, len(ended) - len(judged), _why_none(mine)))
+            failed = sum(run.failed for run in mine)
+            table[cause].append(Cell(cause, cure, judged, plain, len(ended) - len(judged), failed, _why_none(mine)))
     return table
+
+
+def _pair(run: Run) -> object:
+    """The same for a run with a cure and the one without that it is held against."""
+    return run.directory.parent, run.seed
 
 
 def _why_none(runs: Sequence[Run]) -> str | None:
@@ -138,12 +163,13 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     """The same as numbers, a row a cause and cure: cures.csv."""
     found = []
     for cell in (cell for of_cause in cells(runs).values() for cell in of_cause):
-        interval = wilson(cell.alive, len(cell.runs)) if cell.runs else Interval(math.nan, math.nan)
+        interval = wilson(cell.alive, cell.count) if cell.count else Interval(math.nan, math.nan)
         found.append(
             {
                 "cause": cell.cause,
                 "cure": cell.cure,
-                "runs": len(cell.runs),
+                "runs": cell.count,
+                "failed": cell.failed,
                 "unfinished": cell.unfinished,
                 "alive": cell.alive,
                 "on_paper": cell.on_paper,
@@ -153,7 +179,7 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
                 "saved_less_paid": _mean(cell.saved_less_paid()),
                 **{key: _mean([run.number(key) for run in cell.runs]) for key in ("sample_coverage", "sample_kid")},
                 "seconds": _mean([run.number("seconds") for run in cell.runs]),
-                "refused": "" if cell.runs else cell.refused or "",
+                "refused": "" if cell.count else cell.refused or "",
             }
         )
     return pd.DataFrame(found)
@@ -170,18 +196,19 @@ def what_follows(runs: Sequence[Run]) -> list[str]:
 
 
 def _of_cause(cause: str, of_cause: Sequence[Cell]) -> str:
-    tried = [cell for cell in of_cause if cell.runs and cell.cure != PLAIN]
+    tried = [cell for cell in of_cause if cell.count and cell.cure != PLAIN]
     if not tried:
         return f"Of the {cause} nothing is known: no cure has come to its end."
 
     def named(what: Callable[[Cell], bool]) -> str:
         return ", ".join(cell.cure for cell in tried if what(cell)) or "none"
 
-    plain = next((cell for cell in of_cause if cell.cure == PLAIN and cell.runs), None)
-    without = "" if plain is None else f", where without a cure {plain.alive} of {len(plain.runs)} runs live"
+    plain = next((cell for cell in of_cause if cell.cure == PLAIN and cell.count), None)
+    without = "" if plain is None else f", where without a cure {plain.alive} of {plain.count} runs live"
     said = (
-        f"The {cause}{without}: alive with every seed: {named(lambda cell: cell.alive == len(cell.runs))}; with some: "
-        f"{named(lambda cell: 0 < cell.alive < len(cell.runs))}; with none: {named(lambda cell: cell.alive == 0)}."
+        f"The {cause}{without}: alive with every seed: {named(lambda cell: cell.all_alive)}; with some: "
+        f"{named(lambda cell: cell.alive > 0 and not cell.all_alive)}; with none: "
+        f"{named(lambda cell: cell.alive == 0)}."
     )
     paper = named(lambda cell: cell.on_paper > 0)
     if paper != "none":
@@ -192,7 +219,7 @@ def _of_cause(cause: str, of_cause: Sequence[Cell]) -> str:
         best = max(known, key=lambda cure: known[cure])
         above = f"{number(known[best])} nats above none's" if known[best] > 0 else "none is above that of none"
         said += f" The best ELBO has {best}, {above}." if known[best] > 0 else f" Of their ELBOs {above}."
-    fewest = min(len(cell.runs) for cell in tried)
+    fewest = min(cell.count for cell in tried)
     if fewest < 5:
         low, high = wilson(fewest, fewest)
         said += f" With {fewest} seeds, all alive still means {low:.0%} to {high:.0%}."
@@ -212,11 +239,11 @@ def matrix(groups: Sequence[Group]) -> Chart:
 
 def _draw_matrix(axes: Axes, found: dict[str, list[Cell]], cures: list[str]) -> None:
     values = np.full((len(cures), len(found)), math.nan)
-    for cell in (cell for of_cause in found.values() for cell in of_cause if cell.runs):
+    for cell in (cell for of_cause in found.values() for cell in of_cause if cell.count):
         place = cures.index(cell.cure), list(found).index(cell.cause)
-        values[place] = cell.alive / len(cell.runs)
+        values[place] = cell.alive / cell.count
         paper = f"\n{cell.on_paper} on paper" if cell.on_paper else ""
-        text = f"{cell.alive} of {len(cell.runs)}{paper}"
+        text = f"{cell.alive} of {cell.count}{paper}"
         axes.annotate(text, place[::-1], ha="center", va="center", fontsize=6.5 if paper else 8, color="black")
     axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(found)), labels=list(found))

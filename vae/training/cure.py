@@ -6,8 +6,7 @@
 - a layer in the model: nothing here (vae.models.heads, vae.models.decoders).
 
 A cure is a class of its dataclass in vae.config.schema, registered with `build`. What it remembers is in its
-`state_dict`, so that a run can be resumed in the middle. Whatever it minimises, it is judged by the plain ELBO at the
-KL weight of the schedule."""
+`state_dict`, so that a run can be resumed in the middle. Whatever it minimises, it is judged by the plain ELBO."""
 
 from collections.abc import Iterable
 from functools import singledispatch
