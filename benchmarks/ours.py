@@ -23,6 +23,7 @@ MODELS = {  # what is measured, and the overrides that give it
 # Logged after a step and the evaluation that is due at it, before its pictures and checkpoint. So no time ends at the
 # last step of a run, whose evaluation is thorough: what is timed is followed by one step more.
 STEP = "train/loss"
+ANSWER = "answer/text_summary"  # a text that is logged when all is measured
 
 
 def program(checkout: Path = ROOT) -> str:
@@ -32,7 +33,7 @@ def program(checkout: Path = ROOT) -> str:
 @dataclass(frozen=True)
 class Run:
     finished: Finished
-    scalars: dict[str, list[tuple[int, float, float]]]  # of each tag: step, time.time(), value
+    scalars: dict[str, list[tuple[int, float, float]]]  # of each tag: step, time.time(), value; of a text 0
     result: dict[str, Any]  # result.json
 
     def wall(self, tag: str, step: int) -> float:
@@ -41,10 +42,6 @@ class Run:
         if not found:
             raise Failed(f"run.py logged no {tag} at step {step}")
         return found[0]
-
-    def last(self) -> float:
-        """time.time() at which the last scalar was logged: all is measured then."""
-        return max(wall for rows in self.scalars.values() for _, wall, _ in rows)
 
     def seconds(self, first: int, last: int) -> float:
         """Wall time from the end of step `first` to the end of step `last`, all that is done in between with it;
@@ -84,10 +81,14 @@ def events(directory: Path) -> dict[str, list[tuple[int, float, float]]]:
 
     guidance = {"scalars": 0, "images": 1, "histograms": 1, "tensors": 1, "compressedHistograms": 1}
     found: Any = EventAccumulator(str(directory), size_guidance=guidance).Reload()
-    return {
+    scalars = {
         tag: [(event.step, event.wall_time, event.value) for event in found.Scalars(tag)]
         for tag in found.Tags()["scalars"]
     }
+    texts = {
+        tag: [(event.step, event.wall_time, 0.0) for event in found.Tensors(tag)] for tag in found.Tags()["tensors"]
+    }
+    return scalars | texts
 
 
 def composed(*overrides: str) -> "RunConfig":
