@@ -39,6 +39,14 @@ MAKE: dict[str, tuple[Make, Callable[..., torch.optim.Optimizer]]] = {
         ours("optimizer=rmsprop", "momentum=0.5", "beta2=0.99", "centered=true"),
         lambda p: torch.optim.RMSprop(p, LR, momentum=0.5, alpha=0.99, centered=True, foreach=False),
     ),
+    "adam with another eps": (
+        ours("optimizer=adam", "eps=0.1"),
+        lambda p: torch.optim.Adam(p, LR, betas=(0.9, 0.999), eps=0.1, foreach=False),
+    ),
+    "rmsprop with another eps": (
+        ours("optimizer=rmsprop", "momentum=0", "beta2=0.99", "eps=0.1"),
+        lambda p: torch.optim.RMSprop(p, LR, eps=0.1, foreach=False),
+    ),
     "rmsprop as torch has it": (
         ours("optimizer=rmsprop", "momentum=0", "beta2=0.99"),
         lambda p: torch.optim.RMSprop(p, LR, foreach=False),

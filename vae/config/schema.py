@@ -678,6 +678,7 @@ class Train:
     lr_schedule: str = one_of("constant", "cosine", "steps")  # cosine: from lr to 0 over the run
     milestones: list[int] = within(ge=1, default_factory=list)  # steps: after each of them the learning rate is
     decay: float = within(gt=0, le=1, default=0.1)  # multiplied by this
+    eps: float = within(gt=0, default=1e-8)  # added to what a step is divided by; sgd has none
     centered: bool = False  # rmsprop: the squared gradient less the square of its mean
     warmup_steps: int = within(ge=0)  # the learning rate rises to lr in a line over this many steps; 0: at once
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never

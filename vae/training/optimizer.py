@@ -19,8 +19,7 @@ from torch.optim.sgd import sgd
 from vae.config import schema
 from vae.runtime import untrusted
 
-EPS = 1e-8  # torch.optim's defaults
-ADAMW_DECAY = 0.01
+ADAMW_DECAY = 0.01  # torch.optim's default
 
 Memory = Mapping[str, list[Tensor]]
 
@@ -34,7 +33,7 @@ class Optimizer(ABC):
 
     def __init__(self, parameters: Iterable[Tensor], settings: schema.Train) -> None:
         self.parameters: list[Tensor] = list(parameters)
-        self.momentum, self.beta2 = settings.momentum, settings.beta2
+        self.momentum, self.beta2, self.eps = settings.momentum, settings.beta2, settings.eps
         self.memory = {name: [torch.zeros_like(p) for p in self.parameters] for name in self.names}
         if self.counts_steps:
             self.memory["step"] = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -93,7 +92,7 @@ class Adam(Optimizer):
             beta2=self.beta2,
             lr=lr,
             weight_decay=self.decay,
-            eps=EPS,
+            eps=self.eps,
             maximize=False,
         )
 
@@ -151,7 +150,7 @@ class RMSprop(Optimizer):
             capturable=isinstance(lr, Tensor),
             lr=lr,
             alpha=self.beta2,
-            eps=EPS,
+            eps=self.eps,
             weight_decay=0.0,
             momentum=self.momentum,
             centered=self.centered,
