@@ -73,6 +73,9 @@ class Allowance(Cure):
         """The allowance in nats."""
         return self.nats * max(0.0, 1 - step / self.steps)
 
+    def is_settled(self, step: int) -> bool:
+        return self.left(step) == 0
+
     def loss(self, batch: Batch) -> Tensor:
         return batch.loss_with((batch.kl.sum() - self.left(batch.step)).clamp(min=0))
 

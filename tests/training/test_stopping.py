@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,41 @@ def test_it_counts_from_the_best() -> None:
         in again.sentence(4)
     )
     assert stopping.sentence(9).startswith("all 9 steps are made; kept is the model of step 2")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "counted"),
+    [
+        (["anneal=no_kl"], range(1, 41)),
+        (["cure=pretrain", "cure.autoencoder=0.5", "cure.rising=0.25"], range(30, 41)),
+        (["anneal=linear", "anneal.steps=25", "anneal.weight=2"], range(25, 41)),
+        (["cure=linear", "cure.schedule.steps=25", "anneal.weight=2"], range(25, 41)),
+        (["anneal=sigmoid", "anneal.midpoint=20", "anneal.steepness=1"], range(27, 41)),  # 1 / (1 + exp(-7)) is 0.9991
+        (["anneal=cyclical", "anneal.cycles=2"], [*range(11, 21), *range(31, 41)]),
+        (["anneal=delayed", "anneal.threshold=1e-9", "anneal.patience=null"], []),
+        (["cure=capacity", "cure.steps=30"], range(30, 41)),
+        (["cure=geco"], range(1, 41)),
+    ],
+)
+def test_which_evaluations_count(
+    overrides: list[str], counted: Sequence[int], noise: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those with the KL weight, and the cure, of the end."""
+    monkeypatch.setattr("vae.measure.subject.Subject.validation_elbo", lambda subject: 0.0)
+    setup = prepare(composed(*noise, *SETTINGS, "train.steps=40", *overrides))
+    asked: list[int] = []
+    monkeypatch.setattr(Stopping, "observe", lambda stopping, step, elbo: asked.append(step))
+    for step in range(1, 41):
+        setup.is_best(step)
+    assert asked == list(counted)
+
+
+def test_a_weight_that_never_comes_to_its_end_leaves_the_last_model(noise: list[str], tmp_path: Path) -> None:
+    record = trained(
+        tmp_path, *noise, *SETTINGS, "train.steps=100", "train.patience=1", "anneal=linear", "anneal.steps=101"
+    )
+    assert (record["steps"], record["best_step"]) == (100, None)
+    assert (checkpoint.read(tmp_path).step, record["max_kl_weight"]) == (100, record["kl_weight"])
 
 
 @pytest.mark.parametrize(

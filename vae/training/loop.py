@@ -73,8 +73,7 @@ def train(
                     if found and not math.isfinite(found.measures.mse):
                         raise not_finite(step, "reconstruction", settings)
                     evaluation = found or evaluation
-                    looks = due.evaluation and stopping.patience is not None
-                    is_best = looks and stopping.observe(step, subject.validation_elbo())
+                    is_best = due.evaluation and setup.is_best(step)
                     if due.checkpoint and recorder:
                         state = setup.parts.states(), recorder.state_dict()
                         saving.save(Checkpoint(config, model.shape, step, weight, *state), recorder.sync, is_best)

@@ -82,6 +82,13 @@ class Setup(Learner):
         shape = config.train.batch_size, *codes, config.model.latent_dim
         return parallel.own_rows(torch.randn(shape, generator=rng, device=self.device))
 
+    def is_best(self, step: int) -> bool:
+        """Whether early stopping finds the model of `step` better than those before. It counts only evaluations at
+        which the KL weight and the cure are as they will be at the end: a model that pays less for its code is
+        another, and no gain over it says nothing. All processes of a run take part."""
+        counts = self.stopping.patience is not None and self.schedule.is_settled(step) and self.cure.is_settled(step)
+        return counts and self.stopping.observe(step, self.subject.validation_elbo())
+
     def restore(self, saved: Checkpoint, directory: Path) -> None:
         """Give every part its state in `saved`, and have its best checkpoint beside it where that is `saved` itself:
         as after a run that has ended, or was cut short there."""
@@ -96,7 +103,10 @@ class Setup(Learner):
         stopping, best = self.stopping, None
         if stopping.patience is None:
             return None
-        if parallel.is_leader() and stopping.best_step:
+        if stopping.best is None:
+            log.info("%s  %s", self.subject.config.run_name, stopping.sentence(step))
+            return None
+        if parallel.is_leader():
             own = [str(target).rpartition(".")[0] for _, target in targets(dataclasses.asdict(self.subject.config))]
             best = checkpoint.best(directory, stopping.best_step, own)
         weights = parallel.broadcast(best and (best.parts["model"], best.parts["likelihood"]))
