@@ -382,7 +382,7 @@ def _check_together(config: schema.RunConfig) -> None:
     refused = config.cure.refuses(config)
     if refused is not None:
         raise Misfit(f"cure={config.cure.name} with {refused}")
-    misfit = model.misfit()
+    misfit = model.misfit(objective)
     if misfit is not None:
         raise Misfit(misfit)
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
