@@ -32,7 +32,7 @@ def main(composed: DictConfig) -> float | None:
         elif config.recommend:
             from vae.cli.recommend import recommend
 
-            recommend(job, config)
+            recommend(job, config, composed)
             return None
         elif config.explain.run:
             from vae.cli.explain import explain

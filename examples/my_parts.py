@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vae.data.split import Data, Split
 from vae.models import links
 from vae.models.likelihood import Likelihood
+from vae.runtime import parallel
 from vae.training.cure import Batch, Context, Cure
 from vae.training.schedule import Schedule
 
@@ -73,8 +74,14 @@ class Allowance(Cure):
         """The allowance in nats."""
         return self.nats * max(0.0, 1 - step / self.steps)
 
+    def is_settled(self, step: int) -> bool:
+        return self.left(step) == 0
+
     def loss(self, batch: Batch) -> Tensor:
-        return batch.loss_with((batch.kl.sum() - self.left(batch.step)).clamp(min=0))
+        kl = parallel.mean(
+            batch.kl.sum()
+        )  # of several processes each has a part of the batch: held against it together
+        return batch.loss_with((kl - self.left(batch.step)).clamp(min=0))
 
     def learn(self, batch: Batch, loss: Tensor) -> None:
         self.step = batch.step

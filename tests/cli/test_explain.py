@@ -10,6 +10,7 @@ from conftest import QUICK, composed
 
 from vae.cli.twins import Twins
 from vae.runtime import directory as names
+from vae.training import checkpoint
 
 Program = Callable[..., tuple[int, str, str]]
 Finished = Callable[..., Path]
@@ -95,6 +96,16 @@ def test_a_decoder_that_sees_pixels_has_twins_of_its_own(digits: list[str], prog
     assert "With a decoder that sees no pixels (explain/factorised)" in out
     assert "As a map (explain/as_map)" in out
     assert found["cause"] == after["cause"] != "optimiser"
+
+
+def test_twins_with_other_steps_have_a_schedule_of_their_length(
+    digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    settings = [*QUICK, *digits, *JUDGED, *SELDOM, "model=mlp_vae", "train.steps=40", "anneal=cyclical"]
+    assert program(*settings, "hydra.run.dir=mine")[0] == 0
+    assert program("explain=mine", "explain.steps=20")[0] == 0
+    twin = checkpoint.read(tmp_path / "mine" / "explain" / "without_code").config
+    assert (twin.train.steps, twin.anneal.steps) == (20, 20)  # type: ignore[attr-defined]
 
 
 def test_a_live_code_has_no_cause(digits: list[str], program: Program, tmp_path: Path) -> None:

@@ -1,18 +1,25 @@
 """`recommend=true` says what suits the images and leaves nothing; `experiment=images` takes it."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import QUICK, composed
+import torch
+from conftest import QUICK, ROOT, composed
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from sklearn.decomposition import PCA
 
+from vae.cli import recommend
 from vae.config import schema
+from vae.config.load import flat, load, load_saved, references, with_values
 from vae.data import readers
 from vae.data.split import Data, Split
-from vae.measure.recommend import choices
+from vae.measure.recommend import Choice, choices
+from vae.runtime import files
 from vae.training import checkpoint
 
 Program = Callable[..., tuple[int, str, str]]
@@ -31,8 +38,6 @@ def images(tmp_path: Path) -> list[str]:
 
 
 def test_the_code_has_the_dimensions_that_a_pca_needs(images: list[str], tmp_path: Path) -> None:
-    import torch
-
     values = np.load(tmp_path / "mine.npy")
     data = Data(Split(torch.from_numpy(values)[:, None]), Split(torch.from_numpy(values)[:, None]))
     found = {choice.key: choice.value for choice in choices(composed("experiment=images"), data)}
@@ -47,8 +52,6 @@ def test_the_code_has_the_dimensions_that_a_pca_needs(images: list[str], tmp_pat
 @pytest.mark.parametrize(("side", "lr"), [(32, None), (64, 0.001), (48, 0.0013)])
 def test_the_learning_rate_falls_with_the_sides_of_large_images(side: int, lr: float | None) -> None:
     """Where there is a start that a high rate would undo, and no rate was given."""
-    import torch
-
     images = torch.rand(60, 1, 16, side, generator=torch.Generator().manual_seed(0))
     data = Data(Split(images), Split(images))
     found = {choice.key: choice.value for choice in choices(composed("experiment=images"), data)}
@@ -97,6 +100,41 @@ def test_a_run_takes_it_and_is_resumed_with_it(
     status, _, err = program("experiment=images", *images, *QUICK, *SMALL, "model.latent_dim=5", "hydra.run.dir=other")
     assert status == 0, err
     assert checkpoint.read(tmp_path / "other").config.model.latent_dim == 5
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [("anneal=cyclical", "anneal.steps"), ("cure=capacity", "cure.steps"), ("cure=cyclical", "cure.schedule.steps")],
+)
+def test_what_is_as_long_as_the_run_goes_with_the_steps_that_are_chosen(
+    option: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen_with(*overrides: str) -> tuple[int, int, schema.RunConfig]:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            written = compose("config", ["experiment=images", *overrides])
+        (tmp_path / ".hydra").mkdir(exist_ok=True)
+        OmegaConf.save(written, tmp_path / ".hydra" / "config.yaml")
+        config, _ = recommend.chosen([], tmp_path, load(written))
+        again = load_saved(files.read_yaml(tmp_path / ".hydra" / "config.yaml"), [])
+        assert again == config
+        return (
+            config.train.steps,
+            flat(dataclasses.asdict(config))[key],
+            with_values(
+                config, {"train.steps": 7}, references(config, files.read_yaml(tmp_path / ".hydra" / "config.yaml"))
+            ),
+        )
+
+    choice = Choice("train.steps", 3456, "why")
+    monkeypatch.setattr("vae.measure.recommend.choices", lambda config, data, given: [choice])
+    monkeypatch.setattr(
+        recommend, "_read", lambda config: Data(Split(torch.rand(4, 1, 4, 4)), Split(torch.rand(4, 1, 4, 4)))
+    )
+    steps, length, shorter = chosen_with(option)
+    assert (steps, length) == (3456, 3456)
+    assert flat(dataclasses.asdict(shorter))[key] == 7, "as in a twin with other steps"
+    steps, length, shorter = chosen_with(option, f"{key}=10000")
+    assert (steps, length, flat(dataclasses.asdict(shorter))[key]) == (3456, 10000, 10000)
 
 
 def test_data_that_cannot_be_read(program: Program, tmp_path: Path) -> None:

@@ -67,9 +67,19 @@ def test_a_mistake_in_an_option_of_ones_own_is_no_combination(
     assert not list(Path().rglob(names.CONFIG))
 
 
-def test_a_start_that_no_pixelcnn_has_is_a_combination() -> None:
-    with pytest.raises(Misfit, match=r"model.start=spectral with model.kernels=\[3\]: no linear optimum"):
-        composed("model=pixelcnn_vae", "model.kernels=[3]", "model.start=spectral")
+@pytest.mark.parametrize("start", ["model.start=spectral", "cure=spectral_start"])
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["model=pixelcnn_vae", "model.kernels=[3]"], r"model.kernels=\[3\]: no linear optimum"),
+        (["model.output=sigmoid"], "model.output=sigmoid: the optimum is of a linear output"),
+        (["objective=categorical"], "objective=categorical: no linear optimum is known"),
+        (["objective=discretised_logistic"], "objective=discretised_logistic: no linear optimum is known"),
+    ],
+)
+def test_a_start_that_is_not_known_is_a_combination(start: str, overrides: list[str], says: str) -> None:
+    with pytest.raises(Misfit, match=f"^model.start=spectral with {says}"):
+        composed(*overrides, start)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

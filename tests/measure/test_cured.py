@@ -76,6 +76,12 @@ SETTINGS = [
     ["model.posterior=dirac", "anneal=no_kl"],
     ["model=custom", "model.encoder._target_=a.B", "model.decoder._target_=a.B"],
     ["model.latent_dim=5", "anneal=delayed"],
+    ["anneal.weight=0"],
+    ["train.batch_size=1"],
+    ["model=mlp_vae", "model.decoder_widths=[]"],
+    ["model.output=sigmoid"],
+    ["objective=bernoulli", "model.output=sigmoid"],
+    ["objective=categorical"],
 ]
 
 

@@ -132,6 +132,24 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "groups of two sizes": (["cure=free_bits", "cure.group_size=5"], "cure.group_size=5 and model.latent_dim=32"),
     "nothing to skip to": (["model=linear_vae", "cure=skip"], "model=linear_vae: its decoder has no layers"),
     "one layer to skip to": (["model=pixelcnn_vae", "model.kernels=[3]", "cure=skip"], "no layer to skip to"),
+    "a decoder of one layer": (
+        ["model=mlp_vae", "model.decoder_widths=[]", "cure=skip"],
+        "cure=skip with model.decoder_widths=[]: there is no layer to skip to",
+    ),
+    **{
+        f"a KL term without weight, {name}": (
+            ["anneal.weight=0", f"cure={name}"],
+            f"cure={name} with anneal.weight=0: there is no KL term to cure",
+        )
+        for name in ("free_bits", "linear", "geco", "scale")
+    },
+    **{
+        f"one image a batch, {name}": (
+            ["train.batch_size=1", f"cure={name}"],
+            f"cure={name} with train.batch_size=1: it goes by how the images of a batch differ",
+        )
+        for name in ("mmd", "mu_forcing", "batch_norm_mu", "scale")
+    },
     "another decoder": (["model=pixelcnn_vae", "cure=inverse_lipschitz"], "a decoder of its own"),
     "a negative MMD": (["cure=mmd", "cure.lam=0.001"], "must be above 0, so lam above 1"),
     "more than the run": (["cure=pretrain", "cure.rising=0.9"], "at most 1 in all"),

@@ -1,7 +1,8 @@
 """Early stopping: on images that it was not trained on, with the best model kept, and resumed to the same bits."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import composed, trained
+from twins import PowerCut, power_cut, resumed, timeless
 
 import vae
 from vae.data import readers
 from vae.training import checkpoint
+from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
-from vae.training.setup import prepare
+from vae.training.setup import Setup, prepare
 from vae.training.stopping import Stopping, with_validation
 
 SETTINGS = [
@@ -37,14 +40,28 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture
-def noise(tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Few images and much noise: what is learnt by heart does not help others."""
-    rng = np.random.default_rng(0)
+    directory, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
     factors = rng.normal(size=(80, 2)) @ rng.normal(size=(2, 64))
     images = 0.5 + 0.1 * factors + 0.1 * rng.normal(size=(80, 64))
-    np.save(tmp_path / "images.npy", images.clip(0, 1).reshape(-1, 8, 8))
-    return ["dataset=arrays", f"dataset.train={tmp_path}/images.npy", "dataset.test_fraction=0.2"]
+    np.save(directory / "images.npy", images.clip(0, 1).reshape(-1, 8, 8))
+    return ["dataset=arrays", f"dataset.train={directory}/images.npy", "dataset.test_fraction=0.2"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(noise: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    trained(directory, *noise, *SETTINGS)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def whole(undisturbed: Path) -> dict[str, Any]:
+    """Its record."""
+    found: dict[str, Any] = json.loads((undisturbed / "result.json").read_text())
+    return found
 
 
 def test_it_counts_from_the_best() -> None:
@@ -62,6 +79,41 @@ def test_it_counts_from_the_best() -> None:
         in again.sentence(4)
     )
     assert stopping.sentence(9).startswith("all 9 steps are made; kept is the model of step 2")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "counted"),
+    [
+        (["anneal=no_kl"], range(1, 41)),
+        (["cure=pretrain", "cure.autoencoder=0.5", "cure.rising=0.25"], range(30, 41)),
+        (["anneal=linear", "anneal.steps=25", "anneal.weight=2"], range(25, 41)),
+        (["cure=linear", "cure.schedule.steps=25", "anneal.weight=2"], range(25, 41)),
+        (["anneal=sigmoid", "anneal.midpoint=20", "anneal.steepness=1"], range(27, 41)),  # 1 / (1 + exp(-7)) is 0.9991
+        (["anneal=cyclical", "anneal.cycles=2"], [*range(11, 21), *range(31, 41)]),
+        (["anneal=delayed", "anneal.threshold=1e-9", "anneal.patience=null"], []),
+        (["cure=capacity", "cure.steps=30"], range(30, 41)),
+        (["cure=geco"], range(1, 41)),
+    ],
+)
+def test_which_evaluations_count(
+    overrides: list[str], counted: Sequence[int], noise: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those with the KL weight, and the cure, of the end."""
+    monkeypatch.setattr("vae.measure.subject.Subject.validation_elbo", lambda subject: 0.0)
+    setup = prepare(composed(*noise, *SETTINGS, "train.steps=40", *overrides))
+    asked: list[int] = []
+    monkeypatch.setattr(Stopping, "observe", lambda stopping, step, elbo: asked.append(step))
+    for step in range(1, 41):
+        setup.is_best(step)
+    assert asked == list(counted)
+
+
+def test_a_weight_that_never_comes_to_its_end_leaves_the_last_model(noise: list[str], tmp_path: Path) -> None:
+    record = trained(
+        tmp_path, *noise, *SETTINGS, "train.steps=100", "train.patience=1", "anneal=linear", "anneal.steps=101"
+    )
+    assert (record["steps"], record["best_step"]) == (100, None)
+    assert (checkpoint.read(tmp_path).step, record["max_kl_weight"]) == (100, record["kl_weight"])
 
 
 @pytest.mark.parametrize(
@@ -86,32 +138,47 @@ def test_validation_images_are_not_trained_on(noise: list[str]) -> None:
     assert with_validation(data, config.train) is data  # a split of their own stays
 
 
-def test_it_stops_and_keeps_the_best_model(noise: list[str], tmp_path: Path) -> None:
-    record = trained(tmp_path / "run", *noise, *SETTINGS)
+def test_it_stops_and_keeps_the_best_model(
+    noise: list[str], undisturbed: Path, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    record = whole
     assert record["best_step"] < record["steps"] < 2000
     assert record["steps"] == record["best_step"] + 3 * 20
-    saved = checkpoint.read(tmp_path / "run")
+    saved = checkpoint.read(undisturbed)
     assert saved.step == record["best_step"]
-    assert not (tmp_path / "run" / "checkpoint.best.pt").exists()
+    assert not (undisturbed / "checkpoint.best.pt").exists()
     longer = trained(tmp_path / "longer", *noise, *SETTINGS, "train.patience=null", f"train.steps={record['steps']}")
     assert longer["best_step"] is None
     config = composed(*noise, *SETTINGS)
     data = with_validation(readers.load(config.dataset), config.train)
     images = data.test.batch(slice(None))
-    model = vae.load_run(tmp_path / "run").model
+    model = vae.load_run(undisturbed).model
     mean = model.decode(model.encode(images).mu)
     assert float((mean - images).square().mean()) == pytest.approx(record["mse_mu"], rel=1e-4)
     assert record["verdict"] != "unfinished"
 
 
-def test_resumed_to_the_same_bits(noise: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = trained(tmp_path / "whole", *noise, *SETTINGS)
-    (tmp_path / "cut").mkdir()
-    config = composed(*noise, *SETTINGS)
+def assert_same_end(one: Path, other: Path) -> None:
+    """One checkpoint, of the best step, and the same record."""
+    records = [json.loads((place / "result.json").read_text()) for place in (one, other)]
+    assert timeless(records[0]) == timeless(records[1])
+    assert_same_model(one, other)
+    assert checkpoint.read(other).step == records[0]["best_step"]
 
-    class PowerCut(Exception):
-        pass
 
+def assert_same_model(one: Path, other: Path) -> None:
+    assert {path.name for path in other.glob("*.pt")} == {"checkpoint.pt"}
+    a, b = (torch.load(place / "checkpoint.pt", weights_only=True)["model"] for place in (one, other))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_resumed_to_the_same_bits(
+    noise: list[str],
+    undisturbed: Path,
+    whole: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     observe = Stopping.observe
 
     def cut(self: Stopping, step: int, elbo: float) -> bool:
@@ -121,15 +188,60 @@ def test_resumed_to_the_same_bits(noise: list[str], tmp_path: Path, monkeypatch:
 
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(Stopping, "observe", cut)
-        train(config, tmp_path / "cut")
-    resumed = train(config, tmp_path / "cut", checkpoint.read(tmp_path / "cut"))
-    assert resumed is not None
-    found = resumed.to_dict()
-    same = {key: value for key, value in whole.items() if "second" not in key and "memory" not in key}
-    assert {key: found[key] for key in same} == same
-    a, b = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"] for name in ("whole", "cut"))
-    assert all(torch.equal(a[key], b[key]) for key in a)
-    assert json.loads((tmp_path / "cut" / "result.json").read_text())["best_step"] == whole["best_step"]
+        train(composed(*noise, *SETTINGS), tmp_path)
+    resumed(tmp_path, *noise, *SETTINGS)
+    assert_same_end(undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["vae.output.recorder.conclude", "vae.output.record.RunRecord.save"])
+def test_cut_during_the_final_measures(
+    place: str, noise: list[str], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the best model is measured, and when its checkpoint is the run's already."""
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(place, power_cut)
+        train(composed(*noise, *SETTINGS), tmp_path)
+    resumed(tmp_path, *noise, *SETTINGS)
+    assert_same_end(undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("more", [["train.steps=3000"], ["train.patience=2"]])
+def test_more_steps_that_bring_nothing_keep_the_best(
+    more: list[str], noise: list[str], undisturbed: Path, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    again = Path(shutil.copytree(undisturbed, tmp_path / "again"))
+    resumed(again, *noise, *SETTINGS, *more)
+    record = json.loads((again / "result.json").read_text())
+    assert record["best_step"] == whole["best_step"] < record["steps"]
+    assert (record["kld"], record["mse"]) == (whole["kld"], whole["mse"])
+    assert_same_model(undisturbed, again)
+
+
+def test_a_best_checkpoint_that_is_lost_is_not_claimed(
+    noise: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_best = Setup.keep_best
+
+    def lost(self: Setup, directory: Path, step: int) -> Checkpoint | None:
+        (directory / "checkpoint.best.pt").unlink()
+        return keep_best(self, directory, step)
+
+    monkeypatch.setattr(Setup, "keep_best", lost)
+    record = trained(tmp_path / "run", *noise, *SETTINGS, "train.steps=40")
+    assert record["best_step"] is None
+    assert checkpoint.read(tmp_path / "run").step == record["steps"]
+
+
+def test_what_came_after_the_kept_model_is_not_said_of_it(
+    noise: list[str], whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The highest KL weight is that up to the step whose model it is."""
+    best = whole["best_step"]
+    monkeypatch.setattr("vae.training.schedule.Constant.weight", lambda self, step: 1.0 if step <= best else 1.0005)
+    record = trained(tmp_path / "run", *noise, *SETTINGS)
+    assert record["best_step"] == best < record["steps"]
+    assert (record["kl_weight"], record["max_kl_weight"]) == (1, 1)
+    assert record["predicted_kld"] == whole["predicted_kld"]
 
 
 def test_a_run_that_has_ended_with_its_best_model_keeps_it(

@@ -1,5 +1,6 @@
 """Cures that are a term of the loss, each against what it must do."""
 
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import composed, trained
+from conftest import ROOT, composed, trained
 from torch import Tensor
 
 import vae
@@ -54,6 +55,16 @@ def test_no_cure_is_the_plain_loss() -> None:
     assert float(cure().loss(batch(kl, weight=0.5))) == 7 + 0.5 * 3.5
     infinite = torch.full((4,), torch.inf)
     assert float(cure().loss(batch(infinite, weight=0.0))) == 7  # of a point, without a KL term
+
+
+def test_the_allowance_of_the_examples_is_for_all_processes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other of two has a KL of 0."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    own = importlib.import_module("my_parts").Allowance(None, nats=5.0, steps=10)
+    monkeypatch.setattr("vae.runtime.parallel.mean", lambda values: values / 2)
+    assert float(own.loss(batch(torch.tensor([8.0]), step=0))) == 7
+    assert float(own.loss(batch(torch.tensor([12.0]), step=0))) == 7 + 1
+    assert [own.is_settled(step) for step in (9, 10)] == [False, True]
 
 
 def test_free_bits_have_no_gradient_below_the_floor_and_the_kl_s_above() -> None:

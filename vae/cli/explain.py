@@ -20,7 +20,7 @@ from vae.cli.session import Job
 from vae.cli.train import alone_in
 from vae.cli.twins import Twin, Twins
 from vae.config.errors import InputError
-from vae.config.load import allowed_modules
+from vae.config.load import allowed_modules, references, with_values
 from vae.config.schema import RunConfig, TensorBoardAlone
 from vae.data import readers
 from vae.data.fingerprint import Fingerprint
@@ -38,7 +38,7 @@ from vae.models.vae import VAE
 from vae.output import record as records
 from vae.output.conclusion import command
 from vae.runtime import directory as names
-from vae.runtime import parallel, untrusted
+from vae.runtime import files, parallel, untrusted
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
 from vae.runtime.terminal import Progress, show
@@ -95,9 +95,9 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         with untrusted.restoring("data"):
             Fingerprint(data, f"dataset={config.dataset.name}").load_state_dict(saved.parts["data"])
         data = data.measured(config.evaluation.test_images).to(choose_device(config.train.device))
-        steps = call.explain.steps or config.train.steps
         weight = record.get("max_kl_weight", record["kl_weight"])
-        bench = _Bench(Twins(directory, config, steps, allow), saved, record, weight, data)
+        short = config if call.explain.steps is None else _with_steps(config, call.explain.steps, directory)
+        bench = _Bench(Twins(directory, short, short.train.steps, allow), saved, record, weight, data)
         compared = bench.comparison()
         limits = config.evaluation.thresholds
         cause = cause_of(compared, limits)
@@ -123,6 +123,15 @@ def _not_shared(config: RunConfig, record: Mapping[str, Any]) -> Iterator[str]:
             f"The run began with the weights of {config.init}, as its twin with a kind start did; twins with another "
             "decoder began anew."
         )
+
+
+def _with_steps(config: RunConfig, steps: int, directory: Path) -> RunConfig:
+    """For so many steps, and what was as long as the run in `directory` by a reference is as long as they are."""
+    try:
+        written = files.read_yaml(directory / names.CONFIG)
+    except (OSError, ValueError):  # its checkpoint does without
+        written = None
+    return with_values(config, {"train.steps": steps}, references(config, written))
 
 
 def _finished(directory: Path) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vae.cli.session import Job
-from vae.config.load import with_values
+from vae.config.load import references, with_values
 from vae.config.schema import RunConfig
 from vae.data import readers, scale
 from vae.data.split import Data
@@ -26,7 +26,7 @@ from vae.training.stopping import with_validation
 log = logging.getLogger(__name__)
 
 
-def recommend(job: Job, config: RunConfig) -> None:
+def recommend(job: Job, config: RunConfig, composed: DictConfig) -> None:
     """Prints what the images are, what is chosen for them, and the command that trains with it."""
     configure_process(config.train.threads)
     data = _read(config)
@@ -35,7 +35,8 @@ def recommend(job: Job, config: RunConfig) -> None:
     held = {"to train on": data.train, "to stop by": data.validation, "to test on": data.test}
     counts = [f"{len(split)} {what}" for what, split in held.items() if split is not None]
     found = measured.choices(config, data, job.keys)
-    config = with_values(config, {choice.key: choice.value for choice in found})
+    chosen_values = {choice.key: choice.value for choice in found}
+    config = with_values(config, chosen_values, references(config, composed))
     lines = [
         f"{'images':<24}{height}x{width}, {channels} channel{'s' if channels > 1 else ''}; {', '.join(counts)}",
         f"{'variance of a pixel':<24}{variance:.4g}",
@@ -56,10 +57,14 @@ def chosen(keys: Sequence[str], directory: Path, config: RunConfig) -> tuple[Run
     for choice in measured.choices(config, data, keys):
         values[choice.key] = choice.value
         log.info("Chosen: %s=%s: %s.", choice.key, choice.value, choice.why)
-    config = dataclasses.replace(with_values(config, values), choose=False)
     saved = directory / names.CONFIG
+    following = references(config, files.read_yaml(saved)) if saved.exists() else {}
+    config = dataclasses.replace(with_values(config, values, following), choose=False)
     if saved.exists():
-        files.replace(saved, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+        written = OmegaConf.create(dataclasses.asdict(config))
+        for name, key in following.items():
+            OmegaConf.update(written, name, f"${{{key}}}")
+        files.replace(saved, OmegaConf.to_yaml(written).encode())
     return config, dataclasses.replace(data, notes=())  # they have been said
 
 

@@ -190,12 +190,28 @@ def revise(
     return load(config)
 
 
-def with_values(config: schema.RunConfig, values: Mapping[str, Any]) -> schema.RunConfig:
-    """The same with other values, by their full names; checked."""
+def with_values(
+    config: schema.RunConfig, values: Mapping[str, Any], following: Mapping[str, str] | None = None
+) -> schema.RunConfig:
+    """The same with other values, by their full names, and with those `following` them; checked."""
     changed = OmegaConf.create(dataclasses.asdict(config))
-    for key, value in values.items():
+    followed = {name: values[key] for name, key in (following or {}).items() if key in values}
+    for key, value in {**values, **followed}.items():
         OmegaConf.update(changed, key, value, merge=False)
     return load(changed)
+
+
+def references(config: schema.RunConfig, written: Any) -> dict[str, str]:
+    """What `written`, the same configuration before its references were resolved, has as a reference to one other
+    value: the names of both. Those that have come apart since are left out."""
+    if isinstance(written, DictConfig):
+        written = OmegaConf.to_container(written, resolve=False)
+    values, found = flat(dataclasses.asdict(config)), {}
+    for name, text in flat(written if isinstance(written, Mapping) else {}).items():
+        key = text.strip()[2:-1] if isinstance(text, str) and REFERENCE.fullmatch(text.strip()) else None
+        if name in values and key in values and values[name] == values[key]:
+            found[name] = key
+    return found
 
 
 def at_home(path: str | Path) -> Path:
@@ -366,7 +382,7 @@ def _check_together(config: schema.RunConfig) -> None:
     refused = config.cure.refuses(config)
     if refused is not None:
         raise Misfit(f"cure={config.cure.name} with {refused}")
-    misfit = model.misfit()
+    misfit = model.misfit(objective)
     if misfit is not None:
         raise Misfit(misfit)
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):

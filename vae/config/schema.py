@@ -87,8 +87,17 @@ class Model(Part):
     output: str | None = one_of("linear", "sigmoid")  # from the decoder's last layer to pixels; null: the objective's
     start: str = one_of("glorot", "spectral", default="glorot")  # spectral: a linear path beside it, at its optimum
 
-    def misfit(self) -> str | None:
-        """What of it, each fine alone, does not go together; None where all does."""
+    def misfit(self, objective: "Objective") -> str | None:
+        """What of it, each fine alone, does not go together, or not with `objective`; None where all does."""
+        if self.start != "spectral":
+            return None
+        if not objective.has_linear_optimum:
+            return (
+                f"model.start=spectral with objective={objective.name}: no linear optimum is known of it; take a "
+                "Gaussian one or bernoulli, or leave model.start out"
+            )
+        if self.output == "sigmoid" and not isinstance(objective, Bernoulli | ContinuousBernoulli):
+            return "model.start=spectral with model.output=sigmoid: the optimum is of a linear output; leave one out"
         return None
 
 
@@ -165,13 +174,13 @@ class PixelCNNModel(Model):
                 "[] for no autoregression"
             )
 
-    def misfit(self) -> str | None:
+    def misfit(self, objective: "Objective") -> str | None:
         if self.start == "spectral" and self.kernels:
             return (
                 f"model.start=spectral with model.kernels={self.kernels}: no linear optimum is known of a decoder that "
                 "sees pixels; leave it out"
             )
-        return None
+        return super().misfit(objective)
 
 
 @dataclass
@@ -183,7 +192,7 @@ class CustomModel(Model):
 
 @dataclass
 class Objective(Part):
-    pass
+    has_linear_optimum = True  # model.start=spectral knows where to begin; of one's own its likelihood says so
 
 
 @dataclass
@@ -220,11 +229,13 @@ class ContinuousBernoulli(Objective):
 
 @dataclass
 class DiscretisedLogistic(Objective):
+    has_linear_optimum = False
     kind: str = "discretised_logistic"
 
 
 @dataclass
 class Categorical(Objective):
+    has_linear_optimum = False
     kind: str = "categorical"
 
 
@@ -236,18 +247,26 @@ class CustomObjective(Objective):
 
 @dataclass
 class Anneal(Part):
-    pass
+    def without_kl(self) -> str | None:
+        """What leaves the KL term out at every step; None where nothing does."""
+        return None
 
 
 @dataclass
 class NoKL(Anneal):
     kind: str = "no_kl"
 
+    def without_kl(self) -> str | None:
+        return f"anneal={self.name}"
+
 
 @dataclass
 class ConstantKL(Anneal):
     kind: str = "constant"
     weight: float = within(ge=0)  # KL weight (beta) at every step
+
+    def without_kl(self) -> str | None:
+        return "anneal.weight=0" if self.weight == 0 else None
 
 
 @dataclass
@@ -302,15 +321,19 @@ class Curable(Protocol):
     def model(self) -> Model: ...
     @property
     def anneal(self) -> Anneal: ...
+    @property
+    def train(self) -> "Train | None": ...  # None: not known
 
 
 @dataclass
 class Cure(Part):
     """A published rule against collapse. `changes_loss`: what is minimised is not the reconstruction term + KL weight *
-    KL; `changes_weight`: the KL weight is not the schedule's."""
+    KL; `changes_weight`: the KL weight is not the schedule's; `compares_images`: it goes by how the codes of a batch's
+    images differ."""
 
     changes_loss = False
     changes_weight = False
+    compares_images = False
     fits_spectral_start = True  # the model is still what model.start=spectral is exact for
 
     def least_kl(self, latent_dim: int) -> float:
@@ -322,12 +345,15 @@ class Cure(Part):
         model = config.model
         if model.posterior != "gaussian":
             return f"model.posterior={model.posterior}: there is no KL term to cure; take model.posterior=gaussian"
-        if isinstance(config.anneal, NoKL):
-            return f"anneal={config.anneal.name}: there is no KL term to cure; take another anneal, or leave cure out"
+        without = config.anneal.without_kl()
+        if without is not None:
+            return f"{without}: there is no KL term to cure; take another anneal, or leave cure out"
         if self.changes_weight and not isinstance(config.anneal, ConstantKL):
             return f"anneal={config.anneal.name}: both say what the KL weight is; leave one of them out"
         if model.start == "spectral" and not self.fits_spectral_start:
             return "model.start=spectral: it starts a model without that layer; leave one of them out"
+        if self.compares_images and config.train is not None and config.train.batch_size == 1:
+            return "train.batch_size=1: it goes by how the images of a batch differ, and one does not; take 2 or more"
         return None
 
 
@@ -376,6 +402,7 @@ class Capacity(Cure):
 @dataclass
 class MuForcing(Cure):
     changes_loss = True
+    compares_images = True
     kind: str = "mu_forcing"
     floor: float = within(gt=0)  # of the variance of mu over the images, summed over dimensions
     strength: float = within(gt=0)  # nats for each unit below it
@@ -384,6 +411,7 @@ class MuForcing(Cure):
 @dataclass
 class MMD(Cure):
     changes_loss = True
+    compares_images = True
     kind: str = "mmd"
     alpha: float = within(le=1)  # 1 - alpha is the fraction of the KL term that stays
     lam: float = within(ge=0)  # alpha + lam - 1 is the weight of the MMD, in nats
@@ -419,6 +447,7 @@ class GECO(Cure):
 
 @dataclass
 class BatchNormMu(Cure):
+    compares_images = True
     fits_spectral_start = False
     kind: str = "batch_norm_mu"
     gamma: float = within(gt=0)  # standard deviation of each mu_j over the images
@@ -441,6 +470,7 @@ class Delta(Cure):
 @dataclass
 class Scale(Cure):
     changes_loss = True
+    compares_images = True
     fits_spectral_start = False
     kind: str = "scale"
     spread: float = within(gt=0)  # standard deviation over the images of each mu_j that the decoder gets
@@ -458,6 +488,8 @@ class Skip(Cure):
             return f"model={model.name}: its decoder has no layers that are known here to skip to; take another model"
         if isinstance(model, PixelCNNModel) and len(model.kernels) < 2:
             return f"model.kernels={model.kernels}: there is no layer to skip to; take two or more"
+        if isinstance(model, MLPModel) and not model.decoder_widths:
+            return "model.decoder_widths=[]: there is no layer to skip to; take one or more"
         return super().refuses(config)
 
 

@@ -75,10 +75,10 @@ def fits(cure: str, config: Setting, is_predicted: bool) -> bool:
     model = dataclasses.replace(config.model, **values)
     if model == config.model and isinstance(found, schema.SpectralStart):
         return False
-    begins = model.start == "spectral" != config.model.start
-    if begins and (not is_predicted or model.output == "sigmoid"):
+    if model.start == "spectral" != config.model.start and not is_predicted:
         return False
-    return model.misfit() is None and found.refuses(Changed(model, config.anneal)) is None
+    changed = Changed(model, config.anneal, config.train)
+    return model.misfit(config.objective) is None and found.refuses(changed) is None
 
 
 class Changed(NamedTuple):
@@ -86,6 +86,7 @@ class Changed(NamedTuple):
 
     model: schema.Model
     anneal: schema.Anneal
+    train: schema.Train | None
 
 
 def table() -> str:

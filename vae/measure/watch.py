@@ -24,7 +24,7 @@ def key(meaning: str, unit: str = "", **default: Any) -> Any:
 class Trajectory:
     """What a training went through; None: it did not happen, or could not be told."""
 
-    max_kl_weight: float = key("the highest KL weight of the schedule, of all steps", default=0.0)
+    max_kl_weight: float = key("the highest KL weight of the schedule, up to the step whose model this is", default=0.0)
     kl_began_at_step: int | None = key("first logged step with a KL weight above 0", "steps", default=None)
     dipped_at_step: int | None = key(
         "step of the lowest KL in the deepest dip: a fall at a constant KL weight, from which KL came back by itself",

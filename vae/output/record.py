@@ -46,7 +46,9 @@ class Identity:
         "whether squared errors are of one-step predictions: of each pixel from those before it, as an autoregressive "
         "decoder makes them"
     )
-    kl_weight: float = key("the KL weight (beta) of the schedule at the last step, whatever a cure makes of it")
+    kl_weight: float = key(
+        "the KL weight (beta) of the schedule at the step whose model this is, whatever a cure makes of it"
+    )
     final_kl_weight: float = key("the KL weight at which the schedule ends")
 
 

@@ -114,10 +114,19 @@ class Recorder:
         """What it had written: event files and their sizes."""
         self.history.load_state_dict(state.history)
         self.film.load_state_dict(state.film)
-        untrusted.matches(state.watch, self.watch.state_dict(), "watch")
-        self.watch.load_state_dict(state.watch)
+        self._restore_watch(state)
         self.logged_step, self.logged_seconds = state.logged_step, float(state.logged_seconds)
         return state.written
+
+    def _restore_watch(self, state: RecorderState) -> None:
+        untrusted.matches(state.watch, self.watch.state_dict(), "watch")
+        self.watch.load_state_dict(state.watch)
+
+    def keeps(self, saved: Any) -> None:
+        """The model is an earlier checkpoint's, which has this state of its recorder: what a training went through
+        after that is no part of what its model went through."""
+        with untrusted.restoring("recorder"):
+            self._restore_watch(RecorderState.of(saved))
 
     def begin(self, weight: float, rises: bool) -> None:
         """Before the first step: the configuration, the prediction for the schedule's end, the first pictures.
@@ -238,7 +247,8 @@ class Recorder:
         training_loss: float | None = None,
     ) -> RunRecord:
         """The costly measures, the last pictures, and result.json. `done`: the last evaluation whose numbers were
-        finite; `training_loss`: the mean of what was minimised at the last steps."""
+        finite; `best_step`: whose model is kept, with its checkpoint, by early stopping; `training_loss`: the mean of
+        what was minimised at the last steps."""
         config = self.config
         # At the end, so that no training waits for matplotlib; the curve of the eigenvalues is there from the start.
         spectrum, optimum = self.subject.spectrum, self.subject.optimum(self.final_weight)
@@ -290,9 +300,12 @@ class Recorder:
         if done is not None and failure is None:
             self._draw_codes(done, step)
         self.tracker.end(record.to_dict(), step)
+        if best_step is not None:  # a run that is cut here, resumed from there, makes the same steps again
+            os.replace(self.directory / names.BEST_CHECKPOINT, self.directory / names.CHECKPOINT)
         record.save(self.directory)  # a run that has it is whole
-        if failure is None:
-            (self.directory / names.PREVIOUS_CHECKPOINT).unlink(missing_ok=True)  # and needs one checkpoint
+        if failure is None:  # and needs one checkpoint
+            for name in (names.PREVIOUS_CHECKPOINT, names.BEST_CHECKPOINT):
+                (self.directory / name).unlink(missing_ok=True)
         return record
 
     def close(self) -> None:

@@ -130,9 +130,9 @@ class Saving:
 
     def _write(self, content: bytes, first: Callable[[], None], is_best: bool) -> None:
         first()
-        if is_best:  # a run that is resumed from before it makes it again
-            files.replace(self.directory / names.BEST_CHECKPOINT, content)
         files.replace(self.directory / names.CHECKPOINT, content, keep=self.directory / names.PREVIOUS_CHECKPOINT)
+        if is_best:  # a run that is resumed from here makes it again
+            files.replace(self.directory / names.BEST_CHECKPOINT, content)
 
     def wait(self) -> None:
         """Until all that was saved is on the disk."""
@@ -151,9 +151,19 @@ class Saving:
             log.warning("the last checkpoint is not on the disk: %s", lost)
 
 
-def best(directory: Path, allow: Sequence[str]) -> Checkpoint:
-    """The checkpoint with the highest ELBO of validation images. Raises InputError where it cannot be read."""
-    return _read(directory / names.BEST_CHECKPOINT, allow, groups=("model", "objective"))
+def best(directory: Path, step: int, allow: Sequence[str]) -> Checkpoint | None:
+    """The checkpoint of `step`, at which the ELBO of validation images was highest; None, with a warning, where it is
+    not there or cannot be read."""
+    path = directory / names.BEST_CHECKPOINT
+    try:
+        found = _read(path, allow, groups=("model", "objective"))
+    except InputError as error:
+        log.warning("%s; kept is the last model, not that of step %d, the best", error, step)
+        return None
+    if found.step != step:
+        log.warning("%s: is of step %d; kept is the last model, not that of step %d, the best", path, found.step, step)
+        return None
+    return found
 
 
 def read(directory: Path, allow: Sequence[str] = (), groups: Sequence[str] = tuple(GROUPS)) -> Checkpoint:

@@ -92,6 +92,11 @@ class Cure:
     def learn(self, batch: Batch, loss: Tensor) -> None:
         """After the step: its batch, and what was minimised."""
 
+    def is_settled(self, step: int) -> bool:
+        """Whether what it does at `step` is what it does from then on, by a plan of its own in steps. Early stopping
+        counts no evaluation before."""
+        return True
+
     def measures(self) -> dict[str, float]:
         """What it shows of itself, by name; in TensorBoard below cure/."""
         return {}

@@ -42,7 +42,7 @@ def train(
     recorder = None
     with clock.paused():
         if saved:
-            setup.parts.restore(saved)
+            setup.restore(saved, directory)
         if parallel.is_leader():
             recorder = Recorder(subject, directory, schedule.final, clock, saved.recorder if saved else None)
     evaluation: Evaluation | None = None
@@ -73,8 +73,7 @@ def train(
                     if found and not math.isfinite(found.measures.mse):
                         raise not_finite(step, "reconstruction", settings)
                     evaluation = found or evaluation
-                    looks = due.evaluation and stopping.patience is not None
-                    is_best = looks and stopping.observe(step, subject.validation_elbo())
+                    is_best = due.evaluation and setup.is_best(step)
                     if due.checkpoint and recorder:
                         state = setup.parts.states(), recorder.state_dict()
                         saving.save(Checkpoint(config, model.shape, step, weight, *state), recorder.sync, is_best)
@@ -89,14 +88,16 @@ def train(
                 saving.wait()
                 raise Interrupted(f"stopped after step {step} and saved; {commands.resume(directory)}", due.stop)
         saving.wait()
-        if stopping.patience is not None:
-            weight = setup.keep_best(directory, step, weight)
+        best = setup.keep_best(directory, step)
         if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end
             evaluation = subject.evaluate(thorough=True)
         if recorder is None:
             return None
         last = recent.means(settings.log_every).loss
-        return recorder.finish(step, weight, evaluation, best_step=stopping.best_step or None, training_loss=last)
+        if best is None:
+            return recorder.finish(step, weight, evaluation, training_loss=last)
+        recorder.keeps(best.recorder)
+        return recorder.finish(step, best.kl_weight, evaluation, best_step=best.step, training_loss=last)
 
 
 def update(

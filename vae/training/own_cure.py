@@ -53,6 +53,10 @@ class Own(Cure):
         with _said("learn(batch, loss) fails"):
             self.cure.learn(batch, loss)
 
+    def is_settled(self, step: int) -> bool:
+        with _said("is_settled(step) fails"):
+            return bool(self.cure.is_settled(step))
+
     def measures(self) -> dict[str, float]:
         with _said("measures() fails"):
             return {str(name): float(value) for name, value in self.cure.measures().items()}
@@ -109,6 +113,7 @@ def _try(config: schema.CustomCure, context: Context) -> None:
         raise InputError(f"{PLACE}: the gradient of loss(batch) is not finite for the first images")
     cure.holds()
     cure.learn(batch, loss)
+    cure.is_settled(1)
     cure.measures()
     with _said("state_dict() gives what cannot be copied"):
         saved = copy.deepcopy(cure.state_dict())

@@ -122,6 +122,9 @@ class Pretrain(Cure):
         """The KL weight, as a fraction of the schedule's."""
         return min(1.0, max(0.0, (step - self.reset_after) / self.rising))
 
+    def is_settled(self, step: int) -> bool:
+        return self.beta(step) == 1
+
     def loss(self, batch: Batch) -> Tensor:
         beta = self.beta(batch.step)
         if beta == 0:

@@ -18,6 +18,7 @@ class Schedule(ABC):
     """The weight of the KL term at every step. `final` is where it ends, `rises` whether it changes on the way,
     `observe_every` how many steps lie between two calls of `observe` (0: it does not want any)."""
 
+    NEAR = 1e-3  # of the final weight, which a sigmoid only nears
     rises = True
     observe_every = 0
 
@@ -27,6 +28,11 @@ class Schedule(ABC):
     @abstractmethod
     def weight(self, step: int) -> float:
         """The KL weight at `step` (1, 2, ...), given what was observed before it: asked again, it answers the same."""
+
+    def is_settled(self, step: int) -> bool:
+        """Whether the weight at `step` is the final one, within a thousandth. Early stopping counts no other
+        evaluation."""
+        return abs(self.weight(step) - self.final) <= self.NEAR * self.final
 
     def observe(self, step: int, mse: float, variance: float) -> None:  # noqa: B027  (most schedules want none)
         """Learn the training MSE (per pixel), the mean over the last `observe_every` steps; `variance` of the training

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from vae.models import probe
 from vae.models.vae import VAE
 from vae.output import tracking
 from vae.runtime import directory as names
-from vae.runtime import parallel
+from vae.runtime import files, parallel
 from vae.runtime.clock import Clock
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
@@ -67,9 +66,10 @@ class Setup(Learner):
     variance: float  # of a pixel over the training images
 
     def batches(self, after: int) -> Iterator[tuple[int, Tensor]]:
-        """The steps that follow step `after`, each with this process's images (B, C, H, W)."""
+        """The steps that follow step `after`, each with this process's images (B, C, H, W); none where training was
+        stopped early."""
         config = self.subject.config
-        steps = range(after + 1, config.train.steps + 1)
+        steps = () if self.stopping.is_over else range(after + 1, config.train.steps + 1)
         images = training_images(self.subject.data, config.train.batch_size, config.seed, after)
         return zip(steps, images, strict=False)
 
@@ -82,22 +82,40 @@ class Setup(Learner):
         shape = config.train.batch_size, *codes, config.model.latent_dim
         return parallel.own_rows(torch.randn(shape, generator=rng, device=self.device))
 
-    def keep_best(self, directory: Path, step: int, weight: float) -> float:
-        """Give the model the weights of its best evaluation, before or at `step`, and make the checkpoint of that the
-        run's; the KL weight at that step. All processes of a run take part."""
-        config, found = self.subject.config, None
-        if parallel.is_leader() and (directory / names.BEST_CHECKPOINT).exists():
-            own = [str(target).rpartition(".")[0] for _, target in targets(dataclasses.asdict(config))]
-            saved = checkpoint.best(directory, own)
-            found = saved.parts["model"], saved.parts["likelihood"], saved.kl_weight
-            os.replace(directory / names.BEST_CHECKPOINT, directory / names.CHECKPOINT)
-        found = parallel.broadcast(found)
-        if found is None or self.stopping.best_step == step:
-            return weight
-        self.subject.model.load_state_dict(found[0])
-        self.subject.likelihood.load_state_dict(found[1])
-        log.info("%s  %s", config.run_name, self.stopping.sentence(step))
-        return float(found[2])
+    def is_best(self, step: int) -> bool:
+        """Whether early stopping finds the model of `step` better than those before. It counts only evaluations at
+        which the KL weight and the cure are as they will be at the end: a model that pays less for its code is
+        another, and no gain over it says nothing. All processes of a run take part."""
+        counts = self.stopping.patience is not None and self.schedule.is_settled(step) and self.cure.is_settled(step)
+        return counts and self.stopping.observe(step, self.subject.validation_elbo())
+
+    def restore(self, saved: Checkpoint, directory: Path) -> None:
+        """Give every part its state in `saved`, and have its best checkpoint beside it where that is `saved` itself:
+        as after a run that has ended, or was cut short there."""
+        self.parts.restore(saved)
+        if parallel.is_leader() and self.stopping.best_step == saved.step:
+            content = dataclasses.replace(saved, config=self.subject.config).content()
+            files.replace(directory / names.BEST_CHECKPOINT, content)
+
+    def keep_best(self, directory: Path, step: int) -> Checkpoint | None:
+        """Give the model the weights of its best evaluation, before or at `step`, and the leader the checkpoint of
+        that; None, and the weights stay, where there is none. All processes of a run take part."""
+        stopping, best = self.stopping, None
+        if stopping.patience is None:
+            return None
+        if stopping.best is None:
+            log.info("%s  %s", self.subject.config.run_name, stopping.sentence(step))
+            return None
+        if parallel.is_leader():
+            own = [str(target).rpartition(".")[0] for _, target in targets(dataclasses.asdict(self.subject.config))]
+            best = checkpoint.best(directory, stopping.best_step, own)
+        weights = parallel.broadcast(best and (best.parts["model"], best.parts["likelihood"]))
+        if weights is not None:
+            self.subject.model.load_state_dict(weights[0])
+            self.subject.likelihood.load_state_dict(weights[1])
+            if stopping.best_step < step:
+                log.info("%s  %s", self.subject.config.run_name, stopping.sentence(step))
+        return best
 
     @property
     def is_capturable(self) -> bool:

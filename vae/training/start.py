@@ -42,7 +42,10 @@ def spectral(subject: Subject, weight: float) -> None:
             "optimum is known; take a Gaussian one, or bernoulli"
         )
     if likelihood.sigma2() is not None and likelihood.link is not links.identity:
-        raise InputError("model.start=spectral with model.output=sigmoid: the optimum is of a linear output")
+        raise InputError(
+            f"model.start=spectral with objective={subject.config.objective.name}: the optimum is of a linear output, "
+            "and its link is another; leave model.start out"
+        )
     if curvature is None:
         spectrum, pixel_scale = subject.spectrum, torch.ones_like(mean)
         t = spectrum.largest * NO_KL if optimum is None else optimum.t

@@ -1,4 +1,6 @@
-"""Early stopping: train until the ELBO of the validation images has not risen for a while, and keep the best model.
+"""Early stopping: train until the ELBO of the validation images has not risen for a while, and keep the best model. It
+begins when the KL weight is that of the schedule's end, and a cure is through with its phases: where that never
+happens, all steps are made, and the last model is kept.
 
 The validation images are the data's own, or a fraction of the training images that is then not trained on."""
 
@@ -34,7 +36,11 @@ class Stopping:
         return self.patience is not None and self.waited >= self.patience
 
     def sentence(self, step: int) -> str:
-        """What became of a run that has made `step` steps, and whose best model was an earlier one's."""
+        """What became of a run that has made `step` steps, and whose best model was an earlier one's, if one was."""
+        if self.best is None:
+            return (
+                f"all {step} steps are made, and the KL weight came to its end at no evaluation; kept is the last model"
+            )
         kept = f"kept is the model of step {self.best_step}, at which the ELBO of the validation images was highest"
         if not self.is_over:
             return f"all {step} steps are made; {kept}"

@@ -36,6 +36,9 @@ class Capacity(Cure):
         """C in nats."""
         return self.capacity * min(1.0, step / self.steps)
 
+    def is_settled(self, step: int) -> bool:
+        return step >= self.steps
+
     def loss(self, batch: Batch) -> Tensor:
         off = parallel.mean(batch.kl.sum()) - self.at(batch.step)
         return batch.loss_with(self.gamma * off.abs())
