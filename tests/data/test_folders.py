@@ -1,6 +1,8 @@
 """Folders of files of every kind: read as they were meant, said, or refused by name."""
 
 import logging
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,74 @@ def test_files_of_more_than_8_bits(kind: str, tmp_path: Path, said: Any) -> None
         save(tmp_path / "images" / f"{i}.tif", np.full((8, 8), value))
     assert levels(load(tmp_path / "images", "dataset.grayscale=true")) == sorted([*expected, expected[1]])
     assert line in said.text
+
+
+def save_deep_png(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """(H, W, 2 to 4) of 16 bits, which Pillow does not write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width, channels = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("span", ["auto", "[0,4095]"])
+def test_colours_of_16_bits_are_read_whole(channels: int, span: str, tmp_path: Path, said: Any) -> None:
+    for i, value in enumerate([0, 2048, 4095, 16]):
+        image = np.full((8, 8, channels), value, np.uint16)
+        if channels != 3:
+            image[..., -1] = 65535
+        save_deep_png(tmp_path / "images" / f"{i}.png", image)
+    data = load(tmp_path / "images", f"dataset.range={span}")
+    assert levels(data) == [0, 1, 128, 255]
+    assert "4 of more than 8 bits, brought to 8 from 0 (black) to 4095 (white)" in said.text
+    load(tmp_path / "images", "dataset.grayscale=true")
+    assert ("4 in colour made grey" in said.text) == (channels != 2)
+
+
+def test_deep_colours_are_transparent_where_they_say_so(root: Path) -> None:
+    image = np.full((8, 8, 4), 30000, np.uint16)
+    image[0, 0, 3] = 0
+    save_deep_png(root / "z.png", image)
+    with pytest.raises(InputError, match=r"1 image is transparent in places: .*z\.png"):
+        load(root, "dataset.range=[0,65535]")
+    assert levels(load(root, "dataset.range=[0,60000]", "dataset.background=white"))[-1] == 255
+
+
+def test_tiffs_in_deep_colour_are_refused(root: Path) -> None:
+    """Pillow would read the upper 8 of 16 bits, which are black where 12 are used."""
+    entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 140), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, 1, 384), (284, 3, 1, 1)]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    content = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + directory + bytes(4)
+    content += struct.pack("<HHH", 16, 16, 16) + np.full(192, 4095, "<u2").tobytes()
+    (root / "z.tif").write_bytes(content)
+    with pytest.raises(InputError, match=r"z\.tif \(has colours of 16 bits, .* save it as a PNG"):
+        load(root, "dataset.range=[0,4095]")
+
+
+@pytest.mark.parametrize("span", ["auto", "[0,1]"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_broken(value: float, span: str, tmp_path: Path) -> None:
+    for i, level in enumerate([0, 0.5, 1, 1]):
+        image = np.full((8, 8), level, np.float32)
+        image[3, 3] = value if i == 1 else level
+        save(tmp_path / "images" / f"{i}.tif", image)
+    with pytest.raises(InputError, match=r"1 image cannot be read: .*1\.tif \(has values that are not finite\)"):
+        load(tmp_path / "images", f"dataset.range={span}")
+
+
+def test_a_file_of_many_frames_is_opened_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [Image.fromarray(np.full((8, 8), level, np.uint16)) for level in range(0, 40960, 1024)]
+    pages[0].save(root / "z.tif", save_all=True, append_images=pages[1:])
+    opened, real = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(Path(path).name) or real(path, *rest))
+    assert len(levels(load(root, "dataset.frames=all"))) == 46
+    assert opened.count("z.tif") == 3  # for its header, its values and its pixels
 
 
 def test_a_range_of_one_s_own(tmp_path: Path) -> None:

@@ -1,22 +1,26 @@
 """One image file as 8-bit pixels, and what had to be done to it."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from PIL import Image, ImageColor, ImageOps
 
 from vae.config import schema
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Values = np.ndarray[Any, np.dtype[np.float64]]
+Result = TypeVar("Result")
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # PIL's modes of more than 8 bits
 PLAIN = {".jpg", ".jpeg", ".bmp", ".ppm"}  # suffixes of files with 8 bits, one frame and no transparency
 RANGES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # that deep files may use, from 0 on
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
+BITS_PER_SAMPLE = 258  # TIFF tag
+OPAQUE = 65535  # of 16 bits
 Image.MAX_IMAGE_PIXELS = None  # the limit is dataset.max_megapixels, checked before anything is decoded
 
 
@@ -51,23 +55,20 @@ def header(path: Path, settings: schema.Folder) -> Header:
         return Header(1, deep=False)
     try:
         with _opened(path, settings) as file:
-            return Header(getattr(file, "n_frames", 1), file.mode in DEEP)
+            deep = is_deep(file)  # before frames are counted: they are gone through
+            return Header(getattr(file, "n_frames", 1), deep)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, TypeError, KeyError, struct.error, ...
         raise Unreadable(_reason(error)) from error
 
 
-def value_range(path: Path, frame: int, settings: schema.Folder) -> tuple[float, float]:
-    """The smallest and the largest value of a deep file. Raises Unreadable."""
-    try:
-        with _opened(path, settings) as file:
-            _seek(file, frame, settings)
-            values = np.asarray(file, np.float64)
-    except Exception as error:
-        raise Unreadable(_reason(error)) from error
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise Unreadable("has values that are not finite")
-    return low, high
+def value_ranges(path: Path, frames: Iterable[int], settings: schema.Folder) -> list[tuple[float, float] | Exception]:
+    """The smallest and the largest value of each of these frames of a deep file; Unreadable where one has none."""
+
+    def extremes(file: Image.Image) -> tuple[float, float]:
+        colours, _ = _values(file)
+        return float(colours.min()), float(colours.max())
+
+    return _each(path, frames, settings, extremes)
 
 
 def common_range(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
@@ -81,13 +82,50 @@ def common_range(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def read(path: Path, frame: int, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
-    """The pixels of a frame. `span`: what is black and what is white in a deep file. Raises Unreadable and
-    Transparent."""
+def read(
+    path: Path, frames: Iterable[int], settings: schema.Folder, span: tuple[float, float] | None
+) -> list[Converted | Exception]:
+    """The pixels of each of these frames, in rising order; Unreadable or Transparent where there are none. `span`: what
+    is black and what is white in a deep file."""
+    return _each(path, frames, settings, lambda file: converted(file, settings, span))
+
+
+def read_one(path: Path, frame: int, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
+    """One frame. Raises Unreadable and Transparent."""
+    (found,) = read(path, [frame], settings, span)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _each(
+    path: Path, frames: Iterable[int], settings: schema.Folder, do: Callable[[Image.Image], Result]
+) -> list[Result | Exception]:
+    """What `do` makes of each frame, or its error. The file is opened once and gone through once: a seek in an opened
+    one starts where it is. After an error it is opened anew."""
+    found: list[Result | Exception] = []
+    file: Image.Image | None = None
     try:
-        with _opened(path, settings) as file:
-            _seek(file, frame, settings)
-            return converted(file, settings, span)
+        for frame in frames:
+            try:
+                file = file or _opened(path, settings)
+                _seek(file, frame, settings)
+                found.append(do(file))
+            except Exception as error:
+                found.append(error if isinstance(error, Transparent) else Unreadable(_reason(error)))
+                if file is not None:
+                    file.close()
+                file = None
+    finally:
+        if file is not None:
+            file.close()
+    return found
+
+
+def read_opened(image: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
+    """The pixels of an image that somebody else has opened, which stays as it is. Raises Unreadable and Transparent."""
+    try:  # as it is opened a JPEG may be shrunk, and only as it is opened a deep PNG can be read whole
+        return converted(image if is_deep(image) else image.copy(), settings, span)
     except Transparent:
         raise
     except Exception as error:
@@ -97,17 +135,14 @@ def read(path: Path, frame: int, settings: schema.Folder, span: tuple[float, flo
 def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
     """An opened image as 8-bit pixels. Raises Transparent, and what Pillow raises where it is damaged."""
     mode = "L" if settings.grayscale else "RGB"
-    greyed = settings.grayscale and _has_colours(file)
+    image = _eight_bits(file, span) if is_deep(file) else file
+    greyed = settings.grayscale and _has_colours(image)
     size = wanted(settings)
-    is_turned = file.getexif().get(ORIENTATION, 1) >= 5
-    given = file.size[::-1] if is_turned else file.size
+    is_turned = image.getexif().get(ORIENTATION, 1) >= 5
+    given = image.size[::-1] if is_turned else image.size
     if size is not None:
-        file.draft(mode, size if is_turned else size[::-1])
-    image = ImageOps.exif_transpose(file)
-    if image.mode in DEEP:
-        if span is None:
-            raise ValueError("has more than 8 bits, and neither its name nor other images say which values they use")
-        image = _eight_bits(image, span)
+        image.draft(mode, size if is_turned else size[::-1])
+    image = ImageOps.exif_transpose(image)
     composed = _is_transparent(image)
     if composed:
         image = _on_background(image, settings.background)
@@ -120,12 +155,24 @@ def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, flo
     return Converted(pixels, composed, scaled, reshaped, greyed)
 
 
+def is_deep(file: Image.Image) -> bool:
+    """Whether an opened image that is not loaded yet has more than 8 bits."""
+    return file.mode in DEEP or _is_deep_colour(file)
+
+
+def _is_deep_colour(file: Image.Image) -> bool:
+    """Whether these are colours, or grey with opacity, of 16 bits, of which Pillow would keep the upper 8."""
+    bits = getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+    is_cut = max(bits) > 8 or any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))
+    return is_cut and file.mode not in DEEP
+
+
 def _has_colours(file: Image.Image) -> bool:
     """Whether its kind of file may have them; of a palette, whether it has."""
     if file.mode == "P":
         palette = np.asarray(file.getpalette("RGB")).reshape(-1, 3)
         return bool((palette != palette[:, :1]).any())
-    return file.mode not in ("1", "L", "LA", *DEEP)
+    return file.mode not in ("1", "L", "LA")
 
 
 def wanted(settings: schema.Folder) -> tuple[int, int] | None:
@@ -163,10 +210,44 @@ def _check_size(file: Image.Image, settings: schema.Folder) -> None:
         raise ValueError(f"{file.width}x{file.height} pixels, above dataset.max_megapixels={settings.max_megapixels}")
 
 
-def _eight_bits(image: Image.Image, span: tuple[float, float]) -> Image.Image:
+def _eight_bits(file: Image.Image, span: tuple[float, float] | None) -> Image.Image:
+    """A deep image as L, LA, RGB or RGBA, turned as it is."""
+    colours, opacity = _values(file)
+    if span is None:
+        raise ValueError("has more than 8 bits, and neither its name nor other images say which values they use")
     low, high = span
-    values = (np.asarray(image, np.float64) - low) / (high - low)
-    return Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
+    scaled = np.concatenate([((colours - low) / (high - low)).clip(0, 1), opacity / OPAQUE], 2)
+    image = Image.fromarray((scaled * 255).round().astype(np.uint8).squeeze(2 if scaled.shape[2] == 1 else ()))
+    image.getexif()[ORIENTATION] = file.getexif().get(ORIENTATION, 1)
+    return image
+
+
+def _values(file: Image.Image) -> tuple[Values, Values]:
+    """The grey or the colours (H, W, 1 or 3) of a deep image, and the opacity (H, W, 0 or 1)."""
+    if "transparency" in file.info:
+        raise ValueError("has more than 8 bits and one value that is transparent; save it with an alpha channel")
+    array = _deep_colours(file) if _is_deep_colour(file) else np.asarray(file, np.float64)[:, :, None]
+    if not np.isfinite(array).all():
+        raise ValueError("has values that are not finite")
+    count = array.shape[2] - (array.shape[2] in (2, 4))
+    return array[:, :, :count], array[:, :, count:]
+
+
+def _deep_colours(file: Image.Image) -> Values:
+    """All 16 bits, (H, W, 2 to 4): of a PNG torchvision reads them."""
+    if file.format != "PNG" or file.tell():
+        raise ValueError(
+            f"has colours of 16 bits, and of those of a {file.format} 8 would be read; save it as a PNG, or with 8 bits"
+        )
+    from torchvision.io import ImageReadMode, decode_png  # seconds
+
+    stream = file.fp  # type: ignore[attr-defined]  # not loaded: there is one
+    place = stream.tell()
+    stream.seek(0)
+    content = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
+    stream.seek(place)
+    found = decode_png(content, ImageReadMode.UNCHANGED)
+    return found.permute(1, 2, 0).numpy().astype(np.float64)
 
 
 def _is_transparent(image: Image.Image) -> bool:
