@@ -24,6 +24,7 @@ MAX_CHANNELS = 16
 IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "target", "y_train", "train_labels", "arr_1")
 TOP = (1, 255, 1023, 4095, 16383, 65535)  # white in whole numbers of so many bits
+FLOATS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # black and white of floats
 BRIGHT = 31  # floats that reach it, and no more than 255, are read as levels from 0 to 255
 NEAR = 1e-4  # of the range: so far beyond it is rounding
 CHUNK = 2**24  # values at a time, where all are looked at
@@ -283,7 +284,7 @@ def _span(
         span = (0.0, float(top)) if low >= 0 and top is not None else (low, high if high > low else low + 1)
     else:
         near = NEAR * max(1.0, high - low)
-        choices = [(0.0, 1.0), (-1.0, 1.0), *([(0.0, 255.0)] if high > BRIGHT else [])]
+        choices = FLOATS if high > BRIGHT else FLOATS[:2]
         span = next(((a, b) for a, b in choices if low >= a - near and high <= b + near), (math.nan, math.nan))
         if math.isnan(span[0]):
             raise InputError(
