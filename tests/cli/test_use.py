@@ -94,6 +94,29 @@ def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> Non
     assert "trained on images of shape (3, 8, 10)" in err
 
 
+def test_other_images_come_without_the_runs_own_labels_and_tests(program: Program, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
+    for name in ("mine", "mine_test", "other"):
+        np.save(tmp_path / f"{name}.npy", images)
+    np.save(tmp_path / "kinds.npy", np.arange(24) % 2)
+    own = ["dataset.labels=kinds.npy", "dataset.test=mine_test.npy", "dataset.test_labels=kinds.npy"]
+    assert program(*QUICK, *SMALL, "dataset=arrays", "dataset.train=mine.npy", *own, "hydra.run.dir=run")[0] == 0
+
+    def table(*overrides: str) -> pd.DataFrame:
+        status, _, err = program("encode=run", *overrides)
+        assert status == 0, err
+        return pd.read_csv(tmp_path / "run" / "codes.csv")
+
+    assert len(table()) == 48
+    other = table("dataset.train=other.npy")
+    assert len(other) == 24
+    assert other["label"].isna().all()
+    given = table("dataset.train=other.npy", "dataset.labels=kinds.npy")
+    assert len(given) == 24
+    assert given["label"].notna().all()
+    assert table("dataset.test=other.npy")["label"].isna().sum() == 24
+
+
 @pytest.mark.parametrize("sampler", ["prior", "gaussian"])
 def test_sample(sampler: str, run: Path, program: Program) -> None:
     status, out, err = program("sample=mine", "n=130", f"sampler={sampler}")
