@@ -107,7 +107,8 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     reader = getattr(datasets, config.source)
     try:
         root = at_home(config.root)
-        with _leaving_nothing(root) if config.download else contextlib.nullcontext():
+        own = [root / name for name in (config.source, *_archive(reader))]
+        with _leaving_nothing(root, own) if config.download else contextlib.nullcontext():
             files = reader(str(root), train=train, download=config.download)
     except Exception as error:  # torchvision, the network and the archive formats each have their own
         todo = (
@@ -124,17 +125,29 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     return Split(images, torch.as_tensor(files.targets))
 
 
+def _archive(reader: Any) -> list[str]:
+    """The file and the folder that torchvision's class makes, where these are not below a folder of its own name."""
+    return [name for name in (getattr(reader, "filename", None), getattr(reader, "base_folder", None)) if name]
+
+
 @contextlib.contextmanager
-def _leaving_nothing(root: Path) -> Iterator[None]:
-    """A download that fails leaves `root` as it was: half a file would be taken for a whole one, or refused."""
-    before = set(root.rglob("*")) if root.exists() else set()
+def _leaving_nothing(root: Path, own: list[Path]) -> Iterator[None]:
+    """A download that fails leaves what is its `own` as it was: half a file would be taken for a whole one, or
+    refused. Nothing else below `root` is touched, and folders that were made go where they are empty."""
+
+    def existing() -> set[Path]:
+        return {path for place in own for path in (place, *place.rglob("*")) if path.exists() or path.is_symlink()}
+
+    before = existing()
     missing = [path for path in (root, *root.parents) if not path.exists()]
     try:
         yield
     except BaseException:
-        added = {*root.rglob("*"), *filter(Path.exists, missing)} - before
-        for path in sorted(added, reverse=True):  # what is in a directory before it
+        for path in sorted(existing() - before, reverse=True):  # what is in a directory before it
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: somebody has put something there meanwhile
+            for path in missing:
+                path.rmdir()
         raise
 
 
