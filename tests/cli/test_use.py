@@ -1,5 +1,6 @@
 """`encode=`, `reconstruct=`, `sample=` and `interpolate=` on small runs, from another directory than the run's."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,26 @@ def test_encode_into_other_tables(kind: str, run: Path, program: Program) -> Non
     else:
         table = pd.read_parquet(run / "codes.parquet")
         assert table["mu_1"].tolist() == pytest.approx(csv["mu_1"].tolist(), abs=1e-4)
+
+
+def test_names_that_are_no_utf_8(program: Program, finished: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "latin"
+    try:
+        os.makedirs(os.fsencode(root / "caf") + b"\xe9")
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        name = os.fsdecode(os.fsencode(root) + b"/caf\xe9/\xfc%d.png" % i)
+        Image.fromarray(rng.integers(0, 255, (8, 10), dtype=np.uint8)).save(name)
+    run = finished("mine", *SMALL, "dataset=folder", f"dataset.root={root}")
+    for kind, read in (("csv", pd.read_csv), ("npz", np.load), ("parquet", pd.read_parquet)):
+        status, _, err = program("encode=mine", f"format={kind}")
+        assert status == 0, err
+        table: Any = read(run / f"codes.{kind}")
+        assert set(table["label"]) == {"caf\\udce9"}
+        assert all("caf\\udce9/\\udcfc" in name for name in table["file"])
+    assert vae.load_run(run).transform(root).shape == (12, 3)
 
 
 def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> None:
