@@ -300,6 +300,35 @@ def test_links(root: Path, tmp_path: Path) -> None:
     assert levels(load(root, "dataset.follow_links=true"))[-1] == 200
 
 
+def test_a_split_that_is_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "secret" / f"{i}.png", grey(i))
+        save(tmp_path / "images" / "test" / f"{i}.png", grey(i))
+    (tmp_path / "images" / "train").symlink_to(tmp_path / "secret", target_is_directory=True)
+    with pytest.raises(InputError, match=r"train: a link that leads out of .* dataset\.follow_links=true"):
+        load(tmp_path / "images")
+    assert len(load(tmp_path / "images", "dataset.follow_links=true").train) == 4
+    (tmp_path / "images" / "train").unlink()
+    (tmp_path / "images" / "train").symlink_to(tmp_path / "images" / "test", target_is_directory=True)
+    assert len(load(tmp_path / "images").train) == 4
+
+
+def test_what_lies_beside_the_splits_is_named(tmp_path: Path, said: Any) -> None:
+    for name in ("train", "test", "extra"):
+        for i in range(2):
+            save(tmp_path / "images" / name / f"{i}.png", grey(i))
+    (tmp_path / "images" / "labels.csv").touch()
+    (tmp_path / "images" / ".hidden").mkdir()
+    load(tmp_path / "images")
+    assert "left out, beside test/ and train/: extra/, labels.csv" in said.text
+
+
+def test_a_cache_at_home(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    load(root, "dataset.cache='~/cache'")
+    assert list((tmp_path / "home" / "cache").rglob("*.npy"))
+
+
 def test_a_large_scan_is_no_bomb_below_the_limit(root: Path) -> None:
     save(root / "large.png", grey(222, (1200, 1000)))
     assert levels(load(root, "dataset.size=8"))[-1] == 222

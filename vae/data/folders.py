@@ -19,6 +19,7 @@ import numpy as np
 
 from vae.config import schema
 from vae.config.errors import InputError
+from vae.config.load import at_home
 from vae.data import pixels
 from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
 from vae.data.scan import SUFFIXES, Found
@@ -53,7 +54,7 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
         raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(SUFFIXES))}){_left_out(found)}")
     settings = [getattr(config, name) for name in OPENED]
     source = [FORMAT, str(root.resolve()), *settings]
-    directory = Path(config.cache) / f"{root.resolve().name}-{_digest(source)}"
+    directory = at_home(config.cache) / f"{root.resolve().name}-{_digest(source)}"
     listed = [(os.path.relpath(path, root), *rest) for path, *rest in found.images]  # however the root was written
     deep = [item for other in scans if other != root for item in _perhaps_deep(scans[other], config)]
     path = directory / f"{_digest([source, listed, [(str(path), *rest) for path, *rest in deep]])}.npy"
@@ -71,7 +72,7 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
     frames = {int(place): count for place, count in record["frames"].items()}
     sources = [path for place, path in enumerate(paths) for _ in range(frames.get(place, 1))]
     if broken and not config.skip_broken:
-        names = _named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
+        names = named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
         raise InputError(
             f"{root}: {_counted(len(broken), 'image')} cannot be read: {names}; replace or remove them, or leave them "
             "out by dataset.skip_broken=true"
@@ -175,7 +176,7 @@ class _Decoder:
                 return pixels.read_one(path, frame, self._opaque(), span)
             except Unreadable as error:
                 reasons.append(f"{path} ({error})")
-        raise InputError(f"{self.root}: none of its {len(items)} images can be read: {_named(reasons)}")
+        raise InputError(f"{self.root}: none of its {len(items)} images can be read: {named(reasons)}")
 
     def _opaque(self) -> schema.Folder:
         """The settings, with any background."""
@@ -218,7 +219,7 @@ class _Decoder:
         examples = {shape: items[shapes.index(shape)][0] for shape in counts}
         sizes = [f"{shape[2]}x{shape[1]} ({n}, as {examples[shape]})" for shape, n in counts.most_common()]
         raise InputError(
-            f"{self.root}: images of {len(counts)} sizes: {_named(sizes)}; set dataset.size to bring all to one size"
+            f"{self.root}: images of {len(counts)} sizes: {named(sizes)}; set dataset.size to bring all to one size"
         )
 
     def _refuse_transparency(self, items: list[tuple[Path, int]], marks: list[dict[str, Any]]) -> None:
@@ -227,7 +228,7 @@ class _Decoder:
             self._discard()
             raise InputError(
                 f"{self.root}: {_counted(len(clear), 'image is', 'images are')} transparent in places: "
-                f"{_named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"
+                f"{named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"
             )
 
     def _notes(self, headers: list[Header], span: tuple[float, float] | None, marks: list[dict[str, Any]]) -> list[str]:
@@ -283,7 +284,8 @@ def _counted(count: int, one: str, several: str | None = None) -> str:
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of these, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 

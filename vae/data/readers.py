@@ -158,7 +158,7 @@ def folder(config: schema.Folder) -> Data:
         raise InputError(f"dataset.root={config.root}: is a file; name the folder that the images are in")
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
-    parts = split_folders(root)
+    parts = split_folders(root, config.follow_links)
     if not parts:
         names = _folders(root)
         whole = read_folder(root, config, names, {root: scan(root, config.follow_links)})
@@ -168,7 +168,7 @@ def folder(config: schema.Folder) -> Data:
     names = sorted({name for part in parts.values() for name in _folders(part)})
     scans = {part: scan(part, config.follow_links) for part in parts.values()}
     read = {name: read_folder(part, config, names, scans) for name, part in parts.items()}
-    notes = tuple(part.note for part in read.values())
+    notes = (*(part.note for part in read.values()), *_beside(root, list(parts.values())))
     splits = {name: part.split for name, part in read.items()}
     limits = next((part.range for part in read.values() if part.range is not None), None)
     test = "test" if "test" in parts else "validation"
@@ -178,6 +178,15 @@ def folder(config: schema.Folder) -> Data:
         _same_shape(Data(splits["train"], validation), str(parts["train"]), str(parts["validation"]))
     classes = None if data.train.labels is None else tuple(names)
     return dataclasses.replace(data, validation=validation, classes=classes, range=limits, notes=notes)
+
+
+def _beside(root: Path, parts: list[Path]) -> list[str]:
+    """What is to be said of what lies beside the splits."""
+    others = sorted(path for path in root.iterdir() if path not in parts and not is_hidden(path.name))
+    if not others:
+        return []
+    listed = folders.named([f"{path.name}/" if path.is_dir() else path.name for path in others])
+    return [f"left out, beside {' and '.join(f'{path.name}/' for path in parts)}: {listed}"]
 
 
 def _folders(root: Path) -> list[str]:
