@@ -111,8 +111,10 @@ def _each(
                 file = file or _opened(path, settings)
                 _seek(file, frame, settings)
                 found.append(do(file))
-            except Exception as error:
-                found.append(error if isinstance(error, Transparent) else Unreadable(_reason(error)))
+            except Transparent as error:
+                found.append(error)
+            except Exception as error:  # as in `header`
+                found.append(Unreadable(_reason(error)))
                 if file is not None:
                     file.close()
                 file = None
