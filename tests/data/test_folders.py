@@ -12,8 +12,9 @@ import torch
 from conftest import composed
 from PIL import Image
 
+from vae.config import schema
 from vae.config.errors import InputError
-from vae.data import readers
+from vae.data import pixels, readers
 from vae.data.split import Data, Split
 
 RNG = np.random.default_rng(0)
@@ -120,38 +121,26 @@ def save_deep_png(path: Path, array: np.ndarray[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-@pytest.mark.parametrize("span", ["auto", "[0,4095]"])
-def test_colours_of_16_bits_are_read_whole(channels: int, span: str, tmp_path: Path, said: Any) -> None:
-    for i, value in enumerate([0, 2048, 4095, 16]):
-        image = np.full((8, 8, channels), value, np.uint16)
-        if channels != 3:
-            image[..., -1] = 65535
-        save_deep_png(tmp_path / "images" / f"{i}.png", image)
-    data = load(tmp_path / "images", f"dataset.range={span}")
-    assert levels(data) == [0, 1, 128, 255]
-    assert "4 of more than 8 bits, brought to 8 from 0 (black) to 4095 (white)" in said.text
-    load(tmp_path / "images", "dataset.grayscale=true")
-    assert ("4 in colour made grey" in said.text) == (channels != 2)
-
-
-def test_deep_colours_are_transparent_where_they_say_so(root: Path) -> None:
-    image = np.full((8, 8, 4), 30000, np.uint16)
-    image[0, 0, 3] = 0
-    save_deep_png(root / "z.png", image)
-    with pytest.raises(InputError, match=r"1 image is transparent in places: .*z\.png"):
-        load(root, "dataset.range=[0,65535]")
-    assert levels(load(root, "dataset.range=[0,60000]", "dataset.background=white"))[-1] == 255
+def test_pngs_in_deep_colour_are_refused(channels: int, root: Path) -> None:
+    """Pillow would read the upper 8 of 16 bits, which are black where 12 are used."""
+    save_deep_png(root / "z.png", np.full((8, 8, channels), 2048, np.uint16))
+    with pytest.raises(InputError, match=r"z\.png \(has several channels of 16 bits, .* dataset=arrays\)"):
+        load(root, "dataset.range=[0,4095]")
+    assert len(levels(load(root, "dataset.skip_broken=true"))) == 6
+    settings = composed("dataset=folder", "dataset.root=x").dataset
+    assert isinstance(settings, schema.Folder)
+    with Image.open(root / "z.png") as image, pytest.raises(pixels.Unreadable, match="several channels of 16 bits"):
+        pixels.read_opened(image, settings, (0, 4095))
 
 
 def test_tiffs_in_deep_colour_are_refused(root: Path) -> None:
-    """Pillow would read the upper 8 of 16 bits, which are black where 12 are used."""
     entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2)]
     entries += [(273, 4, 1, 140), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, 1, 384), (284, 3, 1, 1)]
     directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     content = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + directory + bytes(4)
     content += struct.pack("<HHH", 16, 16, 16) + np.full(192, 4095, "<u2").tobytes()
     (root / "z.tif").write_bytes(content)
-    with pytest.raises(InputError, match=r"z\.tif \(has colours of 16 bits, .* save it as a PNG"):
+    with pytest.raises(InputError, match=r"z\.tif \(has several channels of 16 bits, "):
         load(root, "dataset.range=[0,4095]")
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image, ImageColor, ImageOps
 
 from vae.config import schema
@@ -20,7 +19,6 @@ PLAIN = {".jpg", ".jpeg", ".bmp", ".ppm"}  # suffixes of files with 8 bits, one 
 RANGES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # that deep files may use, from 0 on
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
 BITS_PER_SAMPLE = 258  # TIFF tag
-OPAQUE = 65535  # of 16 bits
 Image.MAX_IMAGE_PIXELS = None  # the limit is dataset.max_megapixels, checked before anything is decoded
 
 
@@ -55,8 +53,7 @@ def header(path: Path, settings: schema.Folder) -> Header:
         return Header(1, deep=False)
     try:
         with _opened(path, settings) as file:
-            deep = is_deep(file)  # before frames are counted: they are gone through
-            return Header(getattr(file, "n_frames", 1), deep)
+            return Header(getattr(file, "n_frames", 1), file.mode in DEEP)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, TypeError, KeyError, struct.error, ...
         raise Unreadable(_reason(error)) from error
 
@@ -65,8 +62,8 @@ def value_ranges(path: Path, frames: Iterable[int], settings: schema.Folder) -> 
     """The smallest and the largest value of each of these frames of a deep file; Unreadable where one has none."""
 
     def extremes(file: Image.Image) -> tuple[float, float]:
-        colours, _ = _values(file)
-        return float(colours.min()), float(colours.max())
+        values = _values(file)
+        return float(values.min()), float(values.max())
 
     return _each(path, frames, settings, extremes)
 
@@ -126,8 +123,9 @@ def _each(
 
 def read_opened(image: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
     """The pixels of an image that somebody else has opened, which stays as it is. Raises Unreadable and Transparent."""
-    try:  # as it is opened a JPEG may be shrunk, and only as it is opened a deep PNG can be read whole
-        return converted(image if is_deep(image) else image.copy(), settings, span)
+    try:
+        _refuse_deep_colours(image)  # a copy does not say that it has them
+        return converted(image.copy(), settings, span)  # reading may shrink a JPEG
     except Transparent:
         raise
     except Exception as error:
@@ -137,7 +135,8 @@ def read_opened(image: Image.Image, settings: schema.Folder, span: tuple[float, 
 def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
     """An opened image as 8-bit pixels. Raises Transparent, and what Pillow raises where it is damaged."""
     mode = "L" if settings.grayscale else "RGB"
-    image = _eight_bits(file, span) if is_deep(file) else file
+    _refuse_deep_colours(file)
+    image = _eight_bits(file, span) if file.mode in DEEP else file
     greyed = settings.grayscale and _has_colours(image)
     size = wanted(settings)
     is_turned = image.getexif().get(ORIENTATION, 1) >= 5
@@ -157,16 +156,15 @@ def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, flo
     return Converted(pixels, composed, scaled, reshaped, greyed)
 
 
-def is_deep(file: Image.Image) -> bool:
-    """Whether an opened image that is not loaded yet has more than 8 bits."""
-    return file.mode in DEEP or _is_deep_colour(file)
-
-
-def _is_deep_colour(file: Image.Image) -> bool:
-    """Whether these are colours, or grey with opacity, of 16 bits, of which Pillow would keep the upper 8."""
+def _refuse_deep_colours(file: Image.Image) -> None:
+    """Raises ValueError where an image that is not loaded yet has colours, or grey with opacity, of 16 bits: Pillow
+    would keep the upper 8 of them, which are black where 12 are used."""
     bits = getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
-    is_cut = max(bits) > 8 or any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))
-    return is_cut and file.mode not in DEEP
+    if file.mode not in DEEP and (max(bits) > 8 or any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))):
+        raise ValueError(
+            "has several channels of 16 bits, of which 8 would be read; save it with 8 bits, as grey alone, or all as "
+            "an array for dataset=arrays"
+        )
 
 
 def _has_colours(file: Image.Image) -> bool:
@@ -213,43 +211,25 @@ def _check_size(file: Image.Image, settings: schema.Folder) -> None:
 
 
 def _eight_bits(file: Image.Image, span: tuple[float, float] | None) -> Image.Image:
-    """A deep image as L, LA, RGB or RGBA, turned as it is."""
-    colours, opacity = _values(file)
+    """A deep image, turned as it is."""
+    values = _values(file)
     if span is None:
         raise ValueError("has more than 8 bits, and neither its name nor other images say which values they use")
     low, high = span
-    scaled = np.concatenate([((colours - low) / (high - low)).clip(0, 1), opacity / OPAQUE], 2)
-    image = Image.fromarray((scaled * 255).round().astype(np.uint8).squeeze(2 if scaled.shape[2] == 1 else ()))
+    scaled = ((values - low) / (high - low)).clip(0, 1) * 255
+    image = Image.fromarray(scaled.round().astype(np.uint8))
     image.getexif()[ORIENTATION] = file.getexif().get(ORIENTATION, 1)
     return image
 
 
-def _values(file: Image.Image) -> tuple[Values, Values]:
-    """The grey or the colours (H, W, 1 or 3) of a deep image, and the opacity (H, W, 0 or 1)."""
+def _values(file: Image.Image) -> Values:
+    """Those of a deep image, (H, W)."""
     if "transparency" in file.info:
-        raise ValueError("has more than 8 bits and one value that is transparent; save it with an alpha channel")
-    array = _deep_colours(file) if _is_deep_colour(file) else np.asarray(file, np.float64)[:, :, None]
-    if not np.isfinite(array).all():
+        raise ValueError("has more than 8 bits and one value that is transparent; save it without")
+    values = np.asarray(file, np.float64)
+    if not np.isfinite(values).all():
         raise ValueError("has values that are not finite")
-    count = array.shape[2] - (array.shape[2] in (2, 4))
-    return array[:, :, :count], array[:, :, count:]
-
-
-def _deep_colours(file: Image.Image) -> Values:
-    """All 16 bits, (H, W, 2 to 4): of a PNG torchvision reads them."""
-    if file.format != "PNG" or file.tell():
-        raise ValueError(
-            f"has colours of 16 bits, and of those of a {file.format} 8 would be read; save it as a PNG, or with 8 bits"
-        )
-    from torchvision.io import ImageReadMode, decode_png  # seconds
-
-    stream = file.fp  # type: ignore[attr-defined]  # not loaded: there is one
-    place = stream.tell()
-    stream.seek(0)
-    content = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
-    stream.seek(place)
-    found = decode_png(content, ImageReadMode.UNCHANGED)
-    return found.permute(1, 2, 0).numpy().astype(np.float64)
+    return values
 
 
 def _is_transparent(image: Image.Image) -> bool:
