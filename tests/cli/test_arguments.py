@@ -39,3 +39,26 @@ def test_what_hydra_takes_passes(given: list[str]) -> None:
 def test_a_value_is_not_taken_from_what_stands_before() -> None:
     with pytest.raises(InputError, match=r"seed=7\?$"):
         arguments.check_flags(["train.steps=3", "--seed", "7", "model=ae"])
+
+
+@pytest.mark.parametrize("text", ["true", "True", "yes", "on", "1", "'yes'", "Y"])
+def test_booleans_are_read_as_hydra_reads_them(text: str) -> None:
+    given, added = arguments.expanded([f"recommend={text}", "dataset=folder"])
+    assert given == ["experiment=images", "recommend=true", "dataset=folder"]
+    assert added == ["experiment=images"]
+
+
+@pytest.mark.parametrize("text", ["false", "No", "off", "0"])
+def test_what_is_false_recommends_nothing(text: str) -> None:
+    assert arguments.expanded([f"recommend={text}"]) == (["recommend=false"], [])
+
+
+def test_what_is_no_boolean_is_left_to_hydra() -> None:
+    assert arguments.expanded(["recommend=maybe"]) == (["recommend=maybe"], [])
+
+
+@pytest.mark.parametrize("text", ["null", "NULL", ""])
+def test_a_verb_that_is_null_is_none(text: str) -> None:
+    assert arguments.expanded([f"encode={text}", "dataset.size=3", "n=null"])[1] == []
+    with pytest.raises(InputError, match=r"format=csv: goes with"):
+        arguments.expanded([f"encode={text}", "format=csv"])

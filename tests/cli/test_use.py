@@ -1,5 +1,6 @@
 """`encode=`, `reconstruct=`, `sample=` and `interpolate=` on small runs, from another directory than the run's."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,26 @@ def test_encode_into_other_tables(kind: str, run: Path, program: Program) -> Non
         assert table["mu_1"].tolist() == pytest.approx(csv["mu_1"].tolist(), abs=1e-4)
 
 
+def test_names_that_are_no_utf_8(program: Program, finished: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "latin"
+    try:
+        os.makedirs(os.fsencode(root / "caf") + b"\xe9")
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        name = os.fsdecode(os.fsencode(root) + b"/caf\xe9/\xfc%d.png" % i)
+        Image.fromarray(rng.integers(0, 255, (8, 10), dtype=np.uint8)).save(name)
+    run = finished("mine", *SMALL, "dataset=folder", f"dataset.root={root}")
+    for kind, read in (("csv", pd.read_csv), ("npz", np.load), ("parquet", pd.read_parquet)):
+        status, _, err = program("encode=mine", f"format={kind}")
+        assert status == 0, err
+        table: Any = read(run / f"codes.{kind}")
+        assert set(table["label"]) == {"caf\\udce9"}
+        assert all("caf\\udce9/\\udcfc" in name for name in table["file"])
+    assert vae.load_run(run).transform(root).shape == (12, 3)
+
+
 def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 255, (6, 8, 10, 3), dtype=np.uint8)
     np.save(tmp_path / "other.npy", images)
@@ -92,6 +113,29 @@ def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> Non
     status, out, err = program("encode=mine", "dataset=arrays", "dataset.train=wrong.npy")
     assert (status, out) == (1, "")
     assert "trained on images of shape (3, 8, 10)" in err
+
+
+def test_other_images_come_without_the_runs_own_labels_and_tests(program: Program, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
+    for name in ("mine", "mine_test", "other"):
+        np.save(tmp_path / f"{name}.npy", images)
+    np.save(tmp_path / "kinds.npy", np.arange(24) % 2)
+    own = ["dataset.labels=kinds.npy", "dataset.test=mine_test.npy", "dataset.test_labels=kinds.npy"]
+    assert program(*QUICK, *SMALL, "dataset=arrays", "dataset.train=mine.npy", *own, "hydra.run.dir=run")[0] == 0
+
+    def table(*overrides: str) -> pd.DataFrame:
+        status, _, err = program("encode=run", *overrides)
+        assert status == 0, err
+        return pd.read_csv(tmp_path / "run" / "codes.csv")
+
+    assert len(table()) == 48
+    other = table("dataset.train=other.npy")
+    assert len(other) == 24
+    assert other["label"].isna().all()
+    given = table("dataset.train=other.npy", "dataset.labels=kinds.npy")
+    assert len(given) == 24
+    assert given["label"].notna().all()
+    assert table("dataset.test=other.npy")["label"].isna().sum() == 24
 
 
 @pytest.mark.parametrize("sampler", ["prior", "gaussian"])

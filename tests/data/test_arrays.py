@@ -88,6 +88,12 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], list[str], tuple[int, int, int] | None
     "squares as rows": ((20, 64), [], (1, 8, 8)),
     "rows": ((20, 72), ["dataset.shape=[8,9]"], (1, 8, 9)),
     "colour rows": ((20, 216), ["dataset.shape=[3,8,9]"], (3, 8, 9)),
+    "colour rows, last": ((20, 216), ["dataset.shape=[8,9,3]", "dataset.layout=channels_last"], (3, 8, 9)),
+    "colour rows, last, not said": ((20, 216), ["dataset.shape=[8,9,3]"], None),
+    "eight channels, said": ((20, 216), ["dataset.shape=[8,9,3]", "dataset.layout=channels_first"], (8, 9, 3)),
+    "28 channels": ((20, 2352), ["dataset.shape=[28,28,3]"], None),
+    "28 channels, said": ((20, 2352), ["dataset.shape=[28,28,3]", "dataset.layout=channels_first"], None),
+    "28 channels, not rows": ((20, 28, 28, 3), ["dataset.shape=[28,28,3]"], None),
     "rows of another size": ((20, 72), ["dataset.shape=[8,8]"], None),
     "rows of nothing known": ((20, 72), [], None),
     "five axes": ((20, 2, 2, 2, 2), [], None),
@@ -189,6 +195,33 @@ def test_a_name_of_one_s_own(tmp_path: Path) -> None:
         load(tmp_path / "a.npz", "dataset.key=cans")
 
 
+@pytest.mark.parametrize(
+    ("key", "labels", "said"),
+    [
+        ("x_test", [3, 3, 3, 3], ""),
+        ("x_train", [1, 1, 1, 1], ""),
+        ("val_images", [5, 5, 5, 5], ""),
+        ("scans", [7, 7, 7, 7], "labels from its target"),
+        ("X_dev", [7, 7, 7, 7], "labels from its target"),
+    ],
+)
+def test_labels_are_those_of_their_images(key: str, labels: list[int], said: str, tmp_path: Path) -> None:
+    images = dict.fromkeys(("x_train", "x_test", "val_images", "scans", "X_dev"), FOUR)
+    kinds = {"y_train": 1, "y_test": 3, "val_labels": 5, "target": 7}
+    np.savez(tmp_path / "a.npz", **images, **{name: np.full(4, kind) for name, kind in kinds.items()})
+    found = load(tmp_path / "a.npz", f"dataset.key={key}")
+    assert found.split.labels is not None
+    assert found.split.labels.tolist() == labels
+    assert said in found.note
+    assert bool(said) == ("labels from" in found.note)
+
+
+def test_labels_of_other_images_are_not_taken(tmp_path: Path) -> None:
+    images, labels = torch.ones(4, 8, 8), torch.ones(4)
+    torch.save({"x_train": images, "y_train": labels, "x_test": images}, tmp_path / "a.pt")
+    assert load(tmp_path / "a.pt", "dataset.key=x_test").split.labels is None
+
+
 @pytest.mark.parametrize("content", ["tensor", "dict", "pair"])
 def test_tensors(content: str, tmp_path: Path) -> None:
     images, labels = torch.from_numpy(FOUR), torch.arange(4)
@@ -220,7 +253,13 @@ def test_tables(head: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("label,p0\n1,x\n2,3", "column p0 has no numbers"), ("a,b,c,d\n1,2,,4\n1,2,3,4", "empty cells")],
+    [
+        ("label,p0\n1,x\n2,3", "column p0 has no numbers"),
+        ("a,b,c,d\n1,2,,4\n1,2,3,4", "empty cells"),
+        ("label,a,b,c,d\nx,1,2,3,4\n,1,2,3,4", "empty cells in column label"),
+        ("7,1,2,3,4\n8,1,2,3,4", "one column more than 4 pixels: .* name it `label` .* index=False"),
+        (",0,1,2,3\n0,1,2,3,4\n1,1,2,3,4", "one column more than 4 pixels"),
+    ],
 )
 def test_tables_that_are_none(content: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(content)
@@ -313,3 +352,37 @@ def test_a_shape_is_for_rows_alone(tmp_path: Path) -> None:
 def test_quoted_numbers_are_no_head(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('"0","5","9","0"\n"1","2","3","4"')
     assert len(load(tmp_path / "a.csv").split) == 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_numbers_of_the_columns_are_names(first: int, tmp_path: Path) -> None:
+    """As pandas writes those of a table without names."""
+    head = ",".join(map(str, range(first, first + 64)))
+    (tmp_path / "a.csv").write_text("\n".join([head, *(",".join(["255"] * 64) for _ in range(3))]))
+    found = load(tmp_path / "a.csv")
+    assert len(found.split) == 3
+    assert shown(found).min() == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "classes"),
+    [
+        (["NA", "None", "nan", "NA"], [0, 1, 2, 0], ("NA", "None", "nan")),
+        (["3", "1", "1", "0"], [3, 1, 1, 0], None),
+    ],
+)
+def test_texts_that_pandas_takes_for_nothing(
+    labels: list[str], numbers: list[int], classes: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    rows = [f"10,20,{label},30,40" for label in labels]
+    (tmp_path / "a.csv").write_text("\n".join(['a,b, "label",c,d', *rows]))
+    found = load(tmp_path / "a.csv")
+    assert found.split.labels is not None
+    assert found.split.labels.tolist() == numbers
+    assert found.classes == classes
+
+
+def test_a_table_of_one_column_too_many_for_its_shape(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("7,1,2,3,4,5,6\n8,1,2,3,4,5,6")
+    with pytest.raises(InputError, match="one column more than 6 pixels"):
+        load(tmp_path / "a.csv", "dataset.shape=[2,3]")

@@ -1,6 +1,8 @@
 """Folders of files of every kind: read as they were meant, said, or refused by name."""
 
 import logging
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import torch
 from conftest import composed
 from PIL import Image
 
+from vae.config import schema
 from vae.config.errors import InputError
-from vae.data import readers
+from vae.data import pixels, readers
 from vae.data.split import Data, Split
 
 RNG = np.random.default_rng(0)
@@ -103,6 +106,62 @@ def test_files_of_more_than_8_bits(kind: str, tmp_path: Path, said: Any) -> None
         save(tmp_path / "images" / f"{i}.tif", np.full((8, 8), value))
     assert levels(load(tmp_path / "images", "dataset.grayscale=true")) == sorted([*expected, expected[1]])
     assert line in said.text
+
+
+def save_deep_png(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """(H, W, 2 to 4) of 16 bits, which Pillow does not write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width, channels = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pngs_in_deep_colour_are_refused(channels: int, root: Path) -> None:
+    """Pillow would read the upper 8 of 16 bits, which are black where 12 are used."""
+    save_deep_png(root / "z.png", np.full((8, 8, channels), 2048, np.uint16))
+    with pytest.raises(InputError, match=r"z\.png \(has several channels of 16 bits, .* dataset=arrays\)"):
+        load(root, "dataset.range=[0,4095]")
+    assert len(levels(load(root, "dataset.skip_broken=true"))) == 6
+    settings = composed("dataset=folder", "dataset.root=x").dataset
+    assert isinstance(settings, schema.Folder)
+    with Image.open(root / "z.png") as image, pytest.raises(pixels.Unreadable, match="several channels of 16 bits"):
+        pixels.read_opened(image, settings, (0, 4095))
+
+
+def test_tiffs_in_deep_colour_are_refused(root: Path) -> None:
+    entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 140), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, 1, 384), (284, 3, 1, 1)]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    content = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + directory + bytes(4)
+    content += struct.pack("<HHH", 16, 16, 16) + np.full(192, 4095, "<u2").tobytes()
+    (root / "z.tif").write_bytes(content)
+    with pytest.raises(InputError, match=r"z\.tif \(has several channels of 16 bits, "):
+        load(root, "dataset.range=[0,4095]")
+
+
+@pytest.mark.parametrize("span", ["auto", "[0,1]"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_broken(value: float, span: str, tmp_path: Path) -> None:
+    for i, level in enumerate([0, 0.5, 1, 1]):
+        image = np.full((8, 8), level, np.float32)
+        image[3, 3] = value if i == 1 else level
+        save(tmp_path / "images" / f"{i}.tif", image)
+    with pytest.raises(InputError, match=r"1 image cannot be read: .*1\.tif \(has values that are not finite\)"):
+        load(tmp_path / "images", f"dataset.range={span}")
+
+
+def test_a_file_of_many_frames_is_opened_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [Image.fromarray(np.full((8, 8), level, np.uint16)) for level in range(0, 40960, 1024)]
+    pages[0].save(root / "z.tif", save_all=True, append_images=pages[1:])
+    opened, real = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(Path(path).name) or real(path, *rest))
+    assert len(levels(load(root, "dataset.frames=all"))) == 46
+    assert opened.count("z.tif") == 3  # for its header, its values and its pixels
 
 
 def test_a_range_of_one_s_own(tmp_path: Path) -> None:
@@ -228,6 +287,35 @@ def test_links(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"out: a link that leads out .* dataset\.follow_links=true"):
         load(root)
     assert levels(load(root, "dataset.follow_links=true"))[-1] == 200
+
+
+def test_a_split_that_is_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "secret" / f"{i}.png", grey(i))
+        save(tmp_path / "images" / "test" / f"{i}.png", grey(i))
+    (tmp_path / "images" / "train").symlink_to(tmp_path / "secret", target_is_directory=True)
+    with pytest.raises(InputError, match=r"train: a link that leads out of .* dataset\.follow_links=true"):
+        load(tmp_path / "images")
+    assert len(load(tmp_path / "images", "dataset.follow_links=true").train) == 4
+    (tmp_path / "images" / "train").unlink()
+    (tmp_path / "images" / "train").symlink_to(tmp_path / "images" / "test", target_is_directory=True)
+    assert len(load(tmp_path / "images").train) == 4
+
+
+def test_what_lies_beside_the_splits_is_named(tmp_path: Path, said: Any) -> None:
+    for name in ("train", "test", "extra"):
+        for i in range(2):
+            save(tmp_path / "images" / name / f"{i}.png", grey(i))
+    (tmp_path / "images" / "labels.csv").touch()
+    (tmp_path / "images" / ".hidden").mkdir()
+    load(tmp_path / "images")
+    assert "left out, beside test/ and train/: extra/, labels.csv" in said.text
+
+
+def test_a_cache_at_home(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    load(root, "dataset.cache='~/cache'")
+    assert list((tmp_path / "home" / "cache").rglob("*.npy"))
 
 
 def test_a_large_scan_is_no_bomb_below_the_limit(root: Path) -> None:

@@ -238,3 +238,24 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(InputError, match="the network is gone"):
             readers.load(composed("dataset=mnist", f"dataset.root={root}").dataset)
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_failed_download_removes_what_is_its_own_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else has appeared below the root meanwhile stays."""
+
+    class Fails:
+        filename, base_folder = "cifar.tar.gz", "cifar-batches"
+
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            for name in ("cifar.tar.gz", "cifar-batches/half", "mine/notes.txt", "decoded/images.npy"):
+                (Path(root) / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(root) / name).write_text("text")
+            raise RuntimeError("the network is gone")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Fails)
+    for root in (tmp_path / "new" / "data", tmp_path / "there"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match="the network is gone"):
+            readers.load(composed("dataset=cifar10", f"dataset.root={root}").dataset)
+        left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+        assert left == {"mine/notes.txt", "decoded/images.npy"}

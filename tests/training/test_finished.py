@@ -184,3 +184,75 @@ def test_an_image_that_is_handed_over_stays_as_it_is(photos: Path, tmp_path: Pat
         run.sample(2, sampler="posterior")
     run.sample(2, sampler="gaussian")
     assert pickle.loads(pickle.dumps(run)).sample(2, sampler="gaussian").shape == (2, 3, 8, 8)
+
+
+def test_tensors_are_read_as_arrays_are(tmp_path: Path) -> None:
+    """Floats from -1 to 1, also of another precision and where none is negative."""
+    values = np.random.default_rng(0).uniform(-1, 1, (40, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "images.npy", values)
+    run = made(tmp_path, "dataset=arrays", f"dataset.train={tmp_path}/images.npy")
+    for some in (values[:3], np.abs(values[:3]), values[:3].astype(np.float64)):
+        for form in (some, torch.from_numpy(some), list(some), [torch.from_numpy(one) for one in some]):
+            assert np.abs(run.images(form)[:, 0].numpy() - (some + 1) / 2).max() < 1e-6
+    for wrong in (values * 255, np.float32([2]) * values):
+        for form in (wrong, torch.from_numpy(wrong)):
+            with pytest.raises(vae.InputError, match=r"the run's were -1 \(black\) to 1 \(white\); scale or clip them"):
+                run.encode(form)
+    for value in (np.nan, np.inf):
+        with pytest.raises(vae.InputError, match="not finite"):
+            run.encode(torch.full((8, 8), value))
+
+
+def test_what_lies_outside_the_runs_range_is_refused(digits: list[str], tmp_path: Path) -> None:
+    run = made(tmp_path, *digits, "dataset.binarize=threshold", "objective=bernoulli")
+    grey = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    before = grey.copy()
+    assert torch.equal(run.images(torch.from_numpy(grey))[0, 0], torch.from_numpy(grey >= 0.5).float())
+    assert np.array_equal(grey, before)
+    for wrong in (grey * 255, grey * 2 - 1, (grey * 255).astype(np.int64)):
+        for form in (wrong, torch.from_numpy(wrong)):
+            with pytest.raises(
+                vae.InputError, match=r"with values from .* hand over 8-bit images, or floats in \[0, 1\]"
+            ):
+                run.encode(form)
+
+
+def test_a_window_cuts_off_as_in_training(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-1000, 3000, (40, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "images.npy", values)
+    run = made(tmp_path, "dataset=arrays", f"dataset.train={tmp_path}/images.npy", "dataset.range=[-100,300]")
+    assert np.abs(run.images(values[:2])[:, 0].numpy() - ((values[:2] + 100) / 400).clip(0, 1)).max() < 1e-6
+
+
+def test_pixels_without_brightness_are_taken_as_they_are(tmp_path: Path) -> None:
+    train(
+        composed(*QUICK, "dataset=gaussian", "dataset.train_size=64", "dataset.test_size=64", "model=linear_vae"),
+        tmp_path / "run",
+    )
+    run = vae.load_run(tmp_path / "run")
+    images = 5 * torch.randn(4, *run.shape)
+    assert torch.equal(run.images(images), images)
+    assert torch.equal(run.images(images.numpy()), images)
+
+
+def test_photos_in_arrays_of_any_layout_and_size(photos: Path, tmp_path: Path) -> None:
+    folder = ["dataset=folder", f"dataset.root={photos}", "dataset.size=8", f"dataset.cache={tmp_path}/cache"]
+    run = made(tmp_path, *folder)
+    array = np.random.default_rng(0).integers(0, 255, (2, 20, 30, 3), dtype=np.uint8)
+    expected = run.images([Image.fromarray(image) for image in array])
+    first = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    for one in (array[:1], array[0], first[:1], first[0], torch.from_numpy(first[0])):
+        assert torch.equal(run.images(one), expected[:1])
+    assert torch.equal(run.images(first), expected)
+    assert torch.equal(run.images([array[0], first[1], array[0, :, :20]])[:2], expected)
+
+
+def test_frames_and_links_are_read_as_in_training(photos: Path, tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((8, 8), level, np.uint8)) for level in (0, 51, 102)]
+    (tmp_path / "far").mkdir()
+    frames[0].save(tmp_path / "far" / "z.tif", save_all=True, append_images=frames[1:])
+    (photos / "far").symlink_to(tmp_path / "far", target_is_directory=True)
+    folder = ["dataset=folder", f"dataset.root={photos}", "dataset.size=8", f"dataset.cache={tmp_path}/cache"]
+    run = made(tmp_path, *folder, "dataset.follow_links=true", "dataset.frames=all")
+    assert run.images(photos).shape[0] == 27
+    assert run.images(photos / "far" / "z.tif")[:, 0, 0, 0].tolist() == pytest.approx([0, 0.2, 0.4])

@@ -1,5 +1,6 @@
 """Early stopping: on images that it was not trained on, with the best model kept, and resumed to the same bits."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -136,6 +137,20 @@ def test_validation_images_are_not_trained_on(noise: list[str]) -> None:
     setup = prepare(config)
     assert len(setup.subject.data.train) == 48
     assert with_validation(data, config.train) is data  # a split of their own stays
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_too_few_images_for_a_validation_split(count: int, noise: list[str]) -> None:
+    config = composed(*noise, "train.patience=5")
+    data = readers.load(config.dataset)
+    few = dataclasses.replace(data, train=data.train.take(torch.arange(count)))
+    if count < 4:
+        with pytest.raises(vae.InputError, match=rf"at least 4 training images, .*; there are {count}"):
+            with_validation(few, config.train)
+        return
+    found = with_validation(few, config.train)
+    assert found.validation is not None
+    assert (len(found.train), len(found.validation)) == (count - 2, 2)
 
 
 def test_it_stops_and_keeps_the_best_model(

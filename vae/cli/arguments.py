@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from omegaconf import BooleanNode
+from omegaconf.errors import ValidationError
+
 from vae.cli.session import DIRECTORIES, OPTIONS, SHORT, TAKES, USES
 from vae.config.errors import InputError
 from vae.config.load import GROUPS, PLACES, at_home, nearest_keys
@@ -28,6 +31,7 @@ WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
 )
+QUOTES = "'\""
 SHOWN = ("job", "hydra", "all")  # what --cfg shows
 
 
@@ -78,8 +82,8 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments as Hydra reads them, and those among them that nobody has typed. Raises InputError."""
     check_flags(arguments)
     is_sweep = any(item in ("-m", "--multirun") for item in arguments)
-    given = [_quoted(_long(item), is_sweep) for item in arguments]
-    pairs = dict(map(_parted, given))
+    given = [_plain(_quoted(_long(item), is_sweep)) for item in arguments]
+    pairs = {key: "" if value.lower() == "null" else value for key, value in map(_parted, given)}
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
         return ["experiment=images", *given], ["experiment=images"]
     _check_belongs(pairs)
@@ -87,7 +91,7 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if verb is None:
         return given, []
     groups = [group for group in ("model", "objective") if group not in pairs] if verb == "init" else _in_part(given)
-    directory = at_home(pairs[verb].strip("'\""))
+    directory = at_home(pairs[verb].strip(QUOTES))
     added = [item for group in groups for item in _of_run(directory, group)]
     return [*added, *given], added
 
@@ -97,17 +101,30 @@ def _check_belongs(pairs: Mapping[str, str]) -> None:
     none."""
     verbs = [verb for verb in USES if pairs.get(f"use.{verb}")]
     for name in OPTIONS:
-        if f"use.{name}" in pairs and not any(name in TAKES[verb] for verb in verbs):
+        if pairs.get(f"use.{name}") and not any(name in TAKES[verb] for verb in verbs):
             able = " and ".join(f"{verb}=DIR" for verb in USES if name in TAKES[verb])
             raise InputError(f"{name}={pairs[f'use.{name}']}: goes with {able}")
-    given = pairs.get("use.format", "").strip("'\"")
+    given = pairs.get("use.format", "").strip(QUOTES)
     for verb, formats in (("encode", TABLES), ("export", EXPORTS)):
-        if verbs == [verb] and given not in ("", "null", *formats):
+        if verbs == [verb] and given not in ("", *formats):
             raise InputError(f"format={given}: {verb}= writes one of {', '.join(formats)}")
 
 
 def _long(argument: str) -> str:
     return re.sub(r"^(\w+)(?==)", lambda key: SHORT.get(key[1], key[1]), argument)
+
+
+def _plain(argument: str) -> str:
+    """recommend=yes, on, 1 and whatever else is read as a boolean, as true or false: conf/config.yaml computes with it
+    before it is one."""
+    key, value = _parted(argument)
+    if key != "recommend" or not value:
+        return argument
+    try:
+        is_true = BooleanNode().validate_and_convert(value.strip(QUOTES))
+    except ValidationError:
+        return argument  # Hydra says what it must be
+    return f"{argument[: -len(value)]}{str(is_true).lower()}"
 
 
 def _quoted(argument: str, is_sweep: bool) -> str:

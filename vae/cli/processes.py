@@ -1,7 +1,9 @@
 """One run on several processes: the leader announces what it trains, the others train it with it."""
 
+import os
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from vae.config.schema import RunConfig
 from vae.runtime import parallel
@@ -23,14 +25,23 @@ def announce(task: Task | None) -> None:
     parallel.broadcast(task)
 
 
-def dismiss() -> None:
+def dismiss() -> NoReturn:
     announce(None)
-    parallel.leave()
+    _end()
 
 
-def follow() -> None:
+def follow() -> NoReturn:
     """Train what the leader announces, until it says that there is no more."""
     parallel.join()
     while (task := parallel.broadcast()) is not None:
         train(*task)
+    _end()
+
+
+def _end() -> NoReturn:
+    """All is written, and the process ends at once: while an interpreter shuts down, threads of torch's process group
+    that still run can abort it ("terminate called without an active exception")."""
     parallel.leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

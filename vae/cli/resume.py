@@ -64,7 +64,7 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             before = _revised_since(saved.config, own, allow)
         else:
             saved, before = None, _begun(own, allow)
-        config = revise(before, composed, job.keys, CHANGEABLE)
+        config = revise(before, composed, job.keys, CHANGEABLE, same_data=True)
         data = None
         if saved is None and config.choose:
             config, data = chosen(_begun_with(directory), directory, config)
@@ -187,7 +187,7 @@ def _revised_since(saved: RunConfig, own: Path, allow: Sequence[str]) -> RunConf
         return saved
     after = flat(now)
     changed = [key for key in CHANGEABLE if key in after or key in now]
-    merged = revise(saved, OmegaConf.create(now), changed, CHANGEABLE)
+    merged = revise(saved, OmegaConf.create(now), changed, CHANGEABLE, same_data=True)
     for key, value in flat(dataclasses.asdict(merged)).items():
         if after.get(key) != value:
             raise InputError(

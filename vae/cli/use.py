@@ -119,6 +119,8 @@ def _save_table(bench: _Bench, table: dict[str, list[object]], codes: Tensor) ->
     """`codes`: mu and sigma of each image, (N, 2 d)."""
     import pandas as pd  # half a second
 
+    for name in ("file", "label"):  # names of files and folders that are no UTF-8, which no table can hold
+        table[name] = [_as_text(value) if isinstance(value, str) else value for value in table[name]]
     kind, d, numbers = bench.call.use.format or TABLES[0], bench.model.latent_dim, codes.numpy()
     if kind not in TABLES:
         raise InputError(f"format={kind}: encode= writes one of {', '.join(TABLES)}")
@@ -143,6 +145,10 @@ def _save_table(bench: _Bench, table: dict[str, list[object]], codes: Tensor) ->
                 raise InputError(f"format=parquet: {error}; pip install '.[arrays]' brings what writes it") from error
     files.replace(path, buffer.getvalue())
     return path
+
+
+def _as_text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _reconstruct(bench: _Bench) -> Path:

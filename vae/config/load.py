@@ -172,13 +172,28 @@ def _refuse_interpolations(texts: Iterable[str]) -> None:
             raise InputError(f"config: {text!r} computes a value, which no saved configuration does")
 
 
+BESIDE = {  # what goes with a file, and not with another one
+    "dataset.train": ("dataset.labels", "dataset.test", "dataset.test_labels"),
+    "dataset.test": ("dataset.test_labels",),
+}
+
+
 def revise(
-    before: schema.RunConfig, composed: DictConfig, keys: Sequence[str], allowed: Sequence[str]
+    before: schema.RunConfig,
+    composed: DictConfig,
+    keys: Sequence[str],
+    allowed: Sequence[str],
+    *,
+    same_data: bool = False,
 ) -> schema.RunConfig:
     """A run's configuration with the `keys` of this call (groups or values) put in from `composed`; the places among
-    them are those of this call's directory. Raises InputError for a key that is none of `allowed` and below none of
-    them."""
+    them are those of this call's directory. `same_data`: a file that is named is the run's own in another place, and
+    not one of other images, with which the run's labels and test images do not go. Raises InputError for a key that is
+    none of `allowed` and below none of them."""
     config = OmegaConf.create(dataclasses.asdict(before))
+    for beside in {beside for key in keys if not same_data for beside in BESIDE.get(key, ())}:
+        if OmegaConf.select(config, beside) is not None:
+            OmegaConf.update(config, beside, None)
     for key in keys:
         if not is_below(key, allowed):
             may = f"; allowed: {', '.join(allowed)}" if allowed else ", nor can any other key here; leave it out"

@@ -23,7 +23,9 @@ Array = np.ndarray[Any, Any]
 MAX_CHANNELS = 16
 IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "target", "y_train", "train_labels", "arr_1")
+IMAGE_WORDS, LABEL_WORDS = ("images", "image", "x", "X", "data"), LABEL_KEYS[:6]  # in names such as x_test, test_images
 TOP = (1, 255, 1023, 4095, 16383, 65535)  # white in whole numbers of so many bits
+FLOATS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # black and white of floats
 BRIGHT = 31  # floats that reach it, and no more than 255, are read as levels from 0 to 255
 NEAR = 1e-4  # of the range: so far beyond it is rounding
 CHUNK = 2**24  # values at a time, where all are looked at
@@ -37,6 +39,7 @@ class Content:
     images: Array
     labels: Array | None = None
     mapped: bool = False
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,10 @@ class _Opened:
 
 def _opened(path: Path, labels: str | None, config: schema.Arrays) -> _Opened:
     content = _content(path, config)
-    images, found, said = _laid_out(content.images, path, config), content.labels, []
+    images, found, said = _laid_out(content.images, path, config), content.labels, [*content.said]
     beside = at_home(labels) if labels is not None else path.with_name(f"{path.stem}_labels.npy")
     if labels is not None or (found is None and beside.is_file()):
-        found = _whole(beside, LABEL_KEYS)
-        said.append(f"labels from {beside}")
+        found, said = _whole(beside, LABEL_KEYS), [f"labels from {beside}"]
     low, high = 0.0, 255.0
     # Of 8 bits a look at some tells, and there may be more than memory holds.
     some = images[:: max(1, len(images) // LOOKED_AT)]
@@ -120,8 +122,8 @@ def _content(path: Path, config: schema.Arrays) -> Content:
 def _npz(path: Path, config: schema.Arrays) -> Content:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as loaded:
         key = _key(list(loaded.files), path, config.key)
-        labels = next((name for name in LABEL_KEYS if name in loaded.files and name != key), None)
-        return Content(loaded[key], None if labels is None else loaded[labels])
+        labels, said = _labels_of(key, list(loaded.files))
+        return Content(loaded[key], None if labels is None else loaded[labels], said=said)
 
 
 def _torch(path: Path, config: schema.Arrays) -> Content:
@@ -134,8 +136,8 @@ def _torch(path: Path, config: schema.Arrays) -> Content:
         raise InputError(f"{path}: holds a {type(loaded).__name__}; must be a tensor, or tensors by name")
     tensors = {str(name): part for name, part in loaded.items() if isinstance(part, Tensor)}
     key = _key(list(tensors), path, config.key)
-    labels = next((name for name in LABEL_KEYS if name in tensors and name != key), None)
-    return Content(tensors[key].numpy(), None if labels is None else tensors[labels].numpy())
+    labels, said = _labels_of(key, list(tensors))
+    return Content(tensors[key].numpy(), None if labels is None else tensors[labels].numpy(), said=said)
 
 
 def _hdf5(path: Path, config: schema.Arrays) -> Content:
@@ -144,10 +146,11 @@ def _hdf5(path: Path, config: schema.Arrays) -> Content:
     with h5py.File(path, "r") as file:
         names = [name for name, part in file.items() if isinstance(part, h5py.Dataset)]
         key = _key(names, path, config.key)
-        labels = next((name for name in LABEL_KEYS if name in names and name != key), None)
+        labels, said = _labels_of(key, names)
         found = None if labels is None else file[labels]
         strings = found is not None and h5py.check_string_dtype(found.dtype) is not None
-        return Content(file[key][()], None if found is None else found.asstr()[()] if strings else found[()])
+        values = None if found is None else found.asstr()[()] if strings else found[()]
+        return Content(file[key][()], values, said=said)
 
 
 def _table(path: Path, config: schema.Arrays) -> Content:
@@ -155,21 +158,53 @@ def _table(path: Path, config: schema.Arrays) -> Content:
     import pandas as pd
 
     if path.suffix.lower() == ".parquet":
-        frame = pd.read_parquet(path)
+        pixels = pd.read_parquet(path)
+        pixels.columns = pd.Index([str(name) for name in pixels.columns])
+        label = _label_column(list(pixels.columns))
+        labels = None if label is None else pixels.pop(label)
     else:
         with open(path, encoding="utf-8-sig") as file:
             head = [name.strip(" \"'") for name in file.readline().strip().split(",")]
-        named = not all(_is_number(name) for name in head)
-        frame = pd.read_csv(path, header=0 if named else None)
-    frame.columns = [str(name) for name in frame.columns]
-    label = next((name for name in (*LABEL_KEYS, "class", "digit") if name in frame.columns), None)
-    pixels = frame.drop(columns=[] if label is None else [label])
+        named = _are_names(head)
+        label = _label_column(head) if named else None
+        pixels, labels = pd.read_csv(path, header=0 if named else None), None
+        if label is not None:
+            place = head.index(label)
+            pixels = pixels.drop(columns=pixels.columns[place])
+            labels = pd.read_csv(path, usecols=[place], dtype=str, na_filter=False).iloc[:, 0]  # NA may be a class
     texts = [name for name, kind in pixels.dtypes.items() if kind.kind == "O" or str(kind) in ("str", "string")]
     if texts:
         raise InputError(f"{path}: column {texts[0]} has no numbers; a row is an image, a column a pixel or `label`")
     if pixels.isna().any(axis=None):
         raise InputError(f"{path}: has empty cells")
-    return Content(pixels.to_numpy(), None if label is None else frame[label].to_numpy())
+    if labels is None:
+        return Content(pixels.to_numpy())
+    if (labels.isna() | (labels.astype(str).str.strip() == "")).any():
+        raise InputError(f"{path}: has empty cells in column {label}; each image needs a label, or none has one")
+    return Content(pixels.to_numpy(), _numbers(labels.to_numpy()))
+
+
+def _are_names(head: list[str]) -> bool:
+    """Whether a table's first line is one of names: texts, or the numbers of the columns, as pandas writes those that
+    have no names."""
+    counted = [[str(place) for place in range(first, first + len(head))] for first in (0, 1)]
+    return head in counted or not all(_is_number(name) for name in head)
+
+
+def _label_column(names: list[str]) -> str | None:
+    """The name among these that is the labels'."""
+    return next((name for name in (*LABEL_KEYS, "class", "digit") if name in names), None)
+
+
+def _numbers(labels: Array) -> Array:
+    """Labels that a table has as texts, as numbers where all are."""
+    if labels.dtype.kind != "O":
+        return labels
+    try:
+        found = labels.astype(np.float64)
+    except (ValueError, TypeError):
+        return labels
+    return found if np.isfinite(found).all() else labels
 
 
 _READERS = {
@@ -205,6 +240,26 @@ def _key(names: list[str], path: Path, asked: str | None) -> str:
     return found
 
 
+def _labels_of(key: str, names: list[str]) -> tuple[str | None, tuple[str, ...]]:
+    """Which of these names has the labels of the images `key`, and what is to be said of it: y_test those of x_test;
+    where there is none that is called so, one of a usual name that no other images go with."""
+    own = next((name for name in _pairs(key) if name in names), None)
+    if own is not None:
+        return own, ()
+    others = {label for name in names if name != key for label in _pairs(name)}
+    found = next((name for name in LABEL_KEYS if name in names and name != key and name not in others), None)
+    return found, () if found is None else (f"labels from its {found}",)
+
+
+def _pairs(key: str) -> list[str]:
+    """What the labels of images of this name may be called."""
+    if key == "arr_0":
+        return ["arr_1"]
+    words = key.split("_")
+    places = [place for place, word in enumerate(words) if word in IMAGE_WORDS]
+    return ["_".join([*words[:place], word, *words[place + 1 :]]) for place in places for word in LABEL_WORDS]
+
+
 def _whole(path: Path, keys: tuple[str, ...]) -> Array:
     """The one array of an .npy file, or that of a usual name of an .npz file."""
     try:
@@ -229,11 +284,15 @@ def _laid_out(array: Array, path: Path, config: schema.Arrays) -> Array:
         if array.ndim != 2 and array.shape[1:] != tuple(config.shape):
             raise InputError(f"{given}; dataset.shape is for images that are rows of pixels, (N, pixels)")
         if math.prod(array.shape[1:]) != math.prod(config.shape):
+            _refuse_extra_column(array, math.prod(config.shape), given, path)
             raise InputError(f"{given}; dataset.shape={config.shape} has another number of pixels")
         array = array.reshape(len(array), *([1] if len(config.shape) == 2 else []), *config.shape)
+        if len(config.shape) == 3:
+            array = _of_shape(array, config.shape, given, config.layout)
     elif array.ndim == 2:
         side = math.isqrt(array.shape[1])
         if side < 2 or side**2 != array.shape[1]:
+            _refuse_extra_column(array, math.isqrt(max(array.shape[1] - 1, 0)) ** 2, given, path)
             raise InputError(f"{given}; say what they are: dataset.shape=[height,width] or [channels,height,width]")
         array = array.reshape(len(array), 1, side, side)
     if array.ndim == 3:
@@ -243,6 +302,31 @@ def _laid_out(array: Array, path: Path, config: schema.Arrays) -> Array:
     if len(array) < 2 or array.size == 0:
         raise InputError(f"{given}; at least 2 images are needed")
     return array if known or _channels_first(array, given, config.layout) else array.transpose(0, 3, 1, 2)
+
+
+def _refuse_extra_column(array: Array, pixels: int, given: str, path: Path) -> None:
+    """Raises InputError where a table has one column more than an image has pixels."""
+    if array.ndim == 2 and array.shape[1] == pixels + 1 and path.suffix.lower() in (".csv", ".parquet"):
+        raise InputError(
+            f"{given}; one column more than {pixels} pixels: if it has labels, name it `label` in a first line of "
+            "names; if it is an index, save without one (in pandas index=False)"
+        )
+
+
+def _of_shape(array: Array, shape: list[int], given: str, layout: str) -> Array:
+    """(N, C, H, W) of (N, *shape): (C, H, W), or (H, W, C) where `layout` says so. Raises InputError for what looks as
+    if it were the other one, or has too many channels."""
+    if layout == "channels_last":
+        array = array.transpose(0, 3, 1, 2)
+    channels = array.shape[1]
+    swapped = layout == "auto" and shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4)
+    if swapped or channels > MAX_CHANNELS:
+        raise InputError(
+            f"{given}; dataset.shape={shape} has {channels} channels, of at most {MAX_CHANNELS}: it is "
+            "[channels,height,width]; [height,width,channels] goes with dataset.layout=channels_last, and "
+            "dataset.layout=channels_first says that it is meant"
+        )
+    return array
 
 
 def _channels_first(array: Array, given: str, layout: str) -> bool:
@@ -283,7 +367,7 @@ def _span(
         span = (0.0, float(top)) if low >= 0 and top is not None else (low, high if high > low else low + 1)
     else:
         near = NEAR * max(1.0, high - low)
-        choices = [(0.0, 1.0), (-1.0, 1.0), *([(0.0, 255.0)] if high > BRIGHT else [])]
+        choices = FLOATS if high > BRIGHT else FLOATS[:2]
         span = next(((a, b) for a, b in choices if low >= a - near and high <= b + near), (math.nan, math.nan))
         if math.isnan(span[0]):
             raise InputError(

@@ -4,6 +4,7 @@ and a folder that has changed is decoded anew."""
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import warnings
@@ -18,12 +19,13 @@ import numpy as np
 
 from vae.config import schema
 from vae.config.errors import InputError
+from vae.config.load import at_home
 from vae.data import pixels
 from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
 from vae.data.scan import SUFFIXES, Found
 from vae.runtime import files
 
-FORMAT = 2  # of what is written; what an earlier version has decoded is decoded anew
+FORMAT = 3  # of what is written; what an earlier version has decoded is decoded anew
 CHUNK = 2**25  # bytes of decoded images in memory at a time
 NAMED = 5  # files in a message
 OPENED = ("size", "fit", "grayscale", "background", "range", "frames", "max_megapixels")  # settings that change pixels
@@ -52,7 +54,7 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
         raise InputError(f"{root}: no images in it (looked for {', '.join(sorted(SUFFIXES))}){_left_out(found)}")
     settings = [getattr(config, name) for name in OPENED]
     source = [FORMAT, str(root.resolve()), *settings]
-    directory = Path(config.cache) / f"{root.resolve().name}-{_digest(source)}"
+    directory = at_home(config.cache) / f"{root.resolve().name}-{_digest(source)}"
     listed = [(os.path.relpath(path, root), *rest) for path, *rest in found.images]  # however the root was written
     deep = [item for other in scans if other != root for item in _perhaps_deep(scans[other], config)]
     path = directory / f"{_digest([source, listed, [(str(path), *rest) for path, *rest in deep]])}.npy"
@@ -70,7 +72,7 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
     frames = {int(place): count for place, count in record["frames"].items()}
     sources = [path for place, path in enumerate(paths) for _ in range(frames.get(place, 1))]
     if broken and not config.skip_broken:
-        names = _named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
+        names = named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
         raise InputError(
             f"{root}: {_counted(len(broken), 'image')} cannot be read: {names}; replace or remove them, or leave them "
             "out by dataset.skip_broken=true"
@@ -157,14 +159,13 @@ class _Decoder:
             low, high = self.config.range
             return float(low), float(high)
 
-        def value_range(item: tuple[Path, int]) -> tuple[float, float] | None:
-            try:
-                return pixels.value_range(*item, self.config)
-            except Unreadable:
-                return None
+        def value_ranges(item: tuple[Path, int]) -> list[tuple[float, float] | Exception]:
+            path, frames = item
+            return pixels.value_ranges(path, range(frames if self.config.frames == "all" else 1), self.config)
 
-        deep = self._items([path for path, _ in chosen], [header for _, header in chosen])
-        ranges = [found for found in _in_parallel(deep, value_range, "looking at values") if found is not None]
+        deep = [(path, header.frames) for path, header in chosen]
+        found = itertools.chain.from_iterable(_in_parallel(deep, value_ranges, "looking at values"))
+        ranges = [limits for limits in found if not isinstance(limits, Exception)]
         return pixels.common_range(ranges) if ranges else None
 
     def _first(self, items: list[tuple[Path, int]], span: tuple[float, float] | None) -> Converted:
@@ -172,10 +173,10 @@ class _Decoder:
         reasons = []
         for path, frame in items:
             try:
-                return pixels.read(path, frame, self._opaque(), span)
+                return pixels.read_one(path, frame, self._opaque(), span)
             except Unreadable as error:
                 reasons.append(f"{path} ({error})")
-        raise InputError(f"{self.root}: none of its {len(items)} images can be read: {_named(reasons)}")
+        raise InputError(f"{self.root}: none of its {len(items)} images can be read: {named(reasons)}")
 
     def _opaque(self) -> schema.Folder:
         """The settings, with any background."""
@@ -187,11 +188,8 @@ class _Decoder:
         """All images into the partial file, black ones for those that cannot be read; what was noticed of them."""
         chunk = max(1, min(1024, CHUNK // first.nbytes))
 
-        def read(item: tuple[Path, int]) -> Converted | Exception:
-            try:
-                return pixels.read(*item, self.config, span)
-            except (Unreadable, Transparent) as error:
-                return error
+        def read(frames: tuple[Path, list[int]]) -> list[Converted | Exception]:
+            return pixels.read(*frames, self.config, span)
 
         with open(self.partial, "a+b") as file, open(self.marks, "a") as noticed:
             done = _begin(file, (len(items), *first.shape))
@@ -211,19 +209,17 @@ class _Decoder:
         return list(marks.values())
 
     def _refuse_sizes(self, items: list[tuple[Path, int]], span: tuple[float, float] | None) -> None:
-        def size(item: tuple[Path, int]) -> tuple[int, ...] | None:
-            try:
-                return pixels.read(*item, self._opaque(), span).pixels.shape
-            except Unreadable:
-                return None
+        def sizes_of(frames: tuple[Path, list[int]]) -> list[tuple[int, ...] | None]:
+            found = pixels.read(*frames, self._opaque(), span)
+            return [one.pixels.shape if isinstance(one, Converted) else None for one in found]
 
-        shapes = _in_parallel(items, size, "looking at sizes")
+        shapes = list(itertools.chain.from_iterable(_in_parallel(_by_file(items), sizes_of, "looking at sizes")))
         self._discard()
         counts = Counter(shape for shape in shapes if shape is not None)
         examples = {shape: items[shapes.index(shape)][0] for shape in counts}
         sizes = [f"{shape[2]}x{shape[1]} ({n}, as {examples[shape]})" for shape, n in counts.most_common()]
         raise InputError(
-            f"{self.root}: images of {len(counts)} sizes: {_named(sizes)}; set dataset.size to bring all to one size"
+            f"{self.root}: images of {len(counts)} sizes: {named(sizes)}; set dataset.size to bring all to one size"
         )
 
     def _refuse_transparency(self, items: list[tuple[Path, int]], marks: list[dict[str, Any]]) -> None:
@@ -232,7 +228,7 @@ class _Decoder:
             self._discard()
             raise InputError(
                 f"{self.root}: {_counted(len(clear), 'image is', 'images are')} transparent in places: "
-                f"{_named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"
+                f"{named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"
             )
 
     def _notes(self, headers: list[Header], span: tuple[float, float] | None, marks: list[dict[str, Any]]) -> list[str]:
@@ -288,7 +284,8 @@ def _counted(count: int, one: str, several: str | None = None) -> str:
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of these, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
@@ -301,10 +298,20 @@ def _in_parallel(items: Sequence[Item], do: Callable[[Item], Result], what: str)
         return list(tqdm(pool.map(do, items), total=len(items), desc=what, unit="", leave=False, disable=quick))
 
 
+def _by_file(items: Sequence[tuple[Path, int]]) -> list[tuple[Path, list[int]]]:
+    """The frames of each file: it is gone through once."""
+    grouped = itertools.groupby(items, key=lambda item: item[0])
+    return [(path, [frame for _, frame in frames]) for path, frames in grouped]
+
+
 def _in_order(
-    items: Sequence[Item], do: Callable[[Item], Result], chunk: int, done: int, total: int
+    items: Sequence[tuple[Path, int]],
+    do: Callable[[tuple[Path, list[int]]], list[Result]],
+    chunk: int,
+    done: int,
+    total: int,
 ) -> Iterator[Result]:
-    """What `do` gives for each item, in order; `chunk` of them are in memory at a time."""
+    """What `do` gives for each frame of each file, in order; `chunk` of them are in memory at a time."""
     from tqdm import tqdm
 
     quick = total < 2000
@@ -313,7 +320,7 @@ def _in_order(
         tqdm(total=total, initial=done, desc="decoding images", unit="", leave=False, disable=quick) as progress,
     ):
         for i in range(0, len(items), chunk):
-            yield from pool.map(do, items[i : i + chunk])
+            yield from itertools.chain.from_iterable(pool.map(do, _by_file(items[i : i + chunk])))
             progress.update(len(items[i : i + chunk]))
 
 

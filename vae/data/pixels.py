@@ -1,10 +1,9 @@
 """One image file as 8-bit pixels, and what had to be done to it."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
@@ -12,11 +11,14 @@ from PIL import Image, ImageColor, ImageOps
 from vae.config import schema
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Values = np.ndarray[Any, np.dtype[np.float64]]
+Result = TypeVar("Result")
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # PIL's modes of more than 8 bits
 PLAIN = {".jpg", ".jpeg", ".bmp", ".ppm"}  # suffixes of files with 8 bits, one frame and no transparency
 RANGES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # that deep files may use, from 0 on
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
+BITS_PER_SAMPLE = 258  # TIFF tag
 Image.MAX_IMAGE_PIXELS = None  # the limit is dataset.max_megapixels, checked before anything is decoded
 
 
@@ -56,18 +58,14 @@ def header(path: Path, settings: schema.Folder) -> Header:
         raise Unreadable(_reason(error)) from error
 
 
-def value_range(path: Path, frame: int, settings: schema.Folder) -> tuple[float, float]:
-    """The smallest and the largest value of a deep file. Raises Unreadable."""
-    try:
-        with _opened(path, settings) as file:
-            _seek(file, frame, settings)
-            values = np.asarray(file, np.float64)
-    except Exception as error:
-        raise Unreadable(_reason(error)) from error
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise Unreadable("has values that are not finite")
-    return low, high
+def value_ranges(path: Path, frames: Iterable[int], settings: schema.Folder) -> list[tuple[float, float] | Exception]:
+    """The smallest and the largest value of each of these frames of a deep file; Unreadable where one has none."""
+
+    def extremes(file: Image.Image) -> tuple[float, float]:
+        values = _values(file)
+        return float(values.min()), float(values.max())
+
+    return _each(path, frames, settings, extremes)
 
 
 def common_range(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
@@ -81,13 +79,53 @@ def common_range(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def read(path: Path, frame: int, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
-    """The pixels of a frame. `span`: what is black and what is white in a deep file. Raises Unreadable and
-    Transparent."""
+def read(
+    path: Path, frames: Iterable[int], settings: schema.Folder, span: tuple[float, float] | None
+) -> list[Converted | Exception]:
+    """The pixels of each of these frames, in rising order; Unreadable or Transparent where there are none. `span`: what
+    is black and what is white in a deep file."""
+    return _each(path, frames, settings, lambda file: converted(file, settings, span))
+
+
+def read_one(path: Path, frame: int, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
+    """One frame. Raises Unreadable and Transparent."""
+    (found,) = read(path, [frame], settings, span)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _each(
+    path: Path, frames: Iterable[int], settings: schema.Folder, do: Callable[[Image.Image], Result]
+) -> list[Result | Exception]:
+    """What `do` makes of each frame, or its error. The file is opened once and gone through once: a seek in an opened
+    one starts where it is. After an error it is opened anew."""
+    found: list[Result | Exception] = []
+    file: Image.Image | None = None
     try:
-        with _opened(path, settings) as file:
-            _seek(file, frame, settings)
-            return converted(file, settings, span)
+        for frame in frames:
+            try:
+                file = file or _opened(path, settings)
+                _seek(file, frame, settings)
+                found.append(do(file))
+            except Transparent as error:
+                found.append(error)
+            except Exception as error:  # as in `header`
+                found.append(Unreadable(_reason(error)))
+                if file is not None:
+                    file.close()
+                file = None
+    finally:
+        if file is not None:
+            file.close()
+    return found
+
+
+def read_opened(image: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
+    """The pixels of an image that somebody else has opened, which stays as it is. Raises Unreadable and Transparent."""
+    try:
+        _refuse_deep_colours(image)  # a copy does not say that it has them
+        return converted(image.copy(), settings, span)  # reading may shrink a JPEG
     except Transparent:
         raise
     except Exception as error:
@@ -97,17 +135,15 @@ def read(path: Path, frame: int, settings: schema.Folder, span: tuple[float, flo
 def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, float] | None) -> Converted:
     """An opened image as 8-bit pixels. Raises Transparent, and what Pillow raises where it is damaged."""
     mode = "L" if settings.grayscale else "RGB"
-    greyed = settings.grayscale and _has_colours(file)
+    _refuse_deep_colours(file)
+    image = _eight_bits(file, span) if file.mode in DEEP else file
+    greyed = settings.grayscale and _has_colours(image)
     size = wanted(settings)
-    is_turned = file.getexif().get(ORIENTATION, 1) >= 5
-    given = file.size[::-1] if is_turned else file.size
+    is_turned = image.getexif().get(ORIENTATION, 1) >= 5
+    given = image.size[::-1] if is_turned else image.size
     if size is not None:
-        file.draft(mode, size if is_turned else size[::-1])
-    image = ImageOps.exif_transpose(file)
-    if image.mode in DEEP:
-        if span is None:
-            raise ValueError("has more than 8 bits, and neither its name nor other images say which values they use")
-        image = _eight_bits(image, span)
+        image.draft(mode, size if is_turned else size[::-1])
+    image = ImageOps.exif_transpose(image)
     composed = _is_transparent(image)
     if composed:
         image = _on_background(image, settings.background)
@@ -120,12 +156,23 @@ def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, flo
     return Converted(pixels, composed, scaled, reshaped, greyed)
 
 
+def _refuse_deep_colours(file: Image.Image) -> None:
+    """Raises ValueError where an image that is not loaded yet has colours, or grey with opacity, of 16 bits: Pillow
+    would keep the upper 8 of them, which are black where 12 are used."""
+    bits = getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+    if file.mode not in DEEP and (max(bits) > 8 or any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))):
+        raise ValueError(
+            "has several channels of 16 bits, of which 8 would be read; save it with 8 bits, as grey alone, or all as "
+            "an array for dataset=arrays"
+        )
+
+
 def _has_colours(file: Image.Image) -> bool:
     """Whether its kind of file may have them; of a palette, whether it has."""
     if file.mode == "P":
         palette = np.asarray(file.getpalette("RGB")).reshape(-1, 3)
         return bool((palette != palette[:, :1]).any())
-    return file.mode not in ("1", "L", "LA", *DEEP)
+    return file.mode not in ("1", "L", "LA")
 
 
 def wanted(settings: schema.Folder) -> tuple[int, int] | None:
@@ -163,10 +210,26 @@ def _check_size(file: Image.Image, settings: schema.Folder) -> None:
         raise ValueError(f"{file.width}x{file.height} pixels, above dataset.max_megapixels={settings.max_megapixels}")
 
 
-def _eight_bits(image: Image.Image, span: tuple[float, float]) -> Image.Image:
+def _eight_bits(file: Image.Image, span: tuple[float, float] | None) -> Image.Image:
+    """A deep image, turned as it is."""
+    values = _values(file)
+    if span is None:
+        raise ValueError("has more than 8 bits, and neither its name nor other images say which values they use")
     low, high = span
-    values = (np.asarray(image, np.float64) - low) / (high - low)
-    return Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
+    scaled = ((values - low) / (high - low)).clip(0, 1) * 255
+    image = Image.fromarray(scaled.round().astype(np.uint8))
+    image.getexif()[ORIENTATION] = file.getexif().get(ORIENTATION, 1)
+    return image
+
+
+def _values(file: Image.Image) -> Values:
+    """Those of a deep image, (H, W)."""
+    if "transparency" in file.info:
+        raise ValueError("has more than 8 bits and one value that is transparent; save it without")
+    values = np.asarray(file, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("has values that are not finite")
+    return values
 
 
 def _is_transparent(image: Image.Image) -> bool:

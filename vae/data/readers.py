@@ -107,7 +107,8 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     reader = getattr(datasets, config.source)
     try:
         root = at_home(config.root)
-        with _leaving_nothing(root) if config.download else contextlib.nullcontext():
+        own = [root / name for name in (config.source, *_archive(reader))]
+        with _leaving_nothing(root, own) if config.download else contextlib.nullcontext():
             files = reader(str(root), train=train, download=config.download)
     except Exception as error:  # torchvision, the network and the archive formats each have their own
         todo = (
@@ -124,17 +125,29 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     return Split(images, torch.as_tensor(files.targets))
 
 
+def _archive(reader: Any) -> list[str]:
+    """The file and the folder that torchvision's class makes, where these are not below a folder of its own name."""
+    return [name for name in (getattr(reader, "filename", None), getattr(reader, "base_folder", None)) if name]
+
+
 @contextlib.contextmanager
-def _leaving_nothing(root: Path) -> Iterator[None]:
-    """A download that fails leaves `root` as it was: half a file would be taken for a whole one, or refused."""
-    before = set(root.rglob("*")) if root.exists() else set()
+def _leaving_nothing(root: Path, own: list[Path]) -> Iterator[None]:
+    """A download that fails leaves what is its `own` as it was: half a file would be taken for a whole one, or
+    refused. Nothing else below `root` is touched, and folders that were made go where they are empty."""
+
+    def existing() -> set[Path]:
+        return {path for place in own for path in (place, *place.rglob("*")) if path.exists() or path.is_symlink()}
+
+    before = existing()
     missing = [path for path in (root, *root.parents) if not path.exists()]
     try:
         yield
     except BaseException:
-        added = {*root.rglob("*"), *filter(Path.exists, missing)} - before
-        for path in sorted(added, reverse=True):  # what is in a directory before it
+        for path in sorted(existing() - before, reverse=True):  # what is in a directory before it
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: somebody has put something there meanwhile
+            for path in missing:
+                path.rmdir()
         raise
 
 
@@ -145,7 +158,7 @@ def folder(config: schema.Folder) -> Data:
         raise InputError(f"dataset.root={config.root}: is a file; name the folder that the images are in")
     if not root.is_dir():
         raise InputError(f"dataset.root={config.root}: no such directory")
-    parts = split_folders(root)
+    parts = split_folders(root, config.follow_links)
     if not parts:
         names = _folders(root)
         whole = read_folder(root, config, names, {root: scan(root, config.follow_links)})
@@ -155,7 +168,7 @@ def folder(config: schema.Folder) -> Data:
     names = sorted({name for part in parts.values() for name in _folders(part)})
     scans = {part: scan(part, config.follow_links) for part in parts.values()}
     read = {name: read_folder(part, config, names, scans) for name, part in parts.items()}
-    notes = tuple(part.note for part in read.values())
+    notes = (*(part.note for part in read.values()), *_beside(root, list(parts.values())))
     splits = {name: part.split for name, part in read.items()}
     limits = next((part.range for part in read.values() if part.range is not None), None)
     test = "test" if "test" in parts else "validation"
@@ -165,6 +178,15 @@ def folder(config: schema.Folder) -> Data:
         _same_shape(Data(splits["train"], validation), str(parts["train"]), str(parts["validation"]))
     classes = None if data.train.labels is None else tuple(names)
     return dataclasses.replace(data, validation=validation, classes=classes, range=limits, notes=notes)
+
+
+def _beside(root: Path, parts: list[Path]) -> list[str]:
+    """What is to be said of what lies beside the splits."""
+    others = sorted(path for path in root.iterdir() if path not in parts and not is_hidden(path.name))
+    if not others:
+        return []
+    listed = folders.named([f"{path.name}/" if path.is_dir() else path.name for path in others])
+    return [f"left out, beside {' and '.join(f'{path.name}/' for path in parts)}: {listed}"]
 
 
 def _folders(root: Path) -> list[str]:

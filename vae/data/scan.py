@@ -45,11 +45,8 @@ def _below(
                 found.hidden += 1
                 continue
             real = os.path.realpath(entry.path)
-            if entry.is_symlink() and not follow_links and not Path(real).is_relative_to(top):
-                raise InputError(
-                    f"{entry.path}: a link that leads out of {top}; dataset.follow_links=true follows it, or put the "
-                    "files themselves there"
-                )
+            if not follow_links:
+                _refuse_leaving(Path(entry.path), Path(real), top)
             if entry.is_dir():
                 if real not in seen:  # a link to a folder above itself has no end
                     yield from _below(Path(entry.path), top, follow_links, found, {*seen, real})
@@ -62,13 +59,23 @@ def _below(
                     found.others[suffix or "no suffix"] += 1
 
 
+def _refuse_leaving(path: Path, real: Path, top: Path) -> None:
+    """Raises InputError where a path is a link, and the real one is not below `top`."""
+    if path.is_symlink() and not real.is_relative_to(top):
+        raise InputError(
+            f"{path}: a link that leads out of {top}; dataset.follow_links=true follows it, or put the files "
+            "themselves there"
+        )
+
+
 def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in HIDDEN
 
 
-def split_folders(root: Path) -> dict[str, Path]:
+def split_folders(root: Path, follow_links: bool) -> dict[str, Path]:
     """The folders of `root` that are its splits, under train, test and validation; empty where it has none: training
-    images, and others to test on, make a split. Raises InputError where two folders are the same split."""
+    images, and others to test on, make a split. Raises InputError where two folders are the same split, and where one
+    is a link that leads out of `root`, unless these are to be followed."""
     named: dict[str, Path] = {}
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         for split, names in SPLITS.items():
@@ -78,4 +85,9 @@ def split_folders(root: Path) -> dict[str, Path]:
                         f"{root}: {named[split].name} and {path.name} are both its {split} split; keep one"
                     )
                 named[split] = path
-    return named if "train" in named and len(named) > 1 else {}
+    if "train" not in named or len(named) == 1:
+        return {}
+    for path in named.values():
+        if not follow_links:
+            _refuse_leaving(path, path.resolve(), root.resolve())
+    return named

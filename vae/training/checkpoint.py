@@ -350,8 +350,9 @@ def _from_format_7(content: dict[str, Any]) -> dict[str, Any]:
 def _from_format_8(content: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint of format 8, whose cure "aggressive" did not count the decoder's steps."""
     cure = content.get("cure")
-    is_aggressive = isinstance(cure, dict) and "is_decoders_turn" in cure
-    return {**content, "cure": {**cure, "decoder_steps": 0}} if is_aggressive else content
+    if isinstance(cure, dict) and "is_decoders_turn" in cure:
+        return {**content, "cure": {**cure, "decoder_steps": 0}}
+    return content
 
 
 def _type(data: dict[str, Any]) -> str:

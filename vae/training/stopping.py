@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vae.config import schema
+from vae.config.errors import InputError
 from vae.data.split import Data
 from vae.runtime import untrusted
 from vae.runtime.rng import generator
@@ -61,10 +62,16 @@ class Stopping:
 
 
 def with_validation(data: Data, settings: schema.Train) -> Data:
-    """`data` with a validation split where early stopping needs one: the same images for every seed of a run."""
+    """`data` with a validation split where early stopping needs one: the same images for every seed of a run. Raises
+    InputError where there are too few for two."""
     if settings.patience is None or data.validation is not None:
         return data
     total = len(data.train)
+    if total < 4:
+        raise InputError(
+            f"train.patience={settings.patience}: needs at least 4 training images, 2 to train on and 2 that say when "
+            f"to stop; there are {total}; train.patience=null trains on all of them, for all steps"
+        )
     held = min(max(round(settings.validation_fraction * total), 2), total - 2)
     order = torch.randperm(total, generator=generator(0, "validation"))
     left, chosen = order[held:].sort().values, order[:held].sort().values
