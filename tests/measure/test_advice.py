@@ -1,13 +1,17 @@
 """Which advice a run gets, and that each piece helps when its command is run as it is printed. The pieces that are not
 followed here are in test_answers.py: longer, a higher rate, the end of waiting, a KL term, anneal=delayed."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import composed
+from conftest import ROOT, composed
+from omegaconf import OmegaConf
 from test_answers import LINEAR, MLP, SHORT, Ask, ask, bright_blobs, digits_8x8, follow, spectrum
 
+from vae.config.load import flat
 from vae.measure import cured
 from vae.measure.advice import advise, wants_dimensions
 from vae.runtime import commands
@@ -222,3 +226,55 @@ def test_a_better_sampler() -> None:
     for other in ({}, near | {"mixture_coverage": 0.5}, near | {"sample_coverage": 0.9}, dict.fromkeys(near)):
         assert not any(item.verb for item in advise(composed(), RECORD | other, "alive", None))
     assert not any(item.verb == "sample" for item in advise(composed(), RECORD | near, "collapsed", "optimiser"))
+
+
+# Records that between them get every piece of advice that chooses an option of a group.
+ASKING: list[tuple[str, str | None, dict[str, Any]]] = [
+    ("collapsed", "objective", {"predicted_collapse_weight": 1.4, "max_kl_weight": 20.0}),
+    ("partly_collapsed", None, {}),
+    ("deterministic", None, {"max_kl_weight": 0.0, "final_kl_weight": 0.0}),
+    ("alive", None, {"gain": 2.0}),
+]
+# What sets values of an option of a group, which may not be the one that is advised: one for each set of them.
+WITH_VALUES = {
+    str([flat(values).keys()]): f"{group}={path.relative_to(ROOT / 'conf' / group).with_suffix('')}"
+    for group in ("sweep", "cause", "experiment")
+    for path in sorted((ROOT / "conf" / group).rglob("*.yaml"))
+    for given in [OmegaConf.to_container(OmegaConf.load(path))]
+    if (values := {key: given[key] for key in ("model", "objective", "anneal") if key in given})
+}
+
+
+@pytest.mark.parametrize("shipped", WITH_VALUES.values())
+def test_what_is_advised_of_an_experiment_composes(shipped: str, tmp_path: Path) -> None:
+    """Also where it sets a value that the option has not: of each group all that is advised, several at once."""
+    config = composed(shipped)
+    found = [item for verdict, *asks in ASKING for item in advise(config, RECORD | asks[1], verdict, asks[0])]
+    options = [word.split("=") for item in found for word in item.overrides if not re.match(r"cure|\w+\.", word)]
+    together = [dict(options), dict(options[::-1])]
+    (tmp_path / names.OVERRIDES).parent.mkdir()
+    (tmp_path / names.OVERRIDES).write_text(f"[{shipped}]")
+    for group in together if together[0] != together[1] else together[:1]:
+        line = commands.another(tmp_path, [f"{key}={option}" for key, option in group.items()])
+        assert line is not None
+        composed(*shlex.split(line)[2:])
+
+
+def test_a_command_takes_out_what_is_in_the_way_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / names.OVERRIDES).parent.mkdir()
+
+    def another(own: str, *new: str) -> str | None:
+        (tmp_path / names.OVERRIDES).write_text(f"[{own}]")
+        return commands.another(tmp_path, new)
+
+    once = another("experiment=vae", "objective=optimal_gaussian")
+    assert once == "python run.py experiment=vae objective=optimal_gaussian '~objective.sigma2'"
+    assert another("experiment=vae, objective=optimal_gaussian, ~objective.sigma2", "seed=1") == f"{once} seed=1"
+    assert another("experiment=vae, objective=sse, ~objective.sigma2", "objective=gaussian") == (
+        "python run.py experiment=vae objective=gaussian"
+    )
+    assert another("seed=1", "objective=optimal_gaussian") == "python run.py seed=1 objective=optimal_gaussian"
+    named_by_its_variance = another("sweep=phase, objective.sigma2=8", "objective=optimal_gaussian")
+    assert named_by_its_variance == (
+        "python run.py sweep=phase objective=optimal_gaussian run_name=advised hydra.mode=RUN"
+    )

@@ -124,10 +124,7 @@ def command(config: RunConfig, directory: Path, advice: Advice) -> str:
     the directory does not say how the run was called."""
     if advice.verb:
         return commands.run([f"{advice.verb}={commands.PLACE}", *advice.overrides])
-    own = commands.overrides(directory)
-    if own is None:
-        return ""
     anneal = config.anneal
-    if isinstance(anneal, DelayedKL) and anneal.threshold_of == "mse":  # as every threshold was in earlier versions
-        own = commands.changed(own, ["anneal.threshold_of=mse"])
-    return commands.run([*commands.config_directory(directory), *commands.changed(own, advice.overrides)])
+    is_mse = isinstance(anneal, DelayedKL) and anneal.threshold_of == "mse"  # as every one was in earlier versions
+    new = commands.changed(["anneal.threshold_of=mse"] if is_mse else [], advice.overrides)
+    return commands.another(directory, new) or ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from vae.runtime import directory as names
 from vae.runtime import files
+from vae.runtime.composing import made_to_fit
 
 PLACE = "DIR"  # in a record, where a command names the run's own directory: the record may be moved with it
 
@@ -40,14 +41,13 @@ def overrides(directory: Path) -> list[str] | None:
     return [*last.values()]
 
 
-def config_directory(directory: Path) -> list[str]:
-    """--config-dir, where a run had one."""
+def config_directory(directory: Path) -> Path | None:
+    """What the run in `directory` had for --config-dir."""
     try:
         sources = files.read_yaml(directory / names.HYDRA)["hydra"]["runtime"]["config_sources"]
-        paths = [str(source["path"]) for source in sources if source["provider"] == "command-line"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
-    return [argument for path in paths for argument in ("--config-dir", os.path.relpath(path))]
+        return next(Path(str(source["path"])) for source in sources if source["provider"] == "command-line")
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        return None
 
 
 def started_in(directory: Path) -> Path | None:
@@ -71,6 +71,17 @@ def run(arguments: Sequence[str]) -> str:
     """The line that a user types. One job of a sweep runs alone."""
     once = ["hydra.mode=RUN"] if any(item.startswith("sweep=") for item in arguments) else []
     return shlex.join(["python", "run.py", *arguments, *once])
+
+
+def another(directory: Path, new: Sequence[str]) -> str | None:
+    """The line that makes a run like the one in `directory` with other overrides; None where the directory does not say
+    how that was called."""
+    own, options = overrides(directory), config_directory(directory)
+    if own is None:
+        return None
+    together = changed(own, new)
+    where = [] if options is None else ["--config-dir", os.path.relpath(options)]
+    return run([*where, *together, *made_to_fit(together, options)])
 
 
 def resume(directory: Path) -> str:
