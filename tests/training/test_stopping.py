@@ -104,6 +104,14 @@ def test_it_stops_and_keeps_the_best_model(noise: list[str], tmp_path: Path) -> 
     assert record["verdict"] != "unfinished"
 
 
+def test_a_run_that_nothing_stopped_may_be_unfinished(noise: list[str], tmp_path: Path) -> None:
+    """It has made all its steps, with its best model the last one's, and was still learning."""
+    brief = ["train.steps=120", "train.lr=0.0001", "train.log_every=4", "train.patience=50"]
+    record = trained(tmp_path / "run", *noise, *SETTINGS, *brief)
+    assert record["best_step"] == record["steps"] == 120
+    assert record["verdict"] == "unfinished"
+
+
 def test_resumed_to_the_same_bits(noise: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained(tmp_path / "whole", *noise, *SETTINGS)
     (tmp_path / "cut").mkdir()

@@ -95,7 +95,8 @@ def judged(
         constant = None if constant is None else constant + weight * least_kl
         trajectory = watch.settled(trajectory, rows, step, weight, constant)
     examination = subject.examine(done, highest)
-    stopped = identity.best_step is not None
+    planned = None if config.train is None else config.train.steps
+    stopped = identity.best_step is not None and step is not None and planned is not None and step < planned
     verdict = subject.judge(done.measures, examination.measures, step, weight, trajectory, stopped)
     quality = subject.sample_quality()
     record = RunRecord(
