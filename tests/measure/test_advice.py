@@ -64,7 +64,11 @@ def test_a_kinder_start(verdict: str) -> None:
     assert advised("anneal=linear", "anneal.weight=0.3", verdict=verdict) == [("anneal=delayed", "anneal.weight=0.3")]
     gentle = [("train.lr=0.001", "train.warmup_steps=100", "train.momentum=0.9")]
     assert advised("anneal=delayed", "train.lr=0.004", "train.momentum=0.99", verdict=verdict) == gentle
-    assert advised("anneal=no_kl", "train.lr=0.004", verdict=verdict, cause="optimiser", final_kl_weight=0.0) == gentle
+    off = {"final_kl_weight": 0.0, "max_kl_weight": 0.0, "cause": "optimiser"}
+    for without in ("anneal=no_kl", "anneal.weight=0"):
+        assert advised(without, "train.lr=0.004", verdict=verdict, **off) == gentle
+        found = advise(composed(without), RECORD | off, verdict, "optimiser")
+        assert not any(word.startswith("cure=") for item in found for word in item.overrides)
 
 
 @pytest.mark.parametrize("dead", [{"verdict": "collapsed", "cause": "optimiser"}, {"verdict": "partly_collapsed"}])
@@ -108,6 +112,10 @@ def test_a_kl_term_that_never_began() -> None:
     none = {"verdict": "deterministic", "max_kl_weight": 0.0, "final_kl_weight": 0.0}
     fitted = ("anneal=constant", "objective=optimal_gaussian")
     assert advised("objective=pixel_mse", "anneal=no_kl", **none) == [fitted]
+    heavier = [("anneal.weight=1", "objective=optimal_gaussian")]
+    assert advised("objective=pixel_mse", "anneal.weight=0", **none) == heavier
+    assert advised("objective=pixel_mse", "anneal.weight=0.1", **none | {"max_kl_weight": 0.1}) == heavier
+    assert advised("anneal.weight=0.1", **none | {"max_kl_weight": 0.1}) == [("anneal.weight=1",)]
 
 
 def test_an_unfinished_run() -> None:
@@ -120,7 +128,19 @@ def test_an_unfinished_run() -> None:
     assert (interrupted.overrides, interrupted.verb) == ((), "resume")
     stopped = composed("train.patience=5", "train.eval_every=3")  # by its validation images, which resume= cannot undo
     early = advise(stopped, RECORD | {"steps": 36, "best_step": 21}, "unfinished", None)[0]
-    assert (early.overrides, early.verb) == (("train.steps=1000", "train.eval_every=50"), "")
+    assert (early.overrides, early.verb) == (("train.steps=2000", "train.eval_every=100"), "")
+    all_made = advise(composed("train.patience=5"), RECORD | {"best_step": 2000}, "unfinished", None)[0]
+    assert (all_made.overrides, all_made.verb) == (("train.steps=6000",), "")  # nor can resume= continue from its best
+    planned = composed("train.patience=5", "train.eval_every=100", "train.steps=5000")
+    assert advise(planned, RECORD | {"steps": 600, "best_step": 100}, "unfinished", None)[0].overrides == (
+        "train.steps=5000",
+        "train.eval_every=250",
+    )
+    lags = delayed | {"explained_variance": 0.9, "steps": 900, "best_step": 400}  # below the threshold, stopped before
+    often = advised("anneal=delayed", "train.patience=5", "train.eval_every=200", **lags)
+    assert often == [("train.steps=2700", "train.eval_every=400")]
+    pretrained = advise(composed("cure=pretrain", "train.steps=80"), RECORD | {"steps": 80}, "unfinished", None)[0]
+    assert (pretrained.overrides, pretrained.verb) == (("train.steps=1000",), "")  # its phases are fractions of them
     worse = advised(verdict="unfinished", loss_fall_before=-20.0, loss_excess=30.0)
     assert worse == [("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")]
     assert advised("train.lr=1e-6", verdict="unfinished", loss_fall_before=1.0, loss_excess=60.0) == [

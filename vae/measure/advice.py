@@ -198,12 +198,13 @@ def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
-    steps = max(3 * record["steps"], LONG)
+    steps = max(3 * record["steps"], train.steps, LONG)
     longer = (f"train.steps={steps}",)
-    if train.patience is not None:  # each look at the validation images counts against it
-        apart = max(train.eval_every, steps // LOOKS)
+    if record["steps"] < train.steps:  # stopped by its looks at the validation images, each of which counts against it
+        apart = max(2 * train.eval_every, steps // LOOKS)
         return Advice("train longer, with more steps between two evaluations", (*longer, f"train.eval_every={apart}"))
-    return Advice("train longer", longer, verb="" if train.lr_schedule == "cosine" else "resume")
+    anew = train.patience is not None or train.lr_schedule == "cosine" or isinstance(config.cure, schema.Pretrain)
+    return Advice("train longer", longer, verb="" if anew else "resume")  # as resume= refuses
 
 
 def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
@@ -258,9 +259,10 @@ def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
         why = "the KL term is too slight to be what holds the code back: the images could be far better at this weight"
         elsewhere = "leave the KL weight as it is; take a larger network, train longer, or in smaller steps"
         return dataclasses.replace(gentle, why=why, elsewhere=elsewhere)
-    if isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight:
-        return _gentler(config)
     weight = getattr(config.anneal, "weight", 1)
+    waits = isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight
+    if waits or weight == 0:
+        return _gentler(config)
     overrides = ("anneal=delayed", *([f"anneal.weight={weight:g}"] if weight != 1 else []))
     return Advice(
         "the KL term waits until the images are reconstructed",
@@ -281,6 +283,8 @@ def _blinder(config: Setting) -> list[Advice]:
 
 def _cured(config: Setting, record: Mapping[str, Any], cause: str | None) -> list[Advice]:
     """The cure that has done best where a code was dead for this cause, of those that go with this run."""
+    if record["max_kl_weight"] == 0:
+        return []  # there is no KL term to cure
     is_predicted = record["predicted_kld"] is not None
     able = [cell for cell in cured.helped(cause) if cured.fits(cell.cure, config, is_predicted)]
     if not able:
@@ -334,5 +338,5 @@ def _with_kl(config: Setting, record: Mapping[str, Any]) -> Advice:
     if isinstance(config.anneal, schema.NoKL):
         return Advice(why, ("anneal=constant", *fitted))
     if record["max_kl_weight"] < 1:
-        return Advice("KL weight 1, where the loss is the ELBO", tuple(_at_weight(config, 1)))
+        return Advice("KL weight 1, where the loss is the ELBO", (*_at_weight(config, 1), *fitted))
     return _longer(config, record)
