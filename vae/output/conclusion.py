@@ -124,7 +124,8 @@ def command(config: RunConfig, directory: Path, advice: Advice) -> str:
     """The line that follows a piece of advice for the run in `directory`, whose own place it leaves open; empty where
     the directory does not say how the run was called."""
     if advice.verb:
-        return commands.run([f"{advice.verb}={commands.PLACE}", *advice.overrides])
+        allow = commands.allow(dataclasses.asdict(config))
+        return commands.run([f"{advice.verb}={commands.PLACE}", *advice.overrides, *allow])
     anneal = config.anneal
     is_mse = isinstance(anneal, DelayedKL) and anneal.threshold_of == "mse"  # as every one was in earlier versions
     new = commands.changed(["anneal.threshold_of=mse"] if is_mse else [], advice.overrides)

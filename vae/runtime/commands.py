@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vae.config.load import targets
 from vae.runtime import directory as names
 from vae.runtime import files
 from vae.runtime.composing import made_to_fit
@@ -86,12 +87,28 @@ def another(directory: Path, new: Sequence[str]) -> str | None:
 
 def resume(directory: Path) -> str:
     """The line that continues the run in `directory`."""
-    return shlex.join(["python", "run.py", f"resume={os.path.relpath(directory)}"])
+    return run([f"resume={os.path.relpath(directory)}", *allow(_configuration(directory))])
 
 
 def explain(directory: Path) -> str:
     """The line that tests why the code of the run in `directory` is dead."""
-    return shlex.join(["python", "run.py", f"explain={os.path.relpath(directory)}"])
+    return run([f"explain={os.path.relpath(directory)}", *allow(_configuration(directory))])
+
+
+def allow(config: Mapping[str, Any]) -> list[str]:
+    """What lets a run with these nested values be used again: the modules of its own parts, where it has such."""
+    modules = {str(target).rpartition(".")[0]: None for _, target in targets(config)}
+    found = [name for name in modules if re.fullmatch(r"\w+(\.\w+)*", name)]
+    return [f"allow={found[0] if len(found) == 1 else '[' + ','.join(found) + ']'}"] if found else []
+
+
+def _configuration(directory: Path) -> Mapping[str, Any]:
+    """That of the run in `directory`, as it stands there; empty where it cannot be read."""
+    try:
+        found = files.read_yaml(directory / names.CONFIG)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
