@@ -42,6 +42,10 @@ RECORD: dict[str, Any] = {
     "sse": 23.5,
     "largest_eigenvalue": 5.15,
     "used_dimensions": 20,
+    "elbo": -486.0,
+    "constant_elbo": -510.0,
+    "train_elbo": -485.0,
+    "train_constant_elbo": -510.0,
     "loss_fall_before": 50.0,
     "loss_excess": -20.0,
 }
@@ -161,6 +165,17 @@ def test_a_run_with_a_cure() -> None:
     never = {"max_kl_weight": 0.0, "verdict": "deterministic", "explained_variance": 0.76}
     found = advised("cure=delayed", "cure.schedule.threshold=0.1", **never)
     assert found == [("cure.schedule.threshold_of=variance", "cure.schedule.threshold=0.48")]
+
+
+def test_images_that_are_learnt_by_heart() -> None:
+    """Training images have gained 25 nats, test images 2: the code is not worth its KL, and no cure asks for it."""
+    heart = {"verdict": "alive_on_paper", "elbo": -508.0}
+    assert advised(**heart) == [("train.patience=5", "train.eval_every=100")]
+    assert advised("train.eval_every=1000", **heart) == [("train.patience=5", "train.eval_every=100")]
+    assert advised("train.patience=3", **heart) == []
+    assert advised("cure=free_bits", **heart) == [("cure=none",)]
+    assert advised(verdict="alive_on_paper") == []
+    assert advised(**heart | {"constant_elbo": None}) == []  # not known of a likelihood of one's own
 
 
 def test_where_nothing_can_be_advised() -> None:
