@@ -295,13 +295,19 @@ def test_what_is_advised_of_an_experiment_composes(shipped: str, tmp_path: Path)
         composed(*shlex.split(line)[2:])
 
 
-def test_a_command_takes_out_what_is_in_the_way_and_nothing_else(tmp_path: Path) -> None:
+def test_a_command_takes_out_what_is_in_the_way_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / names.OVERRIDES).parent.mkdir()
 
     def another(own: str, *new: str) -> str | None:
         (tmp_path / names.OVERRIDES).write_text(f"[{own}]")
         return commands.another(tmp_path, new)
 
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    hydras_own = "hydra.searchpath=[pkg://evil]"  # in a directory that somebody else has made
+    assert "~objective.sigma2" in str(another(f"experiment=vae, '{hydras_own}'", "objective=optimal_gaussian"))
     once = another("experiment=vae", "objective=optimal_gaussian")
     assert once == "python run.py experiment=vae objective=optimal_gaussian '~objective.sigma2'"
     assert another("experiment=vae, objective=optimal_gaussian, ~objective.sigma2", "seed=1") == f"{once} seed=1"
