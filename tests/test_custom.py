@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import vae
 from vae.config.errors import InputError
+from vae.runtime.commands import explain
 from vae.runtime.commands import overrides as called_with
 from vae.training.setup import prepare
 
@@ -335,6 +336,8 @@ def test_own_parts_train_and_are_resumed_only_where_they_are_allowed(program: Pr
     assert "custom_custom finished after 8 steps" in out
     record = json.loads((tmp_path / "mine" / "result.json").read_text())
     assert (record["kl_weight"], record["model"], record["dataset"]) == (0.5, "custom", "custom")
+    assert record["advice"][0]["command"] == "python run.py resume=DIR train.steps=1000 allow=parts"
+    assert explain(tmp_path / "mine") == "python run.py explain=mine allow=parts"
     for verb in ("resume", "evaluate"):
         for allow in ([], ["allow=part"], ["allow=[other,parts.inner]"]):
             status, _, err = program(f"{verb}=mine", *allow)

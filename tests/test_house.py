@@ -53,6 +53,7 @@ WITHOUT_TORCH = [
             "doors",
             "naming",
             "cores",
+            "composing",
         )
     ),
     *(f"vae.measure.{name}" for name in ("catalogue", "verdict", "watch", "story", "advice", "setting")),

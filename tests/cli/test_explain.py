@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import QUICK, composed
+from omegaconf import OmegaConf
 
 from vae.cli.twins import Twins
 from vae.runtime import directory as names
@@ -198,3 +199,21 @@ def test_a_twin_that_a_cure_cannot_go_with_has_none(tmp_path: Path, monkeypatch:
     assert made[1][0].cure.name == "free_bits"
     Twins(tmp_path, composed("cure=geco"), 10, []).kind_start(1.0)
     assert made[2][1][0].startswith("train.lr=")  # no second schedule beside a controlled weight
+
+
+def test_a_twin_beside_a_run_of_a_sweep_is_followed_with_all_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its schedule's weight and steps too: those of the run may be others, or none."""
+    config, *others = (
+        composed("anneal.weight=0.5", *own)
+        for own in ([], ["anneal=linear", "anneal.steps=300"], ["anneal=linear", "seed=1"])
+    )
+    for number, run in enumerate((config, *others)):
+        (tmp_path / str(number) / names.CONFIG).parent.mkdir(parents=True)
+        (tmp_path / str(number) / names.CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(run)))
+        (tmp_path / str(number) / names.RESULT).write_text('{"verdict": "alive", "kl_weight": 0.5}')
+    (tmp_path / names.SWEEP).touch()
+    monkeypatch.setattr(Twins, "_read", lambda twins, *found: found)
+    found: Any = Twins(tmp_path / "0", config, config.train.steps, []).kind_start(0.5)
+    assert found == (tmp_path / "1", "anneal=linear", ("anneal=linear", "anneal.weight=0.5", "anneal.steps=300"))

@@ -18,6 +18,7 @@ from vae.config import schema
 from vae.config.load import flat, load, load_saved, references, with_values
 from vae.data import readers
 from vae.data.split import Data, Split
+from vae.measure import spectrum
 from vae.measure.recommend import Choice, choices
 from vae.runtime import files
 from vae.training import checkpoint
@@ -47,6 +48,17 @@ def test_the_code_has_the_dimensions_that_a_pca_needs(images: list[str], tmp_pat
     assert found["train.steps"] == 2000
     few = Data(data.train.take(torch.arange(60)), data.test)
     assert {choice.key: choice.value for choice in choices(composed("experiment=images"), few)}["model.latent_dim"] == 6
+
+
+@pytest.mark.usefixtures("images")
+def test_of_huge_images_no_more_dimensions_than_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    split = Split(torch.from_numpy(np.load(tmp_path / "mine.npy"))[:, None])
+    monkeypatch.setattr(spectrum, "EXACT", 0)  # pixels up to which all eigenvalues are known
+    monkeypatch.setattr(spectrum, "MAX_COMPONENT_VALUES", 3 * 144)
+    found = choices(composed("experiment=images"), Data(split, split))
+    assert {choice.key: choice.value for choice in found}["model.latent_dim"] == 3
 
 
 @pytest.mark.parametrize(("side", "lr"), [(32, None), (64, 0.001), (48, 0.0013)])

@@ -1,13 +1,17 @@
 """Which advice a run gets, and that each piece helps when its command is run as it is printed. The pieces that are not
 followed here are in test_answers.py: longer, a higher rate, the end of waiting, a KL term, anneal=delayed."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import composed
+from conftest import ROOT, composed
+from omegaconf import OmegaConf
 from test_answers import LINEAR, MLP, SHORT, Ask, ask, bright_blobs, digits_8x8, follow, spectrum
 
+from vae.config.load import flat
 from vae.measure import cured
 from vae.measure.advice import advise, wants_dimensions
 from vae.runtime import commands
@@ -38,6 +42,10 @@ RECORD: dict[str, Any] = {
     "sse": 23.5,
     "largest_eigenvalue": 5.15,
     "used_dimensions": 20,
+    "elbo": -486.0,
+    "constant_elbo": -510.0,
+    "train_elbo": -485.0,
+    "train_constant_elbo": -510.0,
     "loss_fall_before": 50.0,
     "loss_excess": -20.0,
 }
@@ -60,7 +68,11 @@ def test_a_kinder_start(verdict: str) -> None:
     assert advised("anneal=linear", "anneal.weight=0.3", verdict=verdict) == [("anneal=delayed", "anneal.weight=0.3")]
     gentle = [("train.lr=0.001", "train.warmup_steps=100", "train.momentum=0.9")]
     assert advised("anneal=delayed", "train.lr=0.004", "train.momentum=0.99", verdict=verdict) == gentle
-    assert advised("anneal=no_kl", "train.lr=0.004", verdict=verdict, cause="optimiser", final_kl_weight=0.0) == gentle
+    off = {"final_kl_weight": 0.0, "max_kl_weight": 0.0, "cause": "optimiser"}
+    for without in ("anneal=no_kl", "anneal.weight=0"):
+        assert advised(without, "train.lr=0.004", verdict=verdict, **off) == gentle
+        found = advise(composed(without), RECORD | off, verdict, "optimiser")
+        assert not any(word.startswith("cure=") for item in found for word in item.overrides)
 
 
 @pytest.mark.parametrize("dead", [{"verdict": "collapsed", "cause": "optimiser"}, {"verdict": "partly_collapsed"}])
@@ -104,6 +116,10 @@ def test_a_kl_term_that_never_began() -> None:
     none = {"verdict": "deterministic", "max_kl_weight": 0.0, "final_kl_weight": 0.0}
     fitted = ("anneal=constant", "objective=optimal_gaussian")
     assert advised("objective=pixel_mse", "anneal=no_kl", **none) == [fitted]
+    heavier = [("anneal.weight=1", "objective=optimal_gaussian")]
+    assert advised("objective=pixel_mse", "anneal.weight=0", **none) == heavier
+    assert advised("objective=pixel_mse", "anneal.weight=0.1", **none | {"max_kl_weight": 0.1}) == heavier
+    assert advised("anneal.weight=0.1", **none | {"max_kl_weight": 0.1}) == [("anneal.weight=1",)]
 
 
 def test_an_unfinished_run() -> None:
@@ -116,7 +132,19 @@ def test_an_unfinished_run() -> None:
     assert (interrupted.overrides, interrupted.verb) == ((), "resume")
     stopped = composed("train.patience=5", "train.eval_every=3")  # by its validation images, which resume= cannot undo
     early = advise(stopped, RECORD | {"steps": 36, "best_step": 21}, "unfinished", None)[0]
-    assert (early.overrides, early.verb) == (("train.steps=1000", "train.eval_every=50"), "")
+    assert (early.overrides, early.verb) == (("train.steps=2000", "train.eval_every=100"), "")
+    all_made = advise(composed("train.patience=5"), RECORD | {"best_step": 2000}, "unfinished", None)[0]
+    assert (all_made.overrides, all_made.verb) == (("train.steps=6000",), "")  # nor can resume= continue from its best
+    planned = composed("train.patience=5", "train.eval_every=100", "train.steps=5000")
+    assert advise(planned, RECORD | {"steps": 600, "best_step": 100}, "unfinished", None)[0].overrides == (
+        "train.steps=5000",
+        "train.eval_every=250",
+    )
+    lags = delayed | {"explained_variance": 0.9, "steps": 900, "best_step": 400}  # below the threshold, stopped before
+    often = advised("anneal=delayed", "train.patience=5", "train.eval_every=200", **lags)
+    assert often == [("train.steps=2700", "train.eval_every=400")]
+    pretrained = advise(composed("cure=pretrain", "train.steps=80"), RECORD | {"steps": 80}, "unfinished", None)[0]
+    assert (pretrained.overrides, pretrained.verb) == (("train.steps=1000",), "")  # its phases are fractions of them
     worse = advised(verdict="unfinished", loss_fall_before=-20.0, loss_excess=30.0)
     assert worse == [("train.lr=0.00025", "train.warmup_steps=100", "train.momentum=0.9")]
     assert advised("train.lr=1e-6", verdict="unfinished", loss_fall_before=1.0, loss_excess=60.0) == [
@@ -137,6 +165,17 @@ def test_a_run_with_a_cure() -> None:
     never = {"max_kl_weight": 0.0, "verdict": "deterministic", "explained_variance": 0.76}
     found = advised("cure=delayed", "cure.schedule.threshold=0.1", **never)
     assert found == [("cure.schedule.threshold_of=variance", "cure.schedule.threshold=0.48")]
+
+
+def test_images_that_are_learnt_by_heart() -> None:
+    """Training images have gained 25 nats, test images 2: the code is not worth its KL, and no cure asks for it."""
+    heart = {"verdict": "alive_on_paper", "elbo": -508.0}
+    assert advised(**heart) == [("train.patience=5", "train.eval_every=100")]
+    assert advised("train.eval_every=1000", **heart) == [("train.patience=5", "train.eval_every=100")]
+    assert advised("train.patience=3", **heart) == []
+    assert advised("cure=free_bits", **heart) == [("cure=none",)]
+    assert advised(verdict="alive_on_paper") == []
+    assert advised(**heart | {"constant_elbo": None}) == []  # not known of a likelihood of one's own
 
 
 def test_where_nothing_can_be_advised() -> None:
@@ -222,3 +261,61 @@ def test_a_better_sampler() -> None:
     for other in ({}, near | {"mixture_coverage": 0.5}, near | {"sample_coverage": 0.9}, dict.fromkeys(near)):
         assert not any(item.verb for item in advise(composed(), RECORD | other, "alive", None))
     assert not any(item.verb == "sample" for item in advise(composed(), RECORD | near, "collapsed", "optimiser"))
+
+
+# Records that between them get every piece of advice that chooses an option of a group.
+ASKING: list[tuple[str, str | None, dict[str, Any]]] = [
+    ("collapsed", "objective", {"predicted_collapse_weight": 1.4, "max_kl_weight": 20.0}),
+    ("partly_collapsed", None, {}),
+    ("deterministic", None, {"max_kl_weight": 0.0, "final_kl_weight": 0.0}),
+    ("alive", None, {"gain": 2.0}),
+]
+# What sets values of an option of a group, which may not be the one that is advised: one for each set of them.
+WITH_VALUES = {
+    str([flat(values).keys()]): f"{group}={path.relative_to(ROOT / 'conf' / group).with_suffix('')}"
+    for group in ("sweep", "cause", "experiment")
+    for path in sorted((ROOT / "conf" / group).rglob("*.yaml"))
+    for given in [OmegaConf.to_container(OmegaConf.load(path))]
+    if (values := {key: given[key] for key in ("model", "objective", "anneal") if key in given})
+}
+
+
+@pytest.mark.parametrize("shipped", WITH_VALUES.values())
+def test_what_is_advised_of_an_experiment_composes(shipped: str, tmp_path: Path) -> None:
+    """Also where it sets a value that the option has not: of each group all that is advised, several at once."""
+    config = composed(shipped)
+    found = [item for verdict, *asks in ASKING for item in advise(config, RECORD | asks[1], verdict, asks[0])]
+    options = [word.split("=") for item in found for word in item.overrides if not re.match(r"cure|\w+\.", word)]
+    together = [dict(options), dict(options[::-1])]
+    (tmp_path / names.OVERRIDES).parent.mkdir()
+    (tmp_path / names.OVERRIDES).write_text(f"[{shipped}]")
+    for group in together if together[0] != together[1] else together[:1]:
+        line = commands.another(tmp_path, [f"{key}={option}" for key, option in group.items()])
+        assert line is not None
+        composed(*shlex.split(line)[2:])
+
+
+def test_a_command_takes_out_what_is_in_the_way_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / names.OVERRIDES).parent.mkdir()
+
+    def another(own: str, *new: str) -> str | None:
+        (tmp_path / names.OVERRIDES).write_text(f"[{own}]")
+        return commands.another(tmp_path, new)
+
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    hydras_own = "hydra.searchpath=[pkg://evil]"  # in a directory that somebody else has made
+    assert "~objective.sigma2" in str(another(f"experiment=vae, '{hydras_own}'", "objective=optimal_gaussian"))
+    once = another("experiment=vae", "objective=optimal_gaussian")
+    assert once == "python run.py experiment=vae objective=optimal_gaussian '~objective.sigma2'"
+    assert another("experiment=vae, objective=optimal_gaussian, ~objective.sigma2", "seed=1") == f"{once} seed=1"
+    assert another("experiment=vae, objective=sse, ~objective.sigma2", "objective=gaussian") == (
+        "python run.py experiment=vae objective=gaussian"
+    )
+    assert another("seed=1", "objective=optimal_gaussian") == "python run.py seed=1 objective=optimal_gaussian"
+    named_by_its_variance = another("sweep=phase, objective.sigma2=8", "objective=optimal_gaussian")
+    assert named_by_its_variance == (
+        "python run.py sweep=phase objective=optimal_gaussian run_name=advised hydra.mode=RUN"
+    )

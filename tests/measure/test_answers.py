@@ -265,7 +265,7 @@ def test_case_1_a_better_state_far_from_the_collapsed_one(
     assert (record["cause"], record["cause_rests_on"]) == ("optimiser", "tested")
     assert "462.49" in record["explanation"]
     assert "Predicted" not in record["explanation"]
-    assert "anneal=sigmoid anneal.weight=1 " in record["advice"][0]["command"]
+    assert "anneal=sigmoid anneal.weight=1.0 " in record["advice"][0]["command"]
     assert follow("case")["verdict"] == "alive"
 
 

@@ -21,7 +21,6 @@ FOUND = Comparison(
     without_code="explain/without_code",
     code_saves=Paired(8.7, 0.1),
     code_costs=5.8,
-    gain_without_code=Paired(0.0, 0.01),
     encoder_gains=Paired(0.0, 0.01),
     inference_gap=Paired(0.5, 0.1),
     kind_start=ALIVE,
@@ -30,7 +29,7 @@ FOUND = Comparison(
 
 def told(kind: dict[str, Any] | None = None, **changes: Any) -> tuple[str | None, str]:
     found = dataclasses.replace(FOUND, kind_start=dataclasses.replace(ALIVE, **(kind or {})), **changes)
-    cause = cause_of(found, LIMITS)
+    cause = cause_of(found)
     return cause, " ".join(sentences(found, cause, LIMITS))
 
 
@@ -57,13 +56,6 @@ def test_alive_with_a_lower_loss_is_the_optimiser() -> None:
 )
 def test_dead_as_well_or_no_better_is_the_objective(kind: dict[str, Any]) -> None:
     assert told(kind)[0] == "objective"
-
-
-def test_a_decoder_that_does_as_well_alone_needs_no_code() -> None:
-    dead = {"verdict": "collapsed", "lower_by": Paired(0.0, 0.1)}
-    assert told(dead, gain_without_code=Paired(60.0, 0.5))[0] == "decoder"
-    assert told(dead, gain_without_code=None)[0] == "objective"
-    assert told(gain_without_code=Paired(60.0, 0.5))[0] == "optimiser"
 
 
 BLIND = OtherDecoder("explain/factorised", ("model.kernels=[]",), "alive", 20.7, 370.0, Paired(89.7, 0.5))
@@ -147,7 +139,7 @@ def test_what_cannot_be_told(kind: dict[str, Any], changes: dict[str, Any], says
 
 def test_a_live_code_and_a_point() -> None:
     alive = dataclasses.replace(FOUND, verdict="deterministic", kind_start=None, encoder_gains=None, inference_gap=None)
-    assert cause_of(alive, LIMITS) is None
+    assert cause_of(alive) is None
     first, bits, inferred = sentences(alive, None, LIMITS)
     assert first == "The code is deterministic, so no cause is sought."
     assert bits.startswith("Its code saves 8.7")

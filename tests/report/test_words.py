@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 
-from vae.report import over_time, words
+from vae.report import over_time, points, words
 from vae.report.groups import together
 from vae.report.page import answer
 from vae.report.runs import Run
@@ -80,6 +81,36 @@ def test_a_model_from_elsewhere_is_not_explained_by_a_command() -> None:
     found = run("a", "collapsed", cause="optimiser", cause_rests_on="predicted")
     found.config = {}
     assert "run.py" not in words.why(found)
+
+
+def test_the_page_says_what_the_verdict_rests_on() -> None:
+    """As result.json does: story.explain, and the verdict's reason."""
+    pixels = run("a", "collapsed", one_step=True)
+    assert "differ by the chance in their pixels alone" in words.sentence(pixels)
+    assert "same average picture" not in words.sentence(pixels)
+    assert "same average picture" in words.sentence(run("a", "collapsed"))
+    none = run("a", "collapsed", cause=None)
+    none.config["model.posterior"] = "none"
+    assert words.sentence(none).startswith("There is no code to judge")
+    assert words.why(none) == ""  # explain= refuses it
+    paper = run("a", "alive_on_paper", kld=10.0, kl_weight=0.5, swap_gap=4.0, cut_gap=7.0)
+    assert "it costs 5 nats at KL weight 0.5, and saves at most 4 of log p(x|z)." in words.sentence(paper)
+
+
+def test_a_fraction_of_collapses_is_of_runs_that_can_be_judged() -> None:
+    """As in the phase diagram."""
+    runs = [
+        run(f"{lr}{verdict}{seed}", verdict)
+        for lr in ("0.1", "0.2")
+        for seed, verdict in enumerate(("collapsed", "alive", "unfinished"))
+    ]
+    for each in runs:
+        each.config, each.group = {"train.lr": each.name[:3]}, each.name[:3]
+    axes = plt.figure().subplots()
+    points.fraction(together(runs)).panels[0].draw(axes)
+    assert axes.lines[0].get_xydata().tolist() == [[0.1, 0.5], [0.2, 0.5]]
+    assert not points.fraction(together(runs[1:3] + runs[4:])).panels  # of each one run that can be judged
+    plt.close("all")
 
 
 def test_the_answer_says_what_to_try() -> None:

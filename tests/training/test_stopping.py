@@ -173,6 +173,14 @@ def test_it_stops_and_keeps_the_best_model(
     assert record["verdict"] != "unfinished"
 
 
+def test_a_run_that_nothing_stopped_may_be_unfinished(noise: list[str], tmp_path: Path) -> None:
+    """It has made all its steps, with its best model the last one's, and was still learning."""
+    brief = ["train.steps=120", "train.lr=0.0001", "train.log_every=4", "train.patience=50"]
+    record = trained(tmp_path / "run", *noise, *SETTINGS, *brief)
+    assert record["best_step"] == record["steps"] == 120
+    assert record["verdict"] == "unfinished"
+
+
 def assert_same_end(one: Path, other: Path) -> None:
     """One checkpoint, of the best step, and the same record."""
     records = [json.loads((place / "result.json").read_text()) for place in (one, other)]

@@ -100,7 +100,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         bench = _Bench(Twins(directory, short, short.train.steps, allow), saved, record, weight, data)
         compared = bench.comparison()
         limits = config.evaluation.thresholds
-        cause = cause_of(compared, limits)
+        cause = cause_of(compared)
         said = [*sentences(compared, cause, limits), cured.said(cause), *_not_shared(config, record)]
         look_at = compared.kind_start.place if compared.kind_start else compared.without_code
         found = {"cause": cause, "said": [*filter(None, said)], "look_at": look_at, **compared.to_dict()}
@@ -185,7 +185,6 @@ class _Bench:
             without_code=self._place(without),
             code_saves=paired(bare.nll - best.nll),
             code_costs=self.weight * float(best.kl.mean()) if self.weight else 0.0,
-            gain_without_code=self._gain(bare_likelihood, bare, images),
             encoder_gains=self._encoder_gains(model, likelihood, own, images) if is_gaussian else None,
             inference_gap=self._inference_gap(model, likelihood) if is_gaussian else None,
             kind_start=None if kind is None or kind_losses is None else self._kind_start(kind, kind_losses, own),
@@ -265,11 +264,6 @@ class _Bench:
     def _losses(self, model: VAE, likelihood: Likelihood, images: Split) -> Losses:
         config = self.twins.config
         return inference.losses(model, likelihood, images, config.evaluation.batch_size, config.seed)
-
-    def _gain(self, likelihood: Likelihood, bare: Losses, images: Split) -> Paired | None:
-        """By how much a decoder without a code is better than an image that is the same for all; None: not known."""
-        constant = self._constant(likelihood, images)
-        return None if constant is None else paired(constant - bare.nll)
 
     @functools.cached_property
     def _mean_and_total(self) -> Spectrum:

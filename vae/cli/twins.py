@@ -67,9 +67,8 @@ class Twins:
             return beside
         midpoint = self.steps / 4
         anneal = schema.SigmoidKL(name="sigmoid", weight=weight, midpoint=midpoint, steepness=10 / midpoint)
-        values = (f"anneal.{name}={getattr(anneal, name):g}" for name in ("weight", "midpoint", "steepness"))
         twin = dataclasses.replace(config, run_name="kind_start", anneal=anneal)
-        return self._made(twin, "anneal=sigmoid", ("anneal=sigmoid", *values))
+        return self._made(twin, "anneal=sigmoid", _chosen(anneal))
 
     def without_code(self) -> Twin:
         model = dataclasses.replace(self.config.model, posterior="none")
@@ -136,8 +135,7 @@ class Twins:
             return None
         _, place, other = min(found, key=lambda item: item[:2])
         log.info("explain: %s is the twin already", place)
-        schedule = f"anneal={other.anneal.name}"
-        return self._read(place, what or schedule, changes or (schedule,))
+        return self._read(place, what or f"anneal={other.anneal.name}", changes or _chosen(other.anneal))
 
     def _made(self, config: RunConfig, what: str, changes: tuple[str, ...]) -> Twin:
         """Trained, or resumed, or read where it is finished."""
@@ -169,6 +167,12 @@ class Twins:
                 f"{place}: this twin failed ({record.get('failure', 'no verdict')}); remove it to try again"
             )
         return Twin(place, what, changes, str(record["verdict"]), checkpoint.read(place, self.allow))
+
+
+def _chosen(anneal: schema.Anneal) -> tuple[str, ...]:
+    """The overrides that choose this schedule, with all its values."""
+    values = {name: commands.written(value) for name, value in vars(anneal).items() if name not in ("kind", "name")}
+    return (f"anneal={anneal.name}", *(f"anneal.{name}={value}" for name, value in values.items()))
 
 
 def _rises_to(anneal: schema.Anneal, weight: float) -> bool:

@@ -14,6 +14,7 @@ from vae.measure.setting import Setting
 from vae.measure.verdict import DEAD
 
 LONG = 1000  # steps that most runs need
+PATIENCE = 5  # evaluations
 LOOKS = 20  # evaluations of a run that stops by them
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
 SLIGHT = 10  # times t: where so much squared error is left, and
@@ -52,7 +53,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
         plain = [] if config.cure.kind == "none" else [Advice("without what makes it pay for a code", ("cure=none",))]
-        return [*_blinder(config), *plain]
+        return [*_blinder(config), *plain, *(_stopped(config) if by_heart(config, record) else [])]
     found = [_kinder(config, record)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
@@ -99,6 +100,35 @@ def mixture_is_nearer(record: Mapping[str, Any]) -> bool:
     if prior is None or mixture is None or real is None:
         return False
     return bool(real - prior > LEFT_OUT and mixture - prior > BROUGHT_BACK * (real - prior))
+
+
+def overfit(config: Setting, record: Mapping[str, Any]) -> tuple[float, float] | None:
+    """What training and test images have gained, each over a constant image, in nats, where the test images lack much
+    of it; None where they do not, or that is not known."""
+    if record["constant_elbo"] is None or record["train_constant_elbo"] is None:
+        return None
+    limits = config.evaluation.thresholds
+    train = record["train_elbo"] - record["train_constant_elbo"]
+    test = record["elbo"] - record["constant_elbo"]
+    is_much = train >= limits.little_kld and train - test > limits.overfit * train
+    return (float(train), float(test)) if is_much else None
+
+
+def by_heart(config: Setting, record: Mapping[str, Any]) -> bool:
+    """Whether a code that is not worth its KL on test images is one of training images, and not a cure's doing."""
+    return not config.cure.changes_loss and overfit(config, record) is not None
+
+
+def _stopped(config: Setting) -> list[Advice]:
+    """What helps where images are learnt by heart, of those that this run has not had."""
+    why = "fewer training images learnt by heart: training stops once others gain no more; more images help as well"
+    elsewhere = "train on more images, or stop once images that are not trained on gain no more"
+    if config.train is None:
+        return [Advice(why, (), elsewhere=elsewhere)]
+    if config.train.patience is not None:
+        return []
+    often = min(config.train.eval_every, max(1, config.train.steps // LOOKS))
+    return [Advice(why, (f"train.patience={PATIENCE}", f"train.eval_every={often}"))]
 
 
 def _sampler(record: Mapping[str, Any]) -> list[Advice]:
@@ -198,12 +228,13 @@ def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
-    steps = max(3 * record["steps"], LONG)
+    steps = max(3 * record["steps"], train.steps, LONG)
     longer = (f"train.steps={steps}",)
-    if train.patience is not None:  # each look at the validation images counts against it
-        apart = max(train.eval_every, steps // LOOKS)
+    if record["steps"] < train.steps:  # stopped by its looks at the validation images, each of which counts against it
+        apart = max(2 * train.eval_every, steps // LOOKS)
         return Advice("train longer, with more steps between two evaluations", (*longer, f"train.eval_every={apart}"))
-    return Advice("train longer", longer, verb="" if train.lr_schedule == "cosine" else "resume")
+    anew = train.patience is not None or train.lr_schedule == "cosine" or isinstance(config.cure, schema.Pretrain)
+    return Advice("train longer", longer, verb="" if anew else "resume")  # as resume= refuses
 
 
 def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
@@ -258,9 +289,10 @@ def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
         why = "the KL term is too slight to be what holds the code back: the images could be far better at this weight"
         elsewhere = "leave the KL weight as it is; take a larger network, train longer, or in smaller steps"
         return dataclasses.replace(gentle, why=why, elsewhere=elsewhere)
-    if isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight:
-        return _gentler(config)
     weight = getattr(config.anneal, "weight", 1)
+    waits = isinstance(config.anneal, schema.DelayedKL | schema.NoKL) or config.cure.changes_weight
+    if waits or weight == 0:
+        return _gentler(config)
     overrides = ("anneal=delayed", *([f"anneal.weight={weight:g}"] if weight != 1 else []))
     return Advice(
         "the KL term waits until the images are reconstructed",
@@ -281,6 +313,8 @@ def _blinder(config: Setting) -> list[Advice]:
 
 def _cured(config: Setting, record: Mapping[str, Any], cause: str | None) -> list[Advice]:
     """The cure that has done best where a code was dead for this cause, of those that go with this run."""
+    if record["max_kl_weight"] == 0:
+        return []  # there is no KL term to cure
     is_predicted = record["predicted_kld"] is not None
     able = [cell for cell in cured.helped(cause) if cured.fits(cell.cure, config, is_predicted)]
     if not able:
@@ -334,5 +368,5 @@ def _with_kl(config: Setting, record: Mapping[str, Any]) -> Advice:
     if isinstance(config.anneal, schema.NoKL):
         return Advice(why, ("anneal=constant", *fitted))
     if record["max_kl_weight"] < 1:
-        return Advice("KL weight 1, where the loss is the ELBO", tuple(_at_weight(config, 1)))
+        return Advice("KL weight 1, where the loss is the ELBO", (*_at_weight(config, 1), *fitted))
     return _longer(config, record)

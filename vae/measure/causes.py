@@ -2,8 +2,7 @@
 
 - The *kind start*: the KL weight stays near 0, then rises to the same. Alive with a lower loss: the optimiser was
   stuck. Dead as well, or no better: the objective asks for it.
-- The *decoder without a code*: what log p(x|z) owes to z, against what z costs. Where such a decoder is far better than
-  a constant image, and the kind start is dead, the decoder needs no code.
+- The *decoder without a code*: what log p(x|z) owes to z, against what z costs.
 - Where the decoder predicts pixels from pixels: the *factorised decoder*, which sees none, with the same likelihood and
   KL weight. Alive, while the kind start is dead: the decoder does without the code. And the *code as a map*, where it
   was a bias of the channels, beside the same without a code: where that code is used and pays, the decoder needs a code
@@ -57,7 +56,6 @@ class Comparison:
     without_code: str  # where that twin is
     code_saves: Paired  # of log p(x|z), against that twin: the kind start's code, where there is one
     code_costs: float
-    gain_without_code: Paired | None  # of that twin over a constant image; None: not known
     encoder_gains: Paired | None  # by training the encoder on; None: a point has no encoder of this kind
     inference_gap: Paired | None
     kind_start: KindStart | None  # None: the code is not dead
@@ -83,7 +81,7 @@ class Comparison:
         return found
 
 
-def cause_of(found: Comparison, limits: Thresholds) -> str | None:
+def cause_of(found: Comparison) -> str | None:
     """Optimiser, objective or decoder; None where nothing is wrong, or it could not be told."""
     kind = found.kind_start
     if kind is None or kind.verdict == "unfinished" or not _reached(kind, found.kl_weight):
@@ -94,18 +92,11 @@ def cause_of(found: Comparison, limits: Thresholds) -> str | None:
     # may be the network.
     if found.kl_weight == 0 or found.verdict not in DEAD:
         return None
-    if found.factorised is not None:
-        return _decoder_or_objective(found.factorised)
-    gain = found.gain_without_code
-    if gain is not None and gain.mean > max(3 * gain.error, limits.little_kld):
-        return "decoder"
-    return "objective"
-
-
-def _decoder_or_objective(factorised: OtherDecoder) -> str | None:
-    if factorised.verdict == "unfinished":
+    if found.factorised is None:  # a decoder that sees no pixels draws one image without a code
+        return "objective"
+    if found.factorised.verdict == "unfinished":
         return None
-    return "objective" if factorised.verdict in DEAD else "decoder"
+    return "objective" if found.factorised.verdict in DEAD else "decoder"
 
 
 def would_use_a_map(found: Comparison, limits: Thresholds) -> bool:

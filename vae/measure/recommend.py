@@ -32,6 +32,7 @@ def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Ch
     total, pixels = len(data.train), math.prod(data.train.shape)
     most = max(1, min(DIMENSIONS[1], pixels // 2, total // IMAGES_EACH))
     found = spectrum.measure(data.train.some(LOOKED_AT), most)
+    most = min(most, len(found.eigenvalues))  # of huge images fewer are known
     explained = (found.eigenvalues[:most].cumsum(0) / found.total).tolist()
     wanted = next((place for place, part in enumerate(explained, start=1) if part >= EXPLAINED), most)
     latent_dim = min(max(wanted, DIMENSIONS[0]), most)

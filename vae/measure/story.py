@@ -135,7 +135,7 @@ def _context(config: Setting, record: Mapping[str, Any], verdict: str) -> str:
         return ""
     explained, pca = record["explained_variance"], record["pca_mse"]
     dims = config.model.latent_dim
-    overfit = _overfit(record, config.evaluation.thresholds)
+    overfit = _overfit(config, record, verdict)
     if record.get("one_step"):
         return f"Each pixel from those before it is predicted with MSE {number(record['mse'])}.{overfit}"
     said = f"It explains {explained:.1%} of the variance (MSE {number(record['mse'])})"
@@ -151,18 +151,19 @@ def _context(config: Setting, record: Mapping[str, Any], verdict: str) -> str:
     return f"{said}.{overfit}"
 
 
-def _overfit(record: Mapping[str, Any], limits: schema.Thresholds) -> str:
+def _overfit(config: Setting, record: Mapping[str, Any], verdict: str) -> str:
     """Where test images lack much of what training images have gained, each beside a constant image."""
-    if record["constant_elbo"] is None or record["train_constant_elbo"] is None:
+    gains = advice.overfit(config, record)
+    if gains is None:
         return ""
-    train = record["train_elbo"] - record["train_constant_elbo"]
-    test = record["elbo"] - record["constant_elbo"]
-    if train < limits.little_kld or train - test <= limits.overfit * train:
-        return ""
-    return (
+    train, test = gains
+    said = (
         f" It overfits: training images have gained {number(train)} nats over a constant image, test images "
-        f"{number(test)} (said where these lack {limits.overfit:.0%} or more)."
+        f"{number(test)} (said where these lack {config.evaluation.thresholds.overfit:.0%} or more)."
     )
+    if verdict == "alive_on_paper" and advice.by_heart(config, record):
+        said += " No cure asks for this code: what it says of training images does not carry over to others."
+    return said
 
 
 def _events(config: Setting, record: Mapping[str, Any], verdict: str) -> list[str]:

@@ -95,7 +95,8 @@ def judged(
         constant = None if constant is None else constant + weight * least_kl
         trajectory = watch.settled(trajectory, rows, step, weight, constant)
     examination = subject.examine(done, highest)
-    stopped = identity.best_step is not None
+    planned = None if config.train is None else config.train.steps
+    stopped = identity.best_step is not None and step is not None and planned is not None and step < planned
     verdict = subject.judge(done.measures, examination.measures, step, weight, trajectory, stopped)
     quality = subject.sample_quality()
     record = RunRecord(
@@ -123,11 +124,9 @@ def command(config: RunConfig, directory: Path, advice: Advice) -> str:
     """The line that follows a piece of advice for the run in `directory`, whose own place it leaves open; empty where
     the directory does not say how the run was called."""
     if advice.verb:
-        return commands.run([f"{advice.verb}={commands.PLACE}", *advice.overrides])
-    own = commands.overrides(directory)
-    if own is None:
-        return ""
+        allow = commands.allow(dataclasses.asdict(config))
+        return commands.run([f"{advice.verb}={commands.PLACE}", *advice.overrides, *allow])
     anneal = config.anneal
-    if isinstance(anneal, DelayedKL) and anneal.threshold_of == "mse":  # as every threshold was in earlier versions
-        own = commands.changed(own, ["anneal.threshold_of=mse"])
-    return commands.run([*commands.config_directory(directory), *commands.changed(own, advice.overrides)])
+    is_mse = isinstance(anneal, DelayedKL) and anneal.threshold_of == "mse"  # as every one was in earlier versions
+    new = commands.changed(["anneal.threshold_of=mse"] if is_mse else [], advice.overrides)
+    return commands.another(directory, new) or ""

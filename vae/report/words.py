@@ -39,7 +39,7 @@ GLOSSARY = {
     "mutual information": "How many nats a code tells about which image it came from. The estimate cannot exceed the "
     "logarithm of the number of test images, its ceiling.",
     "collapse": "The KL is 0 and the decoder does not read the code: it draws the same average picture whatever the "
-    "image was.",
+    "image was. One that predicts pixels from pixels draws pictures that differ by chance alone.",
 }
 
 OPTIONS = {  # of conf/, in words that complete "it has ..."
@@ -79,22 +79,26 @@ def sentence(run: Run) -> str:
     record, verdict = run.record, run.verdict
     if verdict is None:
         return ""
+    if _has_no_code(run):
+        return "There is no code to judge: the decoder gets none (model.posterior=none)."
     kld, units = _said(record, "kld"), _units(record)
+    drawn = "the decoder draws the same average picture whatever the image was"
+    if record.get("one_step"):
+        drawn = "the pictures that the decoder draws differ by the chance in their pixels alone"
     swap, noise = _said(record, "swap_gap"), 3 * run.number("swap_gap_error")
     unread = (
         f"does as well, to within {number(noise)} nats" if noise >= run.number("swap_gap") else f"loses {swap} nats"
     )
     tell = {
-        "collapsed": f"The code says nothing: KL {kld} nats, {units}, so the decoder draws the same average picture "
-        "whatever the image was.",
+        "collapsed": f"The code says nothing: KL {kld} nats, {units}, so {drawn}.",
         "decoder_ignores_code": f"The encoder writes a code (KL {kld} nats, {units}), and the decoder does not read "
         f"it: with another image's code it {unread}.",
         "partly_collapsed": f"The code says little: KL {kld} nats in {units}, where about "
         f"{_said(record, 'predicted_kld')} nats were to be had.",
         "alive": f"The code is used: it carries {kld} nats in {units}, and with another image's code the decoder would "
         f"lose {swap} nats.",
-        "alive_on_paper": f"The code is paid for and not worth it: it costs {kld} nats, and without it the decoder "
-        f"loses {_said(record, 'cut_gap')}.",
+        "alive_on_paper": f"The code is paid for and not worth it: it costs {_paid(run)}, and saves at most "
+        f"{_saved(run)} of log p(x|z).",
         "deterministic": f"An autoencoder in effect: its code is a point rather than a cloud (sigma "
         f"{_said(record, 'sigma_mean')} on average), spread over mu from {_said(record, 'mu_min')} to "
         f"{_said(record, 'mu_max')}, so codes from the prior need not mean anything to its decoder.",
@@ -105,7 +109,7 @@ def sentence(run: Run) -> str:
 
 def why(run: Run) -> str:
     """The cause of a dead code and what that rests on; empty where nothing is dead."""
-    if run.verdict not in DEAD:
+    if run.verdict not in DEAD or _has_no_code(run):
         return ""
     test = f"{commands.explain(run.directory)} tests it" if run.config else "only a test can tell"
     cause, rests = str(run.record.get("cause")), str(run.record.get("cause_rests_on"))
@@ -117,6 +121,21 @@ def why(run: Run) -> str:
     better = f": a code worth {number(had)} nats was to be had" if cause == "optimiser" and had > 0 else ""
     rests_on = RESTS_ON.get(rests, rests) + (f"; {test}" if rests == "predicted" else "")
     return f"Why: {CAUSES[cause]}{better}. This is {rests_on}."
+
+
+def _has_no_code(run: Run) -> bool:
+    return run.config.get("model.posterior") == "none"
+
+
+def _paid(run: Run) -> str:
+    """What the verdict held against `_saved`: the KL term of the loss."""
+    weight = run.number("kl_weight")
+    scale = "" if weight == 1 else f" at KL weight {weight:.3g}"
+    return f"{number(weight * run.number('kld'))} nats{scale}"
+
+
+def _saved(run: Run) -> str:
+    return number(min(filter(math.isfinite, map(run.number, ("swap_gap", "cut_gap"))), default=math.nan))
 
 
 def on_the_way(run: Run) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vae.config.load import targets
 from vae.runtime import directory as names
 from vae.runtime import files
+from vae.runtime.composing import made_to_fit
 
 PLACE = "DIR"  # in a record, where a command names the run's own directory: the record may be moved with it
 
@@ -40,14 +42,13 @@ def overrides(directory: Path) -> list[str] | None:
     return [*last.values()]
 
 
-def config_directory(directory: Path) -> list[str]:
-    """--config-dir, where a run had one."""
+def config_directory(directory: Path) -> Path | None:
+    """What the run in `directory` had for --config-dir."""
     try:
         sources = files.read_yaml(directory / names.HYDRA)["hydra"]["runtime"]["config_sources"]
-        paths = [str(source["path"]) for source in sources if source["provider"] == "command-line"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
-    return [argument for path in paths for argument in ("--config-dir", os.path.relpath(path))]
+        return next(Path(str(source["path"])) for source in sources if source["provider"] == "command-line")
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        return None
 
 
 def started_in(directory: Path) -> Path | None:
@@ -73,14 +74,41 @@ def run(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "run.py", *arguments, *once])
 
 
+def another(directory: Path, new: Sequence[str]) -> str | None:
+    """The line that makes a run like the one in `directory` with other overrides; None where the directory does not say
+    how that was called."""
+    own, options = overrides(directory), config_directory(directory)
+    if own is None:
+        return None
+    together = changed(own, new)
+    where = [] if options is None else ["--config-dir", os.path.relpath(options)]
+    return run([*where, *together, *made_to_fit(together, options)])
+
+
 def resume(directory: Path) -> str:
     """The line that continues the run in `directory`."""
-    return shlex.join(["python", "run.py", f"resume={os.path.relpath(directory)}"])
+    return run([f"resume={os.path.relpath(directory)}", *allow(_configuration(directory))])
 
 
 def explain(directory: Path) -> str:
     """The line that tests why the code of the run in `directory` is dead."""
-    return shlex.join(["python", "run.py", f"explain={os.path.relpath(directory)}"])
+    return run([f"explain={os.path.relpath(directory)}", *allow(_configuration(directory))])
+
+
+def allow(config: Mapping[str, Any]) -> list[str]:
+    """What lets a run with these nested values be used again: the modules of its own parts, where it has such."""
+    modules = {str(target).rpartition(".")[0]: None for _, target in targets(config)}
+    found = [name for name in modules if re.fullmatch(r"\w+(\.\w+)*", name)]
+    return [f"allow={found[0] if len(found) == 1 else '[' + ','.join(found) + ']'}"] if found else []
+
+
+def _configuration(directory: Path) -> Mapping[str, Any]:
+    """That of the run in `directory`, as it stands there; empty where it cannot be read."""
+    try:
+        found = files.read_yaml(directory / names.CONFIG)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:
