@@ -133,6 +133,14 @@ def test_pngs_in_deep_colour_are_refused(channels: int, root: Path) -> None:
         pixels.read_opened(image, settings, (0, 4095))
 
 
+def test_a_pixel_of_16_bits_has_no_channel_of_16(root: Path) -> None:
+    """Five bits of blue, six of green, five of red, as in a BMP."""
+    rows = np.full((8, 8), 0xFFFF, "<u2").tobytes()
+    header = struct.pack("<2sIIIIiiHHIIIIII", b"BM", 66 + len(rows), 0, 66, 40, 8, 8, 1, 16, 3, len(rows), 0, 0, 0, 0)
+    (root / "z.bmp").write_bytes(header + struct.pack("<III", 0xF800, 0x7E0, 0x1F) + rows)
+    assert levels(load(root))[-1] == 255
+
+
 def test_tiffs_in_deep_colour_are_refused(root: Path) -> None:
     entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2)]
     entries += [(273, 4, 1, 140), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, 1, 384), (284, 3, 1, 1)]

@@ -25,6 +25,7 @@ RECORD: dict[str, Any] = {
     "steps": 2000,
     "best_step": None,
     "latent_dim": 32,
+    "train_images": 4000,
     "kld": 10.0,
     "mse": 0.03,
     "explained_variance": 0.5,
@@ -174,6 +175,9 @@ def test_images_that_are_learnt_by_heart() -> None:
     assert advised("train.eval_every=1000", **heart) == [("train.patience=5", "train.eval_every=100")]
     assert advised("train.patience=3", **heart) == []
     assert advised("cure=free_bits", **heart) == [("cure=none",)]
+    assert advised("cure=batch_norm_mu", **heart) == [("cure=none",)]  # its layer asks for KL
+    few = heart | {"train_images": 70}  # of which 7 are held out
+    assert advised(**few) == [("train.patience=5", "train.eval_every=100", "train.batch_size=63")]
     assert advised(verdict="alive_on_paper") == []
     assert advised(**heart | {"constant_elbo": None}) == []  # not known of a likelihood of one's own
 

@@ -240,6 +240,40 @@ def test_more_steps_that_bring_nothing_keep_the_best(
     assert_same_model(undisturbed, again)
 
 
+@pytest.mark.parametrize("learning", [[], ["train.steps=120", "train.lr=0.0001", "train.patience=50"]])
+def test_whoever_is_asked_again_says_the_same(
+    learning: list[str], noise: list[str], program: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Of a run that was stopped early, and of one that made all its steps and was still learning."""
+    assert program(*noise, *SETTINGS, "train.log_every=4", *learning, "hydra.run.dir=mine")[0] == 0
+    assert program("evaluate=mine")[0] == 0
+    record, again = (json.loads((Path("mine") / name).read_text()) for name in ("result.json", "evaluation.json"))
+    assert (record["verdict"] == "unfinished") == bool(learning)
+    assert again["verdict"] == record["verdict"] == vae.diagnose("mine").verdict
+
+
+def test_at_another_weight_the_best_is_looked_for_anew(
+    noise: list[str], program: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No ELBO of a model that pays another price for its code is comparable."""
+    with monkeypatch.context() as patch:
+        patch.setattr("vae.training.setup.Setup.keep_best", power_cut)
+        with pytest.raises(PowerCut):
+            program(*noise, *SETTINGS, "train.steps=60", "hydra.run.dir=mine")
+    assert program("resume=mine", "anneal.weight=4", "train.steps=120")[0] == 0
+    record = json.loads(Path("mine/result.json").read_text())
+    assert (record["kl_weight"], record["best_step"] > 60) == (4, True)
+
+
+def test_a_run_that_kept_its_last_model_goes_on(noise: list[str], program: Callable[..., tuple[int, str, str]]) -> None:
+    late = ["anneal=linear", "anneal.steps=60"]
+    assert program(*noise, *SETTINGS, "train.steps=40", *late, "hydra.run.dir=mine")[0] == 0
+    assert program("resume=mine", "train.steps=80")[0] == 0
+    record = json.loads(Path("mine/result.json").read_text())
+    assert record["steps"] == 80
+    assert record["best_step"] in (60, 80)  # the evaluations at the weight of the end
+
+
 def test_a_best_checkpoint_that_is_lost_is_not_claimed(
     noise: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

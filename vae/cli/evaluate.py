@@ -59,11 +59,21 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         subject = Subject(config, model.to(device), likelihood.to(device), data)
         before = records.read(directory)
         best_step = saved.step if before.get("best_step") is not None else None
+        stopped = records.stopped_early(before, config.train)
         final = schedule.of(config).final
         trajectory, rows = recorder.remembered(saved.recorder, config)
         done = subject.evaluate(thorough=True)
         record = conclude(
-            subject, directory, done, saved.step, saved.kl_weight, final, trajectory, rows, best_step=best_step
+            subject,
+            directory,
+            done,
+            saved.step,
+            saved.kl_weight,
+            final,
+            trajectory,
+            rows,
+            best_step=best_step,
+            stopped=stopped,
         ).record
         record = dataclasses.replace(record, course=Course.of(before))
         record.save(directory, names.EVALUATION)

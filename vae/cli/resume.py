@@ -32,6 +32,7 @@ from vae.runtime import commands, files
 from vae.runtime import directory as names
 from vae.training import checkpoint
 from vae.training import schedule as schedules
+from vae.training.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,11 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         if changes:
             log.info("%s  from step %d on: %s; without this change it would be another run", directory, step, changes)
         if saved is not None and _is_another(config.anneal, saved.config.anneal):
-            states = {**saved.parts, "schedule": schedules.of(config).state_dict()}
+            states = {
+                **saved.parts,
+                "schedule": schedules.of(config).state_dict(),
+                "stopping": Stopping(None).state_dict(),  # at another KL weight no ELBO is comparable
+            }
             saved = dataclasses.replace(saved, parts=states)
         files.remove_unfinished(directory)
         files.remove_unfinished(own.parent)
@@ -199,7 +204,7 @@ def _revised_since(saved: RunConfig, own: Path, allow: Sequence[str]) -> RunConf
 
 def _check_steps(config: RunConfig, before: RunConfig, step: int, finished: bool, directory: Path) -> None:
     steps = config.train.steps
-    if finished and before.train.patience is not None:
+    if finished and before.train.patience is not None and records.read(directory).get("best_step") is not None:
         raise InputError(
             f"resume={directory}: has ended with the best of its evaluations, that of step {step} "
             f"(train.patience={before.train.patience}); a new run with more patience, or none, goes further"

@@ -321,10 +321,10 @@ def _of_shape(array: Array, shape: list[int], given: str, layout: str) -> Array:
     channels = array.shape[1]
     swapped = layout == "auto" and shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4)
     if swapped or channels > MAX_CHANNELS:
+        meant = ", and dataset.layout=channels_first says that it is meant" if channels <= MAX_CHANNELS else ""
         raise InputError(
             f"{given}; dataset.shape={shape} has {channels} channels, of at most {MAX_CHANNELS}: it is "
-            "[channels,height,width]; [height,width,channels] goes with dataset.layout=channels_last, and "
-            "dataset.layout=channels_first says that it is meant"
+            f"[channels,height,width]; [height,width,channels] goes with dataset.layout=channels_last{meant}"
         )
     return array
 

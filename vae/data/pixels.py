@@ -160,7 +160,9 @@ def _refuse_deep_colours(file: Image.Image) -> None:
     """Raises ValueError where an image that is not loaded yet has colours, or grey with opacity, of 16 bits: Pillow
     would keep the upper 8 of them, which are black where 12 are used."""
     bits = getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
-    if file.mode not in DEEP and (max(bits) > 8 or any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))):
+    raw = [str(tile[3]) for tile in getattr(file, "tile", ())]
+    wide = any(";16" in name and "BGR;16" not in name for name in raw)  # BGR;16 has 16 bits for all three
+    if file.mode not in DEEP and (max(bits) > 8 or wide):
         raise ValueError(
             "has several channels of 16 bits, of which 8 would be read; save it with 8 bits, as grey alone, or all as "
             "an array for dataset=arrays"

@@ -54,8 +54,9 @@ class History:
     trajectory: Trajectory = Trajectory()
     final_weight: float | None = None  # the KL weight at which the schedule ends; None: it has ended
     rows: Rows = Rows((), (), ())
-    best_step: int | None = None  # whose model it is, where training was stopped early
+    best_step: int | None = None  # whose model it is, where early stopping was asked for
     cure: schema.Cure = dataclasses.field(default_factory=lambda: schema.NoCure(name="none"))
+    stopped: bool = False  # early stopping has ended the training
 
 
 def diagnose(
@@ -108,7 +109,7 @@ def diagnose(
         own = told_by(encode)
         if images is None:
             images = data_of(encode, own.saved)
-            seen = own.steps, own.trajectory, own.final_weight, own.rows, own.best_step, own.cure
+            seen = own.steps, own.trajectory, own.final_weight, own.rows, own.best_step, own.cure, own.stopped
             history = history or History(*seen)
         elif isinstance(images, str | Path):
             images = encode.images(images)
@@ -182,7 +183,8 @@ def _measured(
     )
 
     settles, least = not config.cure.changes_loss, config.cure.least_kl(model.latent_dim)
-    found = judged(subject, identity, done, trajectory, history.rows, _in_words(weight, loss), settles, least)
+    say, stopped = _in_words(weight, loss), history.stopped
+    found = judged(subject, identity, done, trajectory, history.rows, say, settles, least, stopped)
     assert found.examination is not None
     some = data.test.batch(slice(0, config.evaluation.probe_images))
     notes = [*notes, *_few(data)]

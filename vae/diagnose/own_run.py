@@ -29,7 +29,8 @@ class Told(NamedTuple):
     settings: schema.Evaluation
     cure: schema.Cure
     steps: int
-    best_step: int | None  # of a run that was stopped early: whose model it is
+    best_step: int | None  # whose model it is, where early stopping was asked for
+    stopped: bool  # it ended the run
     trajectory: Trajectory
     rows: Rows
     final_weight: float
@@ -42,6 +43,7 @@ def told_by(run: Run) -> Told:
     saved = checkpoint.read(directory, run.allow, groups=("model", "objective", "anneal", "cure"))
     config, given = saved.config, saved.model()[1]
     trajectory, rows = recorder.remembered(saved.recorder, config)
+    said = records.read(directory)
     likelihood: str | Likelihood = config.objective.kind
     if isinstance(config.objective, GAUSSIAN):
         likelihood = "gaussian"
@@ -57,7 +59,8 @@ def told_by(run: Run) -> Told:
         settings=config.evaluation,
         cure=config.cure,
         steps=saved.step,
-        best_step=None if records.read(directory).get("best_step") is None else saved.step,
+        best_step=None if said.get("best_step") is None else saved.step,
+        stopped=records.stopped_early(said, config.train),
         trajectory=trajectory,
         rows=rows,
         final_weight=schedule.of(config).final,

@@ -33,11 +33,12 @@ def conclude(
     rows: Rows,
     failure: str | None = None,
     best_step: int | None = None,
+    stopped: bool = False,
 ) -> Conclusion:
     """What is said of the run in `directory` after `step` steps, at KL weight `weight`. `done`: its last thorough
     evaluation, None where it had none; `trajectory` and `rows`: what was noticed and logged on the way; `best_step`:
-    whose model it is, where early stopping was asked for. A run that failed has the measures of its last evaluation,
-    and why it failed."""
+    whose model it is, where early stopping was asked for, `stopped`: it has ended the run. A run that failed has the
+    measures of its last evaluation, and why it failed."""
     config, model = subject.config, subject.model
     highest = max(trajectory.max_kl_weight, weight)
     trajectory = dataclasses.replace(trajectory, max_kl_weight=highest)
@@ -70,7 +71,7 @@ def conclude(
 
     settles = not config.cure.changes_loss  # the plain loss need not fall where another one is minimised
     least = config.cure.least_kl(config.model.latent_dim)
-    found = judged(subject, identity, done, trajectory, rows, say, settles, least)
+    found = judged(subject, identity, done, trajectory, rows, say, settles, least, stopped)
     linear = subject.against_closed_form(weight)
     return Conclusion(dataclasses.replace(found.record, linear=linear), found.examination)
 
@@ -84,10 +85,11 @@ def judged(
     say: Callable[[Advice], dict[str, Any]],
     settles: bool = True,
     least_kl: float = 0.0,
+    stopped: bool = False,
 ) -> Conclusion:
     """What is measured once, the verdict, its reasons and what may help, of any model that was evaluated. `say`: a
     piece of advice as its reader can follow it; `settles`: whether the rows tell if the training has come to rest;
-    `least_kl`: nats that the model pays whatever it learns."""
+    `least_kl`: nats that the model pays whatever it learns; `stopped`: early stopping has ended its training."""
     config, step, weight = subject.config, identity.steps, identity.kl_weight
     highest = trajectory.max_kl_weight
     if step is not None and settles:
@@ -95,8 +97,6 @@ def judged(
         constant = None if constant is None else constant + weight * least_kl
         trajectory = watch.settled(trajectory, rows, step, weight, constant)
     examination = subject.examine(done, highest)
-    planned = None if config.train is None else config.train.steps
-    stopped = identity.best_step is not None and step is not None and planned is not None and step < planned
     verdict = subject.judge(done.measures, examination.measures, step, weight, trajectory, stopped)
     quality = subject.sample_quality()
     record = RunRecord(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from vae.config import schema
 from vae.config.errors import InputError
 from vae.measure.catalogue import (
     FinalMeasures,
@@ -158,6 +159,11 @@ def read(directory: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable ({error}); move it away to continue without it") from error
     return record
+
+
+def stopped_early(record: Mapping[str, Any], train: schema.Train) -> bool:
+    """Whether early stopping has ended the run with this record before all its steps were made."""
+    return record.get("best_step") is not None and record["steps"] < train.steps
 
 
 def changes(directory: Path) -> list[str]:

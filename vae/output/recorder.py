@@ -269,6 +269,7 @@ class Recorder:
             self.history.rows(),
             failure,
             best_step,
+            stopped=best_step is not None and step < config.train.steps,
         )
         for part in (record.final, record.samples, record.linear):
             if part is not None:

@@ -86,13 +86,20 @@ class Setup(Learner):
         """Whether early stopping finds the model of `step` better than those before. It counts only evaluations at
         which the KL weight and the cure are as they will be at the end: a model that pays less for its code is
         another, and no gain over it says nothing. All processes of a run take part."""
-        counts = self.stopping.patience is not None and self.schedule.is_settled(step) and self.cure.is_settled(step)
+        counts = self.stopping.patience is not None and self._is_settled(step)
         return counts and self.stopping.observe(step, self.subject.validation_elbo())
+
+    def _is_settled(self, step: int) -> bool:
+        return self.schedule.is_settled(step) and self.cure.is_settled(step)
 
     def restore(self, saved: Checkpoint, directory: Path) -> None:
         """Give every part its state in `saved`, and have its best checkpoint beside it where that is `saved` itself:
         as after a run that has ended, or was cut short there."""
         self.parts.restore(saved)
+        if self.stopping.best is not None and not self._is_settled(
+            self.stopping.best_step
+        ):  # before format 9 every evaluation counted
+            self.stopping.begin()
         if parallel.is_leader() and self.stopping.best_step == saved.step:
             content = dataclasses.replace(saved, config=self.subject.config).content()
             files.replace(directory / names.BEST_CHECKPOINT, content)

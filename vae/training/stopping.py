@@ -21,6 +21,10 @@ class Stopping:
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
+        self.begin()
+
+    def begin(self) -> None:
+        """As if nothing had been observed."""
         self.best: float | None = None  # ELBO, nats
         self.best_step, self.waited = 0, 0
 
@@ -39,9 +43,8 @@ class Stopping:
     def sentence(self, step: int) -> str:
         """What became of a run that has made `step` steps, and whose best model was an earlier one's, if one was."""
         if self.best is None:
-            return (
-                f"all {step} steps are made, and the KL weight came to its end at no evaluation; kept is the last model"
-            )
+            late = "KL weight and cure came to their end at no evaluation"
+            return f"all {step} steps are made, and {late}; kept is the last model"
         kept = f"kept is the model of step {self.best_step}, at which the ELBO of the validation images was highest"
         if not self.is_over:
             return f"all {step} steps are made; {kept}"
