@@ -15,6 +15,8 @@ from twins import PowerCut, power_cut, resumed, timeless
 
 import vae
 from vae.data import readers
+from vae.measure.watch import Trajectory
+from vae.output.record import stopped
 from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
@@ -179,6 +181,20 @@ def test_a_run_that_nothing_stopped_may_be_unfinished(noise: list[str], tmp_path
     record = trained(tmp_path / "run", *noise, *SETTINGS, *brief)
     assert record["best_step"] == record["steps"] == 120
     assert record["verdict"] == "unfinished"
+
+
+def test_a_training_that_has_come_to_its_own_end_is_finished() -> None:
+    """Early, or by a learning rate of 0: that its loss was falling until then says nothing."""
+    constant, cosine = (composed(f"train.lr_schedule={name}", "train.steps=500") for name in ("constant", "cosine"))
+    assert not stopped(500, 500, constant.train)
+    assert stopped(400, 300, constant.train)
+    assert not stopped(400, None, cosine.train)  # interrupted
+    assert stopped(500, None, cosine.train)
+    falling = Trajectory(loss_fall=5.0, loss_fall_error=0.1, loss_fall_before=10.0)
+    limits = constant.evaluation.thresholds
+    assert "still falling" in str(falling.unfinished(500, limits))
+    assert falling.unfinished(500, limits, stopped=True) is None
+    assert "too few" in str(falling.unfinished(50, limits, stopped=True))
 
 
 def assert_same_end(one: Path, other: Path) -> None:

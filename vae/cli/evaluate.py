@@ -59,7 +59,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         subject = Subject(config, model.to(device), likelihood.to(device), data)
         before = records.read(directory)
         best_step = saved.step if before.get("best_step") is not None else None
-        stopped = records.stopped_early(before, config.train)
+        stopped = records.stopped(before.get("steps", saved.step), best_step, config.train)
         final = schedule.of(config).final
         trajectory, rows = recorder.remembered(saved.recorder, config)
         done = subject.evaluate(thorough=True)

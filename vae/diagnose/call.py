@@ -56,7 +56,7 @@ class History:
     rows: Rows = Rows((), (), ())
     best_step: int | None = None  # whose model it is, where early stopping was asked for
     cure: schema.Cure = dataclasses.field(default_factory=lambda: schema.NoCure(name="none"))
-    stopped: bool = False  # early stopping has ended the training
+    stopped: bool = False  # the training has come to its own end (vae.output.record.stopped)
 
 
 def diagnose(

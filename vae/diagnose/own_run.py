@@ -30,7 +30,7 @@ class Told(NamedTuple):
     cure: schema.Cure
     steps: int
     best_step: int | None  # whose model it is, where early stopping was asked for
-    stopped: bool  # it ended the run
+    stopped: bool  # the training has come to its own end
     trajectory: Trajectory
     rows: Rows
     final_weight: float
@@ -60,7 +60,7 @@ def told_by(run: Run) -> Told:
         cure=config.cure,
         steps=saved.step,
         best_step=None if said.get("best_step") is None else saved.step,
-        stopped=records.stopped_early(said, config.train),
+        stopped=records.stopped(said.get("steps", saved.step), said.get("best_step"), config.train),
         trajectory=trajectory,
         rows=rows,
         final_weight=schedule.of(config).final,

@@ -120,8 +120,8 @@ class Measured:
         trajectory: Trajectory,
         stopped: bool = False,
     ) -> Verdict:
-        """After so many steps (None: not known), at this KL weight. `stopped`: early, since images that it was not
-        trained on gained no more."""
+        """After so many steps (None: not known), at this KL weight. `stopped`: the training has come to its own end,
+        early or by a learning rate of 0."""
         evidence = self._evidence(found, weight, trajectory, final.gain)
         evidence = dataclasses.replace(
             evidence, steps=steps, stopped=stopped, cut_gap=final.cut_gap, cut_gap_error=final.cut_gap_error

@@ -28,7 +28,7 @@ class Evidence:
     steps: int | None  # None: the training was not seen, and is taken for finished
     trajectory: Trajectory
     autoregressive: bool = False  # the decoder predicts pixels from pixels
-    stopped: bool = False  # early: what it still learns of training images others do not gain by
+    stopped: bool = False  # early, or by a learning rate of 0: a loss that still fell says nothing
     cut_gap: float | None = None  # as in FinalMeasures; None: not measured
     cut_gap_error: float = 0.0
 
@@ -58,8 +58,8 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     e, found, predicted = evidence, evidence.measured, evidence.predicted
     if e.posterior == "none":
         return Verdict("collapsed", "the decoder gets no code, as model.posterior=none asks")
-    unfinished = None if e.steps is None else e.trajectory.unfinished(e.steps, limits)
-    if unfinished is not None and not (e.stopped and e.steps is not None and e.steps >= limits.unfinished_steps):
+    unfinished = None if e.steps is None else e.trajectory.unfinished(e.steps, limits, e.stopped)
+    if unfinished is not None:
         return Verdict("unfinished", unfinished)
     needed = needed_nats(e.weight, limits, e.autoregressive)
     collapsed_kld = max(limits.collapsed_kld, limits.residue_nats if e.autoregressive else 0.0)

@@ -55,9 +55,9 @@ class Trajectory:
     )
     loss_excess: float | None = key("by how much it ended above the loss of a constant image", "nats", default=None)
 
-    def unfinished(self, steps: int, limits: Thresholds) -> str | None:
+    def unfinished(self, steps: int, limits: Thresholds, stopped: bool = False) -> str | None:
         """Why nothing can be said yet of a run of so many steps; None where it has done its learning, as far as can be
-        told."""
+        told. `stopped`: it has come to its own end, and whether the loss was falling then is not asked."""
         if steps < limits.unfinished_steps:
             return f"{steps} steps are too few to judge by (from {limits.unfinished_steps} on)"
         fall, before, error = self.loss_fall, self.loss_fall_before, self.loss_fall_error
@@ -68,7 +68,7 @@ class Trajectory:
                 f"the loss is {self.loss_excess:.3g} nats above that of a constant image, and has "
                 f"{'fallen' if before > 0 else 'risen'} by {abs(before):.3g} so far"
             )
-        if fall > 3 * error and fall > limits.unfinished_fall * before > 0:
+        if not stopped and fall > 3 * error and fall > limits.unfinished_fall * before > 0:
             return (
                 f"the loss is still falling: by {fall:.3g} ± {error:.2g} nats over the last third of the steps, "
                 f"{fall / before:.1%} of its whole fall (finished below {limits.unfinished_fall:.1%})"

@@ -37,8 +37,8 @@ def conclude(
 ) -> Conclusion:
     """What is said of the run in `directory` after `step` steps, at KL weight `weight`. `done`: its last thorough
     evaluation, None where it had none; `trajectory` and `rows`: what was noticed and logged on the way; `best_step`:
-    whose model it is, where early stopping was asked for, `stopped`: it has ended the run. A run that failed has the
-    measures of its last evaluation, and why it failed."""
+    whose model it is, where early stopping was asked for; `stopped`: the training has come to its own end. A run that
+    failed has the measures of its last evaluation, and why it failed."""
     config, model = subject.config, subject.model
     highest = max(trajectory.max_kl_weight, weight)
     trajectory = dataclasses.replace(trajectory, max_kl_weight=highest)
@@ -89,7 +89,7 @@ def judged(
 ) -> Conclusion:
     """What is measured once, the verdict, its reasons and what may help, of any model that was evaluated. `say`: a
     piece of advice as its reader can follow it; `settles`: whether the rows tell if the training has come to rest;
-    `least_kl`: nats that the model pays whatever it learns; `stopped`: early stopping has ended its training."""
+    `least_kl`: nats that the model pays whatever it learns; `stopped`: its training has come to its own end."""
     config, step, weight = subject.config, identity.steps, identity.kl_weight
     highest = trajectory.max_kl_weight
     if step is not None and settles:

@@ -161,9 +161,11 @@ def read(directory: Path) -> dict[str, Any]:
     return record
 
 
-def stopped_early(record: Mapping[str, Any], train: schema.Train) -> bool:
-    """Whether early stopping has ended the run with this record before all its steps were made."""
-    return record.get("best_step") is not None and record["steps"] < train.steps
+def stopped(steps: int, best_step: int | None, train: schema.Train) -> bool:
+    """Whether a training has come to its own end after so many steps: early stopping has ended it before all were made
+    (`best_step` None: it was not asked for), or its learning rate has come to 0."""
+    early = best_step is not None and steps < train.steps
+    return early or (train.lr_schedule == "cosine" and steps >= train.steps)
 
 
 def changes(directory: Path) -> list[str]:

@@ -25,7 +25,7 @@ from vae.output.conclusion import conclude
 from vae.output.events import check_written
 from vae.output.history import History
 from vae.output.pictures import Album, Film, Page, Picture, png
-from vae.output.record import Course, RunRecord
+from vae.output.record import Course, RunRecord, stopped
 from vae.output.tensorboard import TensorBoardWriter
 from vae.runtime import directory as names
 from vae.runtime import files, untrusted
@@ -269,7 +269,7 @@ class Recorder:
             self.history.rows(),
             failure,
             best_step,
-            stopped=best_step is not None and step < config.train.steps,
+            stopped=stopped(step, best_step, config.train),
         )
         for part in (record.final, record.samples, record.linear):
             if part is not None:
