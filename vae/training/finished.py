@@ -68,8 +68,8 @@ class Run(TransformerMixin, BaseEstimator):
         return self._loaded[1].classes
 
     def images(self, images: Any) -> Tensor:
-        """Float images (N, C, H, W) as the model sees them. Raises InputError where they cannot be read as the training
-        images were."""
+        """Float images (N, C, H, W) as the model sees them; like what `decode` gives, they are for `model`, not to be
+        read again. Raises InputError where they cannot be read as the training images were."""
         config, reading, model = self._loaded
         return given.images(images, config.dataset, reading, model.shape)
 
