@@ -263,6 +263,11 @@ def targets(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield from targets(value, f"{place}.{key}".lstrip("."))
 
 
+def modules(values: Any) -> list[str]:
+    """The modules that the code of the user's own comes from which nested values ask for, each once."""
+    return list(dict.fromkeys(str(target).rpartition(".")[0] for _, target in targets(values)))
+
+
 def allowed_modules(config: schema.RunConfig) -> list[str]:
     """The modules that `allow=` names: one, or a list."""
     return [config.allow] if isinstance(config.allow, str) else list(config.allow or ())

@@ -725,6 +725,10 @@ class Train:
     threads: int = within(ge=0, le=1024)  # CPU threads; 0: one a core, of a launcher's worker its share of them
     cuda_graph: bool = True  # on a GPU an update is one CUDA graph, where its kernels are the same each time
 
+    def held_out(self, total: int) -> int:
+        """How many of so many training images early stopping goes by, where the data bring no validation images."""
+        return min(max(round(self.validation_fraction * total), 2), total - 2)
+
 
 @dataclass
 class Thresholds:

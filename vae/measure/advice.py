@@ -53,7 +53,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
         plain = [] if config.cure.kind == "none" else [Advice("without what makes it pay for a code", ("cure=none",))]
-        return [*_blinder(config), *plain, *(_stopped(config, record) if by_heart(config, record) else [])]
+        return [*_blinder(config), *plain, *(_stop_earlier(config, record) if by_heart(config, record) else [])]
     found = [_kinder(config, record)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
@@ -120,7 +120,7 @@ def by_heart(config: Setting, record: Mapping[str, Any]) -> bool:
     return not asks and overfit(config, record) is not None
 
 
-def _stopped(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
+def _stop_earlier(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
     """What helps where images are learnt by heart, of those that this run has not had."""
     why = "fewer training images learnt by heart: training stops once others gain no more; more images help as well"
     elsewhere = "train on more images, or stop once images that are not trained on gain no more"
@@ -129,7 +129,7 @@ def _stopped(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
     if config.train.patience is not None:
         return []
     often = min(config.train.eval_every, max(1, config.train.steps // LOOKS))
-    left = record["train_images"] - max(2, round(config.train.validation_fraction * record["train_images"]))
+    left = record["train_images"] - config.train.held_out(record["train_images"])
     smaller = (f"train.batch_size={left}",) if left < config.train.batch_size else ()
     return [Advice(why, (f"train.patience={PATIENCE}", f"train.eval_every={often}", *smaller))]
 

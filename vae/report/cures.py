@@ -139,7 +139,7 @@ def cells(runs: Sequence[Run]) -> dict[str, list[Cell]]:
         table[cause] = []
         for cure, mine in cures.items():
             ended = [run for run in mine if "verdict" in run.record]
-            judged = [run for run in ended if run.record["verdict"] != "unfinished"]
+            judged = [run for run in ended if run.is_conclusive]
             failed = sum(run.failed for run in mine)
             table[cause].append(Cell(cause, cure, judged, plain, len(ended) - len(judged), failed, _why_none(mine)))
     return table

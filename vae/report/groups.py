@@ -28,6 +28,11 @@ class Group:
         return [run for run in self.runs if run.verdict is not None]
 
     @property
+    def conclusive(self) -> list[Run]:
+        """Those of which it can be told whether their code is dead."""
+        return [run for run in self.runs if run.is_conclusive]
+
+    @property
     def failed(self) -> list[Run]:
         return [run for run in self.runs if run.failed]
 

@@ -36,7 +36,7 @@ def diagram(groups: Sequence[Group]) -> Chart:
         [],
     )
     runs = [run for group in groups for run in group.runs]
-    done = [run for run in runs if run.record.get("verdict") not in (None, "unfinished")]
+    done = [run for run in runs if run.is_conclusive]
     names = axes_of(runs)
     if len(names) != 2:
         return chart

@@ -21,7 +21,7 @@ def fraction(groups: Sequence[Group]) -> Chart:
     most; a line for each setting of the rest."""
     title = "How often it collapses"
     chart = Chart("collapse_fraction", title, "", [])
-    many = [group for group in groups if len(_finished(group)) > 1]
+    many = [group for group in groups if len(group.conclusive) > 1]
     numbers = {key: values for key, values in varied(many).items() if _are_numbers(values)} if many else {}
     if not numbers:
         return chart
@@ -30,20 +30,15 @@ def fraction(groups: Sequence[Group]) -> Chart:
     others = [name for name in varied(many) if name != key]
     for group in many:
         rest = ", ".join(group.setting(f"{name}.name") or group.setting(name) for name in others)
-        series.setdefault(rest, []).append((float(group.setting(key)), len(group.dead) / len(_finished(group))))
+        series.setdefault(rest, []).append((float(group.setting(key)), len(group.dead) / len(group.conclusive)))
     chart.caption = (
         f"Over {key}: of the runs that differ in their seed alone, the fraction that collapsed "
-        f"({min(len(_finished(group)) for group in many)} or more seeds a point)."
+        f"({min(len(group.conclusive) for group in many)} or more seeds a point)."
     )
     chart.panels = [
         Panel("fraction of the seeds that collapsed", partial(_draw_fraction, series=series, key=key), (6.0, 3.4))
     ]
     return chart
-
-
-def _finished(group: Group) -> list[Run]:
-    """The runs of which it can be told whether their code is dead."""
-    return [run for run in group.judged if run.verdict != "unfinished"]
 
 
 def _are_numbers(values: Sequence[str]) -> bool:

@@ -61,6 +61,11 @@ class Run:
         return None if found is None else str(found)
 
     @property
+    def is_conclusive(self) -> bool:
+        """Whether its verdict says something of its code."""
+        return self.verdict not in (None, "unfinished")
+
+    @property
     def fate(self) -> str | None:
         """Its verdict in words, or why it has none; None where that is not known."""
         if self.refused is not None:

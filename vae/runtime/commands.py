@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae.config.load import targets
+from vae.config.load import modules
 from vae.runtime import directory as names
 from vae.runtime import files
 from vae.runtime.composing import made_to_fit
@@ -97,8 +97,7 @@ def explain(directory: Path) -> str:
 
 def allow(config: Mapping[str, Any]) -> list[str]:
     """What lets a run with these nested values be used again: the modules of its own parts, where it has such."""
-    modules = {str(target).rpartition(".")[0]: None for _, target in targets(config)}
-    found = [name for name in modules if re.fullmatch(r"\w+(\.\w+)*", name)]
+    found = [name for name in modules(config) if re.fullmatch(r"\w+(\.\w+)*", name)]
     return [f"allow={found[0] if len(found) == 1 else '[' + ','.join(found) + ']'}"] if found else []
 
 

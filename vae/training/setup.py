@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.config.errors import InputError
-from vae.config.load import allowed_modules, at_home, targets
+from vae.config.load import allowed_modules, at_home, modules
 from vae.config.schema import CustomCure, CustomKL, CustomModel, CustomObjective, RunConfig
 from vae.data import readers, scale
 from vae.data.binarize import training_images
@@ -96,10 +96,8 @@ class Setup(Learner):
         """Give every part its state in `saved`, and have its best checkpoint beside it where that is `saved` itself:
         as after a run that has ended, or was cut short there."""
         self.parts.restore(saved)
-        if self.stopping.best is not None and not self._is_settled(
-            self.stopping.best_step
-        ):  # before format 9 every evaluation counted
-            self.stopping.begin()
+        if self.stopping.best is not None and not self._is_settled(self.stopping.best_step):
+            self.stopping.begin()  # before format 9 every evaluation counted
         if parallel.is_leader() and self.stopping.best_step == saved.step:
             content = dataclasses.replace(saved, config=self.subject.config).content()
             files.replace(directory / names.BEST_CHECKPOINT, content)
@@ -114,7 +112,7 @@ class Setup(Learner):
             log.info("%s  %s", self.subject.config.run_name, stopping.sentence(step))
             return None
         if parallel.is_leader():
-            own = [str(target).rpartition(".")[0] for _, target in targets(dataclasses.asdict(self.subject.config))]
+            own = modules(dataclasses.asdict(self.subject.config))
             best = checkpoint.best(directory, stopping.best_step, own)
         weights = parallel.broadcast(best and (best.parts["model"], best.parts["likelihood"]))
         if weights is not None:

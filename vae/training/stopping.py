@@ -75,7 +75,7 @@ def with_validation(data: Data, settings: schema.Train) -> Data:
             f"train.patience={settings.patience}: needs at least 4 training images, 2 to train on and 2 that say when "
             f"to stop; there are {total}; train.patience=null trains on all of them, for all steps"
         )
-    held = min(max(round(settings.validation_fraction * total), 2), total - 2)
+    held = settings.held_out(total)
     order = torch.randperm(total, generator=generator(0, "validation"))
     left, chosen = order[held:].sort().values, order[:held].sort().values
     grey = None if data.grey is None else data.grey.take(left)
