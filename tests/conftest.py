@@ -1,6 +1,7 @@
 """Shared by all tests: composing a configuration, calling the program, a small dataset on disk."""
 
 import copy
+import dataclasses
 import functools
 import gc
 import logging
@@ -17,9 +18,12 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal import config_loader_impl
+from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra._internal.hydra import Hydra
-from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
 
 from vae.cli.launch import register_resolvers
 from vae.config import schema
@@ -84,26 +88,51 @@ def _no_waiting() -> Iterator[None]:
     gc.set_threshold(20_000, 20, 20)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
-        (files,) = (source for source in Plugins.instance().discover(ConfigSource) if source.scheme() == "file")
-        patch.setattr(files, "load_config", _read_once(files.load_config))
+        patch.setattr(config_loader_impl, "create_defaults_list", _listed_once(config_loader_impl.create_defaults_list))
+        loader = config_loader_impl.ConfigLoaderImpl
+        merged = _merged_once(loader._compose_config_from_defaults_list)
+        patch.setattr(loader, "_compose_config_from_defaults_list", merged)
         patch.setattr(Hydra, "get_mode", _mode(Hydra.get_mode))
         yield
 
 
-def _read_once(read: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
+def _of_the_program(repo: Any) -> bool:
+    """Whether options are looked for in conf/ alone, which no test changes, and in what installed plugins bring."""
+    return all(source.scheme() != "file" or Path(source.path) == ROOT / "conf" for source in repo.get_sources())
+
+
+def _listed_once(listed: Callable[..., DefaultsList]) -> Callable[..., DefaultsList]:
+    """Which files of conf/ a call is composed of depends on the options that it chooses, not on its values."""
+    known: dict[tuple[object, ...], DefaultsList] = {}
+
+    def create_defaults_list(repo: Any, config_name: str, overrides_list: list[Override], **how: bool) -> DefaultsList:
+        if not _of_the_program(repo):
+            return listed(repo, config_name, overrides_list, **how)
+        chosen = [item.input_line for item in overrides_list if repo.group_exists(item.key_or_group)]
+        key = (config_name, *chosen, *how.items())
+        if key not in known:
+            known[key] = listed(repo, config_name, overrides_list, **how)
+        overrides = Overrides(repo, overrides_list)
+        overrides.known_choices = known[key].overrides.known_choices
+        return dataclasses.replace(known[key], overrides=overrides, config_overrides=overrides.config_overrides)
+
+    return create_defaults_list
+
+
+def _merged_once(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """The files of such a list, merged."""
     known: dict[tuple[object, ...], bytes] = {}
 
-    def load_config(source: Any, config_path: str) -> ConfigResult:
-        file = Path(source.path, source._normalize_file_name(config_path))
-        if not file.is_file():
-            return read(source, config_path)
-        key = (file, source.provider, file.stat().st_mtime_ns, file.stat().st_size)
+    def _compose_config_from_defaults_list(loader: Any, defaults: list[ResultDefault], repo: Any) -> DictConfig:
+        if not _of_the_program(repo):
+            return merge(loader, defaults, repo)
+        key = tuple((item.config_path, item.package) for item in defaults)
         if key not in known:
-            known[key] = pickle.dumps(read(source, config_path))
-        result: ConfigResult = pickle.loads(known[key])
-        return result
+            known[key] = pickle.dumps(merge(loader, defaults, repo))
+        config: DictConfig = pickle.loads(known[key])
+        return config
 
-    return load_config
+    return _compose_config_from_defaults_list
 
 
 def _mode(composed: Callable[..., Any]) -> Callable[..., Any]:

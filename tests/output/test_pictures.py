@@ -55,8 +55,9 @@ def test_a_film_that_was_saved_goes_on_as_it_was(channels: int, side: int, colum
         assert film.takes(last=False)
         film.add(book.page(model), step, weight=step / 3)
     again.load_state_dict(film.state_dict())
-    assert again.gif() == film.gif()
-    whole = Image.open(io.BytesIO(film.gif()))
+    gif = film.gif()
+    assert again.gif() == gif
+    whole = Image.open(io.BytesIO(gif))
     page: Page = book.page(model)
     height = 18 + 4 + (len(page.images) + len(page.samples)) * page.zoom
     scale = min(1, Film.MAX_SIDE / max(height, page.images.shape[1] * page.zoom))

@@ -43,7 +43,7 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     value and what is allowed."""
     try:
         given = plain(values if isinstance(values, DictConfig) else OmegaConf.create(values))
-        shape = OmegaConf.structured(schema.RunConfig)
+        shape = _structured(schema.RunConfig).copy()
         for group, base in GROUPS.items():
             shape[group] = _shape(base, given.get(group), group)
         config = OmegaConf.to_object(OmegaConf.unsafe_merge(shape, given))  # into `shape`, which nobody else has
@@ -105,10 +105,18 @@ def _shape(base: type[schema.Part], given: Any, key: str) -> DictConfig:
     known = schema.kinds(base)
     if not isinstance(kind, str) or kind not in known:
         raise InputError(f"{key}.kind={kind}: must be one of {', '.join(known)}")
-    shape: DictConfig = OmegaConf.structured(known[kind])
-    for field in dataclasses.fields(known[kind]):
+    part: type = known[kind]
+    shape = _structured(part).copy()
+    for field in dataclasses.fields(part):
         if _is_part(field.type):
             shape[field.name] = _shape(field.type, given.get(field.name), f"{key}.{field.name}")
+    return shape
+
+
+@functools.cache
+def _structured(part: type) -> DictConfig:
+    """The shape that a dataclass prescribes, to be copied, which is faster than making it."""
+    shape: DictConfig = OmegaConf.structured(part)
     return shape
 
 
