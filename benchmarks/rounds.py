@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import handover, machine
 from benchmarks.process import Failed
 
 Metrics = dict[str, Any]  # what one measurement of one contestant found
 Measured = Mapping[str, list[Metrics]]  # of each contestant, round by round
 FAILED = "failed"  # the key of a measurement that was not to be had: why
+HANDOVER = "handover_ns"  # the key of how far the cores were from each other, before or after it; of a record: at best
+FAR = 1.5  # times the best: they do not share the cache that they shared then
 
 
 class Record:
@@ -42,26 +44,35 @@ class Record:
         else:
             print(f"{name}: {self.path} is of other settings, packages or code; starting over", flush=True)
 
-    def alternate(self, contestants: Mapping[str, Callable[[], Metrics]], rounds: int) -> None:
-        """Measure each contestant once a round, in turn."""
+    def alternate(self, contestants: Mapping[str, Callable[[], Metrics]], rounds: int, passes: int = 1) -> None:
+        """Measure each contestant once a round, in turn. In the passes after the first what was measured while the
+        cores were further from each other than at other times is measured again."""
         measured: dict[str, list[Metrics]] = self.content["measured"]
-        for number in range(rounds):
-            for name, measure in contestants.items():
-                found = measured.setdefault(name, [])
-                if len(found) > number and FAILED not in found[number]:
-                    continue
-                start = time.perf_counter()
-                try:
-                    metrics = measure()
-                except Failed as failure:
-                    metrics = {FAILED: str(failure)}
-                found[number:] = [metrics]
-                self.save()
-                said = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, float))
-                said = said or str(metrics.get(FAILED, "done"))
-                spent = time.perf_counter() - start
-                section = self.content["section"]
-                print(f"{section}  round {number + 1}/{rounds}  {name}: {said}  ({spent:.0f} s)", flush=True)
+        for again in range(passes):
+            for number in range(rounds):
+                for name, measure in contestants.items():
+                    found = measured.setdefault(name, [])
+                    if len(found) <= number or FAILED in found[number] or (again and self._far(found[number])):
+                        self._measure(name, measure, number, rounds)
+
+    def _far(self, metrics: Metrics) -> bool:
+        return bool(metrics.get(HANDOVER, 0) > FAR * self.content.get(HANDOVER, 0))
+
+    def _measure(self, name: str, measure: Callable[[], Metrics], number: int, rounds: int) -> None:
+        start, before = time.perf_counter(), handover.nanoseconds()
+        try:
+            metrics = measure()
+        except Failed as failure:
+            metrics = {FAILED: str(failure)}
+        after = handover.nanoseconds()
+        metrics[HANDOVER] = max(before, after)
+        self.content[HANDOVER] = min(before, after, self.content.get(HANDOVER, before))
+        self.content["measured"][name][number : number + 1] = [metrics]
+        self.save()
+        said = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, float))
+        said = str(metrics.get(FAILED, said))
+        spent, section = time.perf_counter() - start, self.content["section"]
+        print(f"{section}  round {number + 1}/{rounds}  {name}: {said}  ({spent:.0f} s)", flush=True)
 
     def finish(self) -> Metrics:
         self.content["done"] = True
@@ -98,6 +109,19 @@ def quotients(above: Iterable[Metrics], below: Iterable[Metrics], above_key: str
 def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
     """The same of one metric of two contestants, by their names."""
     return quotients(measured.get(above, []), measured.get(below, []), key, key)
+
+
+def apart(content: Metrics) -> str:
+    """A sentence on how the cores were placed while a section with several passes was measured."""
+    found = [metrics[HANDOVER] for name in content["measured"].values() for metrics in name if HANDOVER in metrics]
+    if not found or not content[HANDOVER]:
+        return ""
+    far = sum(value > FAR * content[HANDOVER] for value in found)
+    return (
+        f" A byte went from one core to the other and back in {content[HANDOVER]:.0f} ns at best. What began or ended "
+        f"while that took more than {FAR:g} times as long, since the cores of a virtual machine do not always share a "
+        f"cache, was measured again, twice at most: {far} of {len(found)} measurements stayed so."
+    )
 
 
 def median(found: list[float]) -> float | None:
