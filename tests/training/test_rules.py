@@ -101,6 +101,7 @@ def test_it_ends_when_mutual_information_rises_no_more(digits: list[str], monkey
     for step in range(5):
         rule._look(step)
         on.append(rule.is_on)
+        assert rule.is_settled(step) != rule.is_on, "early stopping begins when both sides step"
     assert on == [True, True, True, True, False]
 
 

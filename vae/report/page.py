@@ -280,7 +280,8 @@ def answer(groups: Sequence[Group]) -> list[str]:
     if len(groups) <= MANY:
         said += [f"{group.name}: {group.fate}. {words.why(group.dead[0])}{_to_try(group.dead[0])}" for group in dead]
     else:
-        causes = Counter(str(run.record.get("cause")) for group in dead for run in group.dead)
+        had = [run for group in dead for run in group.dead if not words.has_no_code(run)]
+        causes = Counter(str(run.record.get("cause")) for run in had)
         if causes:
             told = [
                 f"in {count} {'run' if count == 1 else 'runs'} {words.CAUSES.get(cause, 'it cannot be told yet')}"

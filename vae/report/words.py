@@ -79,7 +79,7 @@ def sentence(run: Run) -> str:
     record, verdict = run.record, run.verdict
     if verdict is None:
         return ""
-    if _has_no_code(run):
+    if has_no_code(run):
         return "There is no code to judge: the decoder gets none (model.posterior=none)."
     kld, units = _said(record, "kld"), _units(record)
     drawn = "the decoder draws the same average picture whatever the image was"
@@ -109,7 +109,7 @@ def sentence(run: Run) -> str:
 
 def why(run: Run) -> str:
     """The cause of a dead code and what that rests on; empty where nothing is dead."""
-    if run.verdict not in DEAD or _has_no_code(run):
+    if run.verdict not in DEAD or has_no_code(run):
         return ""
     test = f"{commands.explain(run.directory)} tests it" if run.config else "only a test can tell"
     cause, rests = str(run.record.get("cause")), str(run.record.get("cause_rests_on"))
@@ -123,7 +123,8 @@ def why(run: Run) -> str:
     return f"Why: {CAUSES[cause]}{better}. This is {rests_on}."
 
 
-def _has_no_code(run: Run) -> bool:
+def has_no_code(run: Run) -> bool:
+    """Whether its decoder gets none, by its configuration."""
     return run.config.get("model.posterior") == "none"
 
 

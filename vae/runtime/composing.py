@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -54,10 +55,10 @@ def made_to_fit(arguments: Sequence[str], also_in: Path | None = None) -> list[s
 @contextmanager
 def _beside_the_call() -> Iterator[None]:
     """Hydra on conf/, whatever it has composed for the call that is running."""
-    running = GlobalHydra.instance().hydra
+    running, job = GlobalHydra.instance().hydra, JobRuntime.instance()
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name=job.get("name")):
             yield
     finally:
         if running is not None:

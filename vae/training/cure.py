@@ -93,8 +93,7 @@ class Cure:
         """After the step: its batch, and what was minimised."""
 
     def is_settled(self, step: int) -> bool:
-        """Whether what it does at `step` is what it does from then on, by a plan of its own in steps. Early stopping
-        counts no evaluation before."""
+        """Whether what it does at `step` is what it does from then on. Early stopping counts no evaluation before."""
         return True
 
     def measures(self) -> dict[str, float]:

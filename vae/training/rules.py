@@ -86,6 +86,9 @@ class Aggressive(Cure):
             self.waited += 1
         self.is_on = self.waited < self.config.patience
 
+    def is_settled(self, step: int) -> bool:
+        return not self.is_on
+
     def measures(self) -> dict[str, float]:
         return {"encoder_alone": float(self.is_on), "best_mutual_information": self.best}
 
