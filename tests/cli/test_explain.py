@@ -1,6 +1,7 @@
 """`python run.py explain=DIR` on small runs; test_answers.py has those whose cause is known."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from conftest import QUICK, composed
 from omegaconf import OmegaConf
 
 from vae.cli.twins import Twins
+from vae.data import readers
 from vae.runtime import directory as names
 from vae.training import checkpoint
 
@@ -107,6 +109,20 @@ def test_twins_with_other_steps_have_a_schedule_of_their_length(
     assert program("explain=mine", "explain.steps=20")[0] == 0
     twin = checkpoint.read(tmp_path / "mine" / "explain" / "without_code").config
     assert (twin.train.steps, twin.anneal.steps) == (20, 20)  # type: ignore[attr-defined]
+
+
+def test_a_code_is_not_held_against_a_twin_that_broke(digits: list[str], program: Program, tmp_path: Path) -> None:
+    """One step makes no decoder; one image for all does better, and has its NLL in closed form."""
+    settings = [*QUICK, *digits, *JUDGED, *SELDOM, "model=mlp_vae", "objective=gaussian", "objective.sigma2=0.01"]
+    assert program(*settings, "train.steps=60", "hydra.run.dir=mine")[0] == 0
+    status, out, err = program("explain=mine", "explain.steps=1")
+    assert status == 0, err
+    assert "against one image for all, which does better than a decoder that gets none (explain/without_code)" in out
+    found = record(tmp_path / "mine", names.EXPLANATION)
+    images = readers.load(composed(*digits).dataset).train.images.double() / 255
+    away = ((images - images.mean(0)) ** 2).sum() / len(images)
+    constant = 0.5 * (float(away) / 0.01 + 256 * math.log(2 * math.pi * 0.01))
+    assert found["code_saves"] == pytest.approx(constant - (found["loss"] - found["code_costs"]), abs=0.01)
 
 
 def test_a_live_code_has_no_cause(digits: list[str], program: Program, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ class _Bench:
         without = self.twins.without_code()
         bare_model, bare_likelihood = self._model(without.saved)
         bare = self._losses(bare_model, bare_likelihood, images)
+        constant = self._better_constant(bare, bare_likelihood, images)
         best = own if kind_losses is None else kind_losses
         is_gaussian = config.model.posterior == "gaussian"
         is_dead = self.record["verdict"] in DEAD
@@ -183,13 +184,14 @@ class _Bench:
             images=len(images),
             loss=float(own.at(self.weight).mean()),
             without_code=self._place(without),
-            code_saves=paired(bare.nll - best.nll),
+            code_saves=paired((bare.nll if constant is None else constant) - best.nll),
+            against_constant=constant is not None,
             code_costs=self.weight * float(best.kl.mean()) if self.weight else 0.0,
             encoder_gains=self._encoder_gains(model, likelihood, own, images) if is_gaussian else None,
             inference_gap=self._inference_gap(model, likelihood) if is_gaussian else None,
             kind_start=None if kind is None or kind_losses is None else self._kind_start(kind, kind_losses, own),
             factorised=self._factorised(images) if is_dead else None,
-            as_map=self._as_map(images) if is_dead else None,
+            as_map=self._as_map(images, bare) if is_dead else None,
             residual_eigenvalue=None if residual is None else float(residual[0]),
             residual_kld=None if residual is None else self._kld(residual),
         )
@@ -204,12 +206,23 @@ class _Bench:
         constant = self._constant(likelihood, images)
         return self._other(twin, None if constant is None else paired(constant - losses.at(self.weight)))
 
-    def _as_map(self, images: Split) -> OtherDecoder | None:
+    def _better_constant(self, bare: Losses, likelihood: Likelihood, images: Split) -> Tensor | None:
+        """-log p(x|z) (N,) of one image for all, where a decoder without a code does worse than that, as it may where
+        it breaks in its training; None where it does not."""
+        constant = self._constant(likelihood, images)
+        if constant is None:
+            return None
+        worse = paired(bare.nll - constant)
+        little = self.twins.config.evaluation.thresholds.little_kld
+        return constant if worse.mean > max(3 * worse.error, little) else None
+
+    def _as_map(self, images: Split, bare: Losses) -> OtherDecoder | None:
+        """Held against the better of two decoders without a code: `bare`, and one with the map's layers."""
         twins = self.twins.as_map()
         if twins is None:
             return None
         with_code, without = (self._losses(*self._model(twin.saved), images).at(self.weight) for twin in twins)
-        return self._other(twins[0], paired(without - with_code))
+        return self._other(twins[0], paired(min(without, bare.nll, key=torch.mean) - with_code))
 
     def _other(self, twin: Twin, pays: Paired | None) -> OtherDecoder:
         record = records.read(twin.directory)

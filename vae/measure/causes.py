@@ -54,7 +54,7 @@ class Comparison:
     images: int  # that losses are compared on
     loss: float  # of the run
     without_code: str  # where that twin is
-    code_saves: Paired  # of log p(x|z), against that twin: the kind start's code, where there is one
+    code_saves: Paired  # of log p(x|z), against what gets no code: the kind start's code, where there is one
     code_costs: float
     encoder_gains: Paired | None  # by training the encoder on; None: a point has no encoder of this kind
     inference_gap: Paired | None
@@ -63,6 +63,7 @@ class Comparison:
     as_map: OtherDecoder | None = None  # None: the code is a map
     residual_eigenvalue: float | None = None  # the largest, of the decoder without a code: a code pays above kl_weight
     residual_kld: float | None = None  # what such a code would carry
+    against_constant: bool = False  # code_saves: against one image for all, which does better than that twin
 
     def to_dict(self) -> dict[str, Any]:
         """Flat; each mean with its standard error beside it."""
@@ -117,9 +118,11 @@ def sentences(found: Comparison, cause: str | None, limits: Thresholds) -> tuple
     kind = found.kind_start
     whose = "Its code" if kind is None else "The kind start's code"
     saves = found.code_saves
+    without = f"a decoder that gets none ({found.without_code})"
     bits = (
-        f"{whose} saves {number(saves.mean)} ± {saves.error:.2g} nats of log p(x|z) on training images, against a "
-        f"decoder that gets none ({found.without_code}), and costs {number(found.code_costs)}."
+        f"{whose} saves {number(saves.mean)} ± {saves.error:.2g} nats of log p(x|z) on training images, against "
+        f"{f'one image for all, which does better than {without}' if found.against_constant else without}, and costs "
+        f"{number(found.code_costs)}."
     )
     inferred = ""
     if found.encoder_gains is not None and found.inference_gap is not None:
