@@ -2,51 +2,75 @@
 real one while it runs: what two threads compute together then takes up to 1.7 times as long, and the rate of a large
 matrix product tells nothing of it."""
 
+import mmap
 import os
+import subprocess
+import sys
+import tempfile
 import time
-from multiprocessing import get_context
-from multiprocessing.shared_memory import SharedMemory
 
 BATCHES, TURNS = 5, 5_000
+PATIENCE = 10  # seconds after which a partner is given up
+SPINS = 10_000_000  # the same within a turn: seconds
 
 
 def nanoseconds() -> float:
     """Of a turn there and back between two processes, each on a core of its own, in Python: some hundreds. The shortest
-    of a few batches. 0 where there is one core, or where processes cannot be bound to one."""
-    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+    of a few batches. 0 where there is one core, where processes cannot be bound to one, or the other process fails."""
+    if not is_possible():
         return 0.0
     cores = os.sched_getaffinity(0)
     here, there = sorted(cores)[:2]
-    shared = SharedMemory(create=True, size=1)
-    partner = get_context("fork").Process(target=_answer, args=(shared, there))
-    try:
-        partner.start()
-        os.sched_setaffinity(0, [here])
-        cell = shared.buf
-        while cell[0] != 2:  # the partner is there
-            pass
-        return min(_batch(cell) for _ in range(BATCHES)) / TURNS * 1e9
-    finally:
-        os.sched_setaffinity(0, cores)
-        partner.join()
-        shared.close()
-        shared.unlink()
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(1)
+        with mmap.mmap(file.fileno(), 1) as cell:
+            partner = subprocess.Popen([sys.executable, __file__, file.name, str(there)])
+            try:
+                os.sched_setaffinity(0, [here])
+                deadline = time.monotonic() + PATIENCE
+                while cell[0] != 2:  # the partner is not there yet
+                    if partner.poll() is not None or time.monotonic() > deadline:
+                        return 0.0
+                return min(_batch(cell) for _ in range(BATCHES)) / TURNS * 1e9
+            except TimeoutError:
+                return 0.0
+            finally:
+                os.sched_setaffinity(0, cores)
+                partner.kill()
+                partner.wait()
 
 
-def _batch(cell: memoryview) -> float:
+def is_possible() -> bool:
+    return hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
+
+
+def _batch(cell: mmap.mmap) -> float:
     start = time.perf_counter()
     for _ in range(TURNS):
         cell[0] = 1
-        while cell[0] != 2:
-            pass
+        _wait(cell, 2)
     return time.perf_counter() - start
 
 
-def _answer(shared: SharedMemory, core: int) -> None:
+def _wait(cell: mmap.mmap, value: int) -> None:
+    for _ in range(SPINS):
+        if cell[0] == value:
+            return
+    raise TimeoutError
+
+
+def _answer(path: str, core: int) -> None:
+    """The partner, until nobody asks any more."""
     os.sched_setaffinity(0, [core])
-    cell = shared.buf
-    cell[0] = 2
-    for _ in range(BATCHES * TURNS):
-        while cell[0] != 1:
-            pass
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 1) as cell:
         cell[0] = 2
+        while True:
+            _wait(cell, 1)
+            cell[0] = 2
+
+
+if __name__ == "__main__":
+    try:
+        _answer(sys.argv[1], int(sys.argv[2]))
+    except TimeoutError:
+        sys.exit(1)

@@ -10,7 +10,7 @@ from benchmarks.options import Options
 from benchmarks.process import python
 from benchmarks.rounds import Goal, Measured, Metrics, Record, ratios, spread, table, values
 
-ROUNDS, PASSES = 7, 3
+ROUNDS, ATTEMPTS = 7, 3
 STEPS = 500
 MODELS = ("mlp_vae", "conv_vae")
 LAB, TORCH = OPTIMIZERS = ("lab", "torch.optim")
@@ -29,7 +29,7 @@ def measure(options: Options) -> None:
         for model in MODELS
         for optimizer in OPTIMIZERS
     }
-    record.alternate(contestants, options.rounds or ROUNDS, PASSES)
+    record.alternate(contestants, options.rounds or ROUNDS, ATTEMPTS)
     record.finish()
 
 

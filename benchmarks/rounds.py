@@ -44,35 +44,39 @@ class Record:
         else:
             print(f"{name}: {self.path} is of other settings, packages or code; starting over", flush=True)
 
-    def alternate(self, contestants: Mapping[str, Callable[[], Metrics]], rounds: int, passes: int = 1) -> None:
-        """Measure each contestant once a round, in turn. In the passes after the first what was measured while the
-        cores were further from each other than at other times is measured again."""
+    def alternate(self, contestants: Mapping[str, Callable[[], Metrics]], rounds: int, attempts: int = 1) -> None:
+        """Measure each contestant once a round, in turn; at once again, where there are more attempts, what began or
+        ended while the cores were further from each other than at other times."""
         measured: dict[str, list[Metrics]] = self.content["measured"]
-        for again in range(passes):
-            for number in range(rounds):
-                for name, measure in contestants.items():
-                    found = measured.setdefault(name, [])
-                    if len(found) <= number or FAILED in found[number] or (again and self._far(found[number])):
-                        self._measure(name, measure, number, rounds)
+        for number in range(rounds):
+            for name, measure in contestants.items():
+                found = measured.setdefault(name, [])
+                if len(found) > number and FAILED not in found[number]:
+                    continue
+                start = time.perf_counter()
+                for _ in range(attempts):
+                    metrics = self._measured(measure)
+                    if FAILED in metrics or not self._far(metrics):
+                        break
+                found[number:] = [metrics]
+                self.save()
+                said = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, float))
+                said = str(metrics.get(FAILED, said))
+                spent, section = time.perf_counter() - start, self.content["section"]
+                print(f"{section}  round {number + 1}/{rounds}  {name}: {said}  ({spent:.0f} s)", flush=True)
 
-    def _far(self, metrics: Metrics) -> bool:
-        return bool(metrics.get(HANDOVER, 0) > FAR * self.content.get(HANDOVER, 0))
-
-    def _measure(self, name: str, measure: Callable[[], Metrics], number: int, rounds: int) -> None:
-        start, before = time.perf_counter(), handover.nanoseconds()
+    def _measured(self, measure: Callable[[], Metrics]) -> Metrics:
+        before = handover.nanoseconds()
         try:
             metrics = measure()
         except Failed as failure:
-            metrics = {FAILED: str(failure)}
+            return {FAILED: str(failure)}
         after = handover.nanoseconds()
-        metrics[HANDOVER] = max(before, after)
         self.content[HANDOVER] = min(before, after, self.content.get(HANDOVER, before))
-        self.content["measured"][name][number : number + 1] = [metrics]
-        self.save()
-        said = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, float))
-        said = str(metrics.get(FAILED, said))
-        spent, section = time.perf_counter() - start, self.content["section"]
-        print(f"{section}  round {number + 1}/{rounds}  {name}: {said}  ({spent:.0f} s)", flush=True)
+        return {**metrics, HANDOVER: max(before, after)}
+
+    def _far(self, metrics: Metrics) -> bool:
+        return bool(metrics[HANDOVER] > FAR * self.content[HANDOVER])
 
     def finish(self) -> Metrics:
         self.content["done"] = True
@@ -112,7 +116,7 @@ def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
 
 
 def apart(content: Metrics) -> str:
-    """A sentence on how the cores were placed while a section with several passes was measured."""
+    """A sentence on how the cores were placed while a section was measured that has several attempts."""
     found = [metrics[HANDOVER] for name in content["measured"].values() for metrics in name if HANDOVER in metrics]
     if not found or not content[HANDOVER]:
         return ""
@@ -120,7 +124,7 @@ def apart(content: Metrics) -> str:
     return (
         f" A byte went from one core to the other and back in {content[HANDOVER]:.0f} ns at best. What began or ended "
         f"while that took more than {FAR:g} times as long, since the cores of a virtual machine do not always share a "
-        f"cache, was measured again, twice at most: {far} of {len(found)} measurements stayed so."
+        f"cache, was measured again at once, twice at most; {far} of {len(found)} measurements are of that kind still."
     )
 
 

@@ -13,7 +13,7 @@ from benchmarks.options import Options
 from benchmarks.process import python
 from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
 
-ROUNDS, PASSES = 5, 3
+ROUNDS, ATTEMPTS = 5, 3
 BATCH = 64
 CYCLE = 250  # the default train.eval_every: a window of whole cycles holds one evaluation for each
 CYCLES = {"conv_vae": 1, "mlp_vae": 4, "deep": 1}  # of a window: some seconds
@@ -61,10 +61,10 @@ def measure(options: Options) -> None:
                         peer, options, name, model, precision, root, cycle[model], steps
                     )
             contestants[f"{model} {precision} step"] = partial(step_alone, options, model, precision, root)
-        record.alternate(contestants, options.rounds or ROUNDS, PASSES)
+        record.alternate(contestants, options.rounds or ROUNDS, ATTEMPTS)
     if not options.smoke:
         alone = partial(step_alone, options, "expressive", "fp32", None)
-        record.alternate({"expressive fp32 step": alone}, options.rounds or ROUNDS, PASSES)
+        record.alternate({"expressive fp32 step": alone}, options.rounds or ROUNDS, ATTEMPTS)
     record.finish()
 
 

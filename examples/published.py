@@ -9,6 +9,7 @@ The two networks of the first one also stand here as parts for model=custom, wit
 """
 
 import argparse
+import inspect
 import itertools
 import math
 import time
@@ -25,12 +26,15 @@ from vae.data import readers
 
 CONF = Path(__file__).parents[1] / "conf"
 PIXELS = 784
+OPTIONS = ("steps", "lr", "layers", "components")  # that a program may have
 
 
 def digits(root: str) -> tuple[Tensor, Tensor]:
     """The 50,000 images of training and the 10,000 of the test, (N, 784), each pixel 0 or 1."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = load(compose("config", ["dataset=binary_mnist", f"dataset.root={root}"]))
+        values = compose("config", ["dataset=binary_mnist"])
+    values.dataset.root = root
+    config = load(values)
     data = readers.load(config.dataset)
     return data.train.images.flatten(1) / 255.0, data.test.images.flatten(1) / 255.0
 
@@ -118,7 +122,7 @@ def train(
             scheduler.step()
 
 
-def kingma_mlp(images: Tensor, test: Tensor, steps: int | None) -> dict[str, float]:
+def kingma_mlp(images: Tensor, test: Tensor, steps: int = 65_000) -> dict[str, float]:
     """As altosaar/variational-autoencoder trains: sigma by softplus, the KL drawn with the code, the loss summed over
     the batch."""
     encoder = nn.Sequential(*dense(PIXELS, 256, 256, 256))
@@ -132,12 +136,23 @@ def kingma_mlp(images: Tensor, test: Tensor, steps: int | None) -> dict[str, flo
         return -log_weights(batch, *encode(batch), decoder, 1).sum()
 
     optimizer = torch.optim.RMSprop([*encoder.parameters(), *decoder.parameters()], lr=1e-3, centered=True)
-    train(images, 128, steps or 65_000, optimizer, None, loss, lambda: bounds(test, encode, decoder, 1), 5_000)
+    train(
+        images,
+        128,
+        steps,
+        optimizer,
+        None,
+        loss,
+        lambda: bounds(test, encode, decoder, 1),
+        5_000,
+    )
     elbo, bound = bounds(test, encode, decoder, 128)
     return {"test ELBO": elbo, "log p(x), K = 128": bound}
 
 
-def vae_400_40(images: Tensor, test: Tensor, steps: int | None, lr: float = 1e-4, layers: int = 1) -> dict[str, float]:
+def vae_400_40(
+    images: Tensor, test: Tensor, steps: int = 250_000, lr: float = 1e-4, layers: int = 1
+) -> dict[str, float]:
     """As pythae's benchmark trains: the KL in closed form, the mean over the batch, a falling rate. Its script has, but
     does not run, lines for a second hidden layer of both networks."""
     hidden = [400] * layers
@@ -155,13 +170,22 @@ def vae_400_40(images: Tensor, test: Tensor, steps: int | None, lr: float = 1e-4
 
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [200, 350], gamma=10 ** (-1 / 5))
-    train(images, 100, steps or 250_000, optimizer, scheduler, loss, lambda: bounds(test, encode, decoder, 1), 12_500)
+    train(
+        images,
+        100,
+        steps,
+        optimizer,
+        scheduler,
+        loss,
+        lambda: bounds(test, encode, decoder, 1),
+        12_500,
+    )
     elbo, bound = bounds(test, encode, decoder, 200)
     return {"test ELBO": elbo, "NLL, K = 200": -bound}
 
 
 @torch.no_grad()
-def bernoulli_mixture(images: Tensor, test: Tensor, steps: int | None, components: int = 10) -> dict[str, float]:
+def bernoulli_mixture(images: Tensor, test: Tensor, steps: int = 200, components: int = 10) -> dict[str, float]:
     """How hard the images are, without any network: the test NLL of a mixture fitted by EM, whose every step is exact.
     A tenth of an image that is on and one that is off are added to each component, so that no pixel is certain."""
     rates, shares = 0.25 + 0.5 * torch.rand(components, PIXELS), torch.full((components,), 1 / components)
@@ -169,7 +193,7 @@ def bernoulli_mixture(images: Tensor, test: Tensor, steps: int | None, component
     def joint(batch: Tensor) -> Tensor:
         return batch @ rates.log().T + (1 - batch) @ (1 - rates).log().T + shares.log()
 
-    for _ in range(steps or 200):
+    for _ in range(steps):
         owners = joint(images).softmax(1)
         count = owners.sum(0)
         rates, shares = (owners.T @ images + 0.1) / (count[:, None] + 0.2), count / len(images)
@@ -187,8 +211,11 @@ if __name__ == "__main__":
     parser.add_argument("--layers", type=int, help="of vae_400_40, hidden ones")
     parser.add_argument("--components", type=int, help="of bernoulli_mixture")
     asked = parser.parse_args()
-    own = {name: value for name in ("lr", "layers", "components") if (value := getattr(asked, name)) is not None}
+    program = programs[asked.program]
+    own = {name: value for name, value in vars(asked).items() if name in OPTIONS and value is not None}
+    for name in own.keys() - inspect.signature(program).parameters:
+        parser.error(f"--{name} is no option of {asked.program}")
     torch.set_flush_denormal(True)
     torch.manual_seed(asked.seed)
-    found = programs[asked.program](*digits(str(Path(asked.root).resolve())), asked.steps, **own)
+    found = program(*digits(str(Path(asked.root).resolve())), **own)
     print("  ".join(f"{name}: {value:.2f}" for name, value in found.items()))

@@ -21,11 +21,14 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("program", ["kingma_mlp", "vae_400_40", "bernoulli_mixture"])
 def test_each_loop_learns(program: str, published: Any) -> None:
-    """Better than a coin for each pixel, which costs 543 nats."""
+    """Three images, which cost log 3 nats to tell apart, and without a code 499 nats, the entropy of a pixel that is on
+    in a third of them. What a mixture adds for pixels that it has not seen costs a few."""
     images = IMAGES.float()
     torch.manual_seed(0)
-    for value in getattr(published, program)(images[:64], images[64:], 60).values():
-        assert 0 < abs(value) < 784 * math.log(2)
+    found = getattr(published, program)(images[:64], images[64:], 200)
+    for name, value in found.items():
+        nll = value if "NLL" in name else -value
+        assert math.log(3) < nll < (50 if program == "bernoulli_mixture" else 250), (name, value)
 
 
 def test_bounds_of_a_decoder_without_a_code_are_its_likelihood(published: Any) -> None:

@@ -176,7 +176,9 @@ class _Bench:
         best = own if kind_losses is None else kind_losses
         is_gaussian = config.model.posterior == "gaussian"
         is_dead = self.record["verdict"] in DEAD
-        residual = self._residual(bare_model, bare_likelihood) if model.is_autoregressive and self.weight else None
+        # What a twin that broke leaves over no code could carry.
+        predicts = model.is_autoregressive and self.weight and constant is None
+        residual = self._residual(bare_model, bare_likelihood) if predicts else None
         return Comparison(
             verdict=str(self.record["verdict"]),
             kl_weight=self.weight,
@@ -191,7 +193,7 @@ class _Bench:
             inference_gap=self._inference_gap(model, likelihood) if is_gaussian else None,
             kind_start=None if kind is None or kind_losses is None else self._kind_start(kind, kind_losses, own),
             factorised=self._factorised(images) if is_dead else None,
-            as_map=self._as_map(images, bare) if is_dead else None,
+            as_map=self._as_map(images, bare, constant) if is_dead else None,
             residual_eigenvalue=None if residual is None else float(residual[0]),
             residual_kld=None if residual is None else self._kld(residual),
         )
@@ -216,13 +218,14 @@ class _Bench:
         little = self.twins.config.evaluation.thresholds.little_kld
         return constant if worse.mean > max(3 * worse.error, little) else None
 
-    def _as_map(self, images: Split, bare: Losses) -> OtherDecoder | None:
-        """Held against the better of two decoders without a code: `bare`, and one with the map's layers."""
+    def _as_map(self, images: Split, bare: Losses, constant: Tensor | None) -> OtherDecoder | None:
+        """Held against the best of what gets no code: `bare`, a decoder with the map's layers, one image for all."""
         twins = self.twins.as_map()
         if twins is None:
             return None
         with_code, without = (self._losses(*self._model(twin.saved), images).at(self.weight) for twin in twins)
-        return self._other(twins[0], paired(min(without, bare.nll, key=torch.mean) - with_code))
+        codeless = [without, bare.nll, *([] if constant is None else [constant])]
+        return self._other(twins[0], paired(min(codeless, key=torch.mean) - with_code))
 
     def _other(self, twin: Twin, pays: Paired | None) -> OtherDecoder:
         record = records.read(twin.directory)

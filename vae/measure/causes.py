@@ -41,7 +41,7 @@ class OtherDecoder:
     verdict: str
     kld: float  # measured on test images, as the next one
     swap_gap: float
-    pays: Paired | None  # how far its loss lies below that of the same decoder without a code; None: not known
+    pays: Paired | None  # how far its loss lies below that of what gets no code; None: not known
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _decoders(found: Comparison, limits: Thresholds) -> str:
     if as_map is not None:
         told = (
             f"As a map ({as_map.place}), which can say where, the code is {as_map.verdict}, with a KL of "
-            f"{number(as_map.kld)} nats{_worth(as_map, 'that of the same decoder without a code')}: "
+            f"{number(as_map.kld)} nats{_worth(as_map, 'that of the best decoder without a code')}: "
         )
         if would_use_a_map(found, limits):
             meant = "this decoder would use a code, and cannot read one from a bias."
