@@ -277,7 +277,7 @@ def test_what_is_done_of_a_resumed_sweep(tmp_path: Path, caplog: pytest.LogCaptu
     assert "sweep: 2 of 3 runs done" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["LocalLauncher", "SlurmLauncher"])
+@pytest.mark.parametrize("name", ["LocalLauncher", pytest.param("SlurmLauncher", marks=pytest.mark.slow)])
 def test_a_sweep_is_resumed_by_the_launcher_that_it_had(
     name: str, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
