@@ -23,6 +23,7 @@ from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra._internal.hydra import Hydra
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from vae.cli.launch import register_resolvers
@@ -86,6 +87,7 @@ def _no_waiting() -> Iterator[None]:
     compose one twice to learn that it is no sweep (which no public name of Hydra's can be told), and garbage may
     wait."""
     gc.set_threshold(20_000, 20, 20)
+    Plugins.instance()  # makes the modules of all plugins, and so has to come before a test takes a class from one
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(config_loader_impl, "create_defaults_list", _listed_once(config_loader_impl.create_defaults_list))
