@@ -11,14 +11,15 @@ import time
 
 BATCHES, TURNS = 5, 5_000
 PATIENCE = 10  # seconds after which a partner is given up
-SPINS = 10_000_000  # the same within a turn: seconds
+SPINS = 10_000_000  # looks in one turn, some tenths of a second, after which the other is given up
 
 
-def nanoseconds() -> float:
+def nanoseconds() -> float | None:
     """Of a turn there and back between two processes, each on a core of its own, in Python: some hundreds. The shortest
-    of a few batches. 0 where there is one core, where processes cannot be bound to one, or the other process fails."""
+    of a few batches. None where there is one core, where processes cannot be bound to one, or where the other does not
+    come or answer in time, as on a machine with much else to do."""
     if not is_possible():
-        return 0.0
+        return None
     cores = os.sched_getaffinity(0)
     here, there = sorted(cores)[:2]
     with tempfile.NamedTemporaryFile() as file:
@@ -30,10 +31,10 @@ def nanoseconds() -> float:
                 deadline = time.monotonic() + PATIENCE
                 while cell[0] != 2:  # the partner is not there yet
                     if partner.poll() is not None or time.monotonic() > deadline:
-                        return 0.0
+                        return None
                 return min(_batch(cell) for _ in range(BATCHES)) / TURNS * 1e9
             except TimeoutError:
-                return 0.0
+                return None
             finally:
                 os.sched_setaffinity(0, cores)
                 partner.kill()

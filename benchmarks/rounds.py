@@ -71,12 +71,14 @@ class Record:
             metrics = measure()
         except Failed as failure:
             return {FAILED: str(failure)}
-        after = handover.nanoseconds()
-        self.content[HANDOVER] = min(before, after, self.content.get(HANDOVER, before))
-        return {**metrics, HANDOVER: max(before, after)}
+        known = [found for found in (before, handover.nanoseconds()) if found is not None]
+        if not known:
+            return metrics
+        self.content[HANDOVER] = min(known + values([self.content], HANDOVER))
+        return {**metrics, HANDOVER: max(known)}
 
     def _far(self, metrics: Metrics) -> bool:
-        return bool(metrics[HANDOVER] > FAR * self.content[HANDOVER])
+        return HANDOVER in metrics and bool(metrics[HANDOVER] > FAR * self.content[HANDOVER])
 
     def finish(self) -> Metrics:
         self.content["done"] = True
@@ -117,8 +119,8 @@ def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
 
 def apart(content: Metrics) -> str:
     """A sentence on how the cores were placed while a section was measured that has several attempts."""
-    found = [metrics[HANDOVER] for name in content["measured"].values() for metrics in name if HANDOVER in metrics]
-    if not found or not content[HANDOVER]:
+    found = [value for name in content["measured"].values() for value in values(name, HANDOVER)]
+    if not found:
         return ""
     far = sum(value > FAR * content[HANDOVER] for value in found)
     return (
