@@ -60,7 +60,7 @@ def test_out_of_memory_while_measuring(
             patch.setattr(target, exhausted)
             status, _, err = program(*QUICK, *digits, *MLP, f"hydra.run.dir={name}")
         assert status == 1
-        assert "evaluation.batch_size (now 100)" in err.splitlines()[-1]
+        assert "evaluation.batch_size (now 200)" in err.splitlines()[-1]
         assert "Traceback" not in err
         status, _, err = program(f"resume={name}")
         assert status == 0, err

@@ -753,7 +753,7 @@ class Thresholds:
 class Evaluation:
     batch_size: int = within(ge=1)  # images a forward pass
     test_images: int | None = within(ge=2, default=10_000)  # of more, a random choice is measured; null: all
-    marginal_samples: int = within(ge=1)  # codes drawn for q(z) at each evaluation (at the end: one an image)
+    marginal_samples: int = within(ge=1)  # draws for the total correlation; a quarter of them for q(z) during a run
     probe_images: int = within(ge=2)  # images for what is costly: single dimensions, sensitivity, the IWAE bound
     iw_samples: int = within(ge=1)  # K of the IWAE bound
     quality_images: int = within(ge=0, default=1000)  # of each kind, for the quality of samples; 0: not measured

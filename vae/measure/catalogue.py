@@ -66,7 +66,7 @@ def measures(group: type) -> Iterator[Measure]:
 
 
 _ONE_DRAW = "one z an image, the same noise at every evaluation; unbiased"
-_DRAWS = "`evaluation.marginal_samples` draws during a run, one an image at the end; q(z) of all N images"
+_DRAWS = "a quarter of `evaluation.marginal_samples` draws during a run, one an image at the end; q(z) of all N images"
 _SWAP = "one permutation without fixed points, on `evaluation.probe_images` images during a run, on all at the end"
 _PRIOR = "on a quarter of `evaluation.probe_images` images during a run, on all at the end"
 _BURDA = "Burda, Grosse and Salakhutdinov 2016, arXiv 1509.00519"

@@ -27,7 +27,7 @@ Rows = TypeVar("Rows", slice, Tensor)
 MAX_TRAIN_IMAGES = 10_000  # that are measured beside the test images
 MAX_PIXELS, MIN_IMAGES = 2**26, 32  # decoded for single dimensions: of large images or wide codes fewer images
 MAX_SINGLE = 512  # latent dimensions up to which each is measured by itself: that decodes the probe images for each
-FEWER = 4  # times fewer images than `probe_images` for what no verdict rests on, while a run trains
+FEWER = 4  # times fewer images and draws for what no verdict rests on, while a run trains
 STAGES = 6  # of an examination
 
 
@@ -71,9 +71,9 @@ def evaluate(
     thorough: bool = True,
 ) -> Evaluation:
     """Measure the whole split. `thorough=False` estimates what is lost with another image's code from `probe_images`
-    images, with one from the prior and with z = mu from fewer, and the information measures from `marginal_samples`
-    draws; the aggregate posterior is always made of all images. The processes of a run divide the work, and each has
-    the whole result."""
+    images, with one from the prior and with z = mu from fewer, and the information measures from a part of
+    `marginal_samples` draws; the aggregate posterior is always made of all images. The processes of a run divide the
+    work, and each has the whole result."""
     with in_eval_mode(model, likelihood):
         posterior = encode_split(model, split, settings.batch_size, divided=True)
     total = len(split)
@@ -122,7 +122,7 @@ def evaluate(
         by_gain = math.hypot(_error(sampled), gained.error), mean_sse + gained.mean
         error_mu, mean_mu = min(by_gain, (_error(of_mu), float(of_mu.mean())))
     kld = float(kl.cpu().double().sum(1).mean())
-    index = order if thorough else order[: settings.marginal_samples]
+    index = order if thorough else order[: max(2, settings.marginal_samples // FEWER)]
     aggregate = diagnostics.aggregate_posterior(posterior, z[index], index)
     variance = diagnostics.mu_variance(posterior)
     active = (variance > settings.thresholds.active_variance).cpu()

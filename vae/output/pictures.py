@@ -128,8 +128,8 @@ class Album:
     def page(self, model: LatentModel) -> Page:
         """What the film and the grids show of the model as it is now."""
         with in_eval_mode(model):
-            means = model.decode(model.encode(self.images).mu)
-            samples = model.decode(self.codes)
+            codes = torch.cat([model.encode(self.images).mu, self.codes])
+            means, samples = model.decode(codes).tensor_split([len(self.images)])
         pairs = torch.stack([self._rows(self.images), self._rows(means)], 1)
         return Page(tiled(pairs.flatten(0, 1), self.gamma), tiled(self._rows(samples), self.gamma), self.zoom)
 
