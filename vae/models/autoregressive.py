@@ -29,10 +29,14 @@ class MaskedConv(nn.Conv2d):
         mask[-1, self.left :] = 0
         self.register_buffer("mask", mask, persistent=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
+    def forward(self, features: Tensor, rectified: bool = False) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W). `rectified`: of the ReLU of the features, in the copy that has the
+        border."""
         reach = self.reach
-        return F.conv2d(F.pad(features, (reach, reach, reach, 0)), self.weight * self.mask, self.bias)
+        bordered = F.pad(features, (reach, reach, reach, 0))
+        if rectified:
+            bordered = bordered.relu_()
+        return F.conv2d(bordered, self.weight * self.mask, self.bias)
 
     def from_above(self, features: Tensor, row: int) -> Tensor:
         """What the rows above `row` of features (B, inputs, H, W) give, with the bias: (B, outputs, W)."""
@@ -135,12 +139,12 @@ class PixelCNN(nn.Module):
         for i, convolution in enumerate(self.convolutions):
             if i == 0:
                 assert images is not None
-                features = features + convolution(torch.cat([images, torch.ones_like(images[:, :1])], 1))
+                features = convolution(torch.cat([images, torch.ones_like(images[:, :1])], 1)).add_(features)
                 continue
-            more = convolution(torch.relu(features))
+            more = convolution(features, rectified=True)
             if i < len(conditions):
-                more = more + conditions[i]
-            features = features + more if self.residual else more
+                more += conditions[i]
+            features = more.add_(features) if self.residual else more
         raw: Tensor = self.out(torch.relu(features))
         return raw
 
