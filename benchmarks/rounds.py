@@ -126,7 +126,7 @@ def apart(content: Metrics) -> str:
     return (
         f" A byte went from one core to the other and back in {content[HANDOVER]:.0f} ns at best. What began or ended "
         f"while that took more than {FAR:g} times as long, since the cores of a virtual machine do not always share a "
-        f"cache, was measured again at once, twice at most; {far} of {len(found)} measurements are of that kind still."
+        f"cache, was measured again at once; {far} of {len(found)} measurements are of that kind still."
     )
 
 

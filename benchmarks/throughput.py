@@ -13,7 +13,7 @@ from benchmarks.options import Options
 from benchmarks.process import python
 from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
 
-ROUNDS, ATTEMPTS = 5, 3
+ROUNDS, ATTEMPTS = 5, 2
 BATCH = 64
 CYCLE = 250  # the default train.eval_every: a window of whole cycles holds one evaluation for each
 CYCLES = {"conv_vae": 1, "mlp_vae": 4, "deep": 1}  # of a window: some seconds
