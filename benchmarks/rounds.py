@@ -117,16 +117,19 @@ def ratios(measured: Measured, above: str, below: str, key: str) -> list[float]:
     return quotients(measured.get(above, []), measured.get(below, []), key, key)
 
 
-def apart(content: Metrics) -> str:
-    """A sentence on how the cores were placed while a section was measured that has several attempts."""
-    found = [value for name in content["measured"].values() for value in values(name, HANDOVER)]
+def apart(content: Metrics, again: str = "") -> str:
+    """A sentence on how the cores were placed while a section was measured; `again`: how the names begin of what has
+    several attempts."""
+    measured: Measured = content["measured"]
+    found = [value for name in measured if name.startswith(again) for value in values(measured[name], HANDOVER)]
     if not found:
         return ""
     far = sum(value > FAR * content[HANDOVER] for value in found)
     return (
         f" A byte went from one core to the other and back in {content[HANDOVER]:.0f} ns at best. What began or ended "
         f"while that took more than {FAR:g} times as long, since the cores of a virtual machine do not always share a "
-        f"cache, was measured again at once; {far} of {len(found)} measurements are of that kind still."
+        f"cache, was measured again at once{f' ({again})' if again else ''}; {far} of {len(found)} measurements are of "
+        "that kind still."
     )
 
 
