@@ -46,7 +46,7 @@ def a_model(channels: int, side: int) -> VAE:
     return VAE(config.model, likelihoods.build(config.objective, config.model.output, shape), shape, seed=0)
 
 
-@pytest.mark.parametrize(("channels", "side", "columns"), [(1, 8, 5), (3, 8, 5), (1, 40, 10), (3, 200, 10)])
+@pytest.mark.parametrize(("channels", "side", "columns"), [(1, 8, 5), (3, 8, 5), (1, 40, 10), (3, 200, 4)])
 def test_a_film_that_was_saved_goes_on_as_it_was(channels: int, side: int, columns: int) -> None:
     """Small frames are enlarged at the end, large ones are scaled down at once: the film shows all in one size."""
     book, model = album(channels, side, columns), a_model(channels, side)
