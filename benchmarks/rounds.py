@@ -58,7 +58,7 @@ class Record:
                     metrics = self._measured(measure)
                     if FAILED in metrics or not self._far(metrics):
                         break
-                found[number:] = [metrics]
+                found[number : number + 1] = [metrics]
                 self.save()
                 said = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, float))
                 said = str(metrics.get(FAILED, said))

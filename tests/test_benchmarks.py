@@ -153,6 +153,20 @@ def test_rounds_alternate_and_resume(tmp_path: Path) -> None:
     assert not Record("section", tmp_path, {"steps": 2}).content["measured"]
 
 
+def test_a_failure_is_tried_again_and_later_rounds_stay(tmp_path: Path) -> None:
+    outcomes = iter([1.0, None, 3.0, 2.0])
+
+    def measure() -> dict[str, Any]:
+        if (found := next(outcomes)) is None:
+            raise Failed("no luck")
+        return {"seconds": found}
+
+    record = Record("section", tmp_path, {})
+    record.alternate({"a": measure}, 3)
+    record.alternate({"a": measure}, 3)
+    assert rounds.values(record.content["measured"]["a"], "seconds") == [1, 2, 3]
+
+
 def test_what_was_measured_while_the_cores_were_apart_is_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
