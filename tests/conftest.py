@@ -76,9 +76,12 @@ def _blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """matplotlib takes a third of a small run's time: it draws where a test is about plots, and in every process that a
     test starts."""
     if "plots" not in request.node.nodeid:
+        from vae.output import plots
+        from vae.report import drawing
+
         for name in ("spectrum_plot", "kl_heatmap", "aggregate_plot"):
-            monkeypatch.setattr(f"vae.output.plots.{name}", lambda *given: np.full((8, 8, 3), 255, np.uint8))
-        monkeypatch.setattr("vae.report.drawing.saved", lambda figure, kind: b"<svg></svg>")
+            monkeypatch.setattr(plots, name, lambda *given: np.full((8, 8, 3), 255, np.uint8))
+        monkeypatch.setattr(drawing, "saved", lambda figure, kind: b"<svg></svg>")
 
 
 @pytest.fixture(autouse=True, scope="session")
