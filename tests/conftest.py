@@ -29,6 +29,8 @@ from omegaconf import DictConfig
 from vae.cli.launch import register_resolvers
 from vae.config import schema
 from vae.config.load import load
+from vae.output import plots
+from vae.report import drawing
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -76,9 +78,6 @@ def _blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """matplotlib takes a third of a small run's time: it draws where a test is about plots, and in every process that a
     test starts."""
     if "plots" not in request.node.nodeid:
-        from vae.output import plots
-        from vae.report import drawing
-
         for name in ("spectrum_plot", "kl_heatmap", "aggregate_plot"):
             monkeypatch.setattr(plots, name, lambda *given: np.full((8, 8, 3), 255, np.uint8))
         monkeypatch.setattr(drawing, "saved", lambda figure, kind: b"<svg></svg>")
