@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=defaults.threads, help=f"default: {defaults.threads}")
     parser.add_argument("--scratch", type=Path, default=defaults.scratch, help="directory for large files")
     parser.add_argument("--large", type=float, default=defaults.large, help="GiB of the data that exceed memory")
-    parser.add_argument("--before", type=Path, metavar="DIR", help="of versions: the checkout to compare this one with")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="of versions and sweep: a checkout to compare with")
     parser.add_argument("--results", type=Path, help="where the records go (default: benchmarks/results)")
     parser.add_argument("--fresh", action="store_true", help="measure again what is complete")
     parser.add_argument("--smoke", action="store_true", help="a few steps of each, to see that all works")

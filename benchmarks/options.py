@@ -22,7 +22,7 @@ class Options:
     results: Path = RESULTS
     scratch: Path = Path(tempfile.gettempdir())  # where data larger than memory is put
     large: float = 20.0  # GiB of it
-    before: Path | None = None  # another checkout of this project, for versions
+    before: Path | None = None  # another checkout of this project, for versions and sweep
     fresh: bool = False
     smoke: bool = False
 
