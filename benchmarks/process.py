@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-SAMPLED_EVERY = 0.05  # seconds between two samples of anonymous memory
+SAMPLED_EVERY = 0.05  # seconds between two looks at a child's memory
 PATIENCE = 3 * 3600  # seconds after which a child is given up
 
 
@@ -30,7 +30,7 @@ class Finished:
     started: float  # time.time() just before the process was made
     seconds: float
     peak_rss_mib: float  # resident: anonymous memory and the pages of mapped files, which the system can take back
-    peak_anon_mib: float  # anonymous alone, which it cannot; sampled
+    peak_anon_mib: float  # anonymous alone, which it cannot; sampled, 0 where the system has no /proc
 
     def answer(self) -> dict[str, Any]:
         """The JSON object on the last line of stdout: how a contestant of ours says what it measured."""
@@ -82,26 +82,32 @@ def python(
         last = [line for line in complained.splitlines() if line.strip()][-1:] or ["nothing on stderr"]
         raise Failed(f"{' '.join(arguments)[:200]}: exit status {child.returncode}: {last[0].strip()}")
     scale = 2**20 if sys.platform == "darwin" else 2**10
-    return Finished(said, complained, started, seconds, usage.ru_maxrss / scale, watch.peak)
+    resident = (
+        watch.resident or usage.ru_maxrss / scale
+    )  # the latter counts what this process had when it made the child
+    return Finished(said, complained, started, seconds, resident, watch.anonymous)
 
 
 class Watch(threading.Thread):
-    """Samples a process's anonymous memory until stopped. 0 where the system has no /proc."""
+    """Looks at a process's memory until stopped: MiB at its peak, as the system knows it, and the most that was
+    anonymous at a look. 0 where the system has no /proc."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.status = Path(f"/proc/{pid}/status")
-        self.peak = 0.0  # MiB
+        self.resident = self.anonymous = 0.0
         self.ended = threading.Event()
         self.start()
 
     def run(self) -> None:
         while not self.ended.wait(SAMPLED_EVERY):
             try:
-                found = re.search(r"RssAnon:\s+(\d+) kB", self.status.read_text())
+                status = self.status.read_text()
             except OSError:
                 return
-            self.peak = max(self.peak, int(found[1]) / 1024 if found else 0.0)
+            found = {name: int(kib) / 1024 for name, kib in re.findall(r"(VmHWM|RssAnon):\s+(\d+) kB", status)}
+            self.resident = max(self.resident, found.get("VmHWM", 0.0))
+            self.anonymous = max(self.anonymous, found.get("RssAnon", 0.0))
 
     def stop(self) -> None:
         self.ended.set()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT, composed
 
-from benchmarks import adam, growth, handover, observing, plain, process, render, rounds, versions
+from benchmarks import adam, growth, handover, observing, plain, process, render, rounds, sweep, versions
 from benchmarks.options import RESULTS, Options
 from benchmarks.ours import MODELS
 from benchmarks.process import Failed, Finished
@@ -219,6 +219,19 @@ def test_ratios_are_within_a_round() -> None:
     assert Goal.at_most("", None, 1.3).reached is None
 
 
+def test_a_sweep_is_held_against_the_code_before() -> None:
+    def reached(**seconds: float) -> bool | None:
+        measured = {name: [{"seconds": found, "training_seconds": 50.0}] for name, found in seconds.items()}
+        content = {"settings": {"steps": 1, "before": "abc"}, "code": "def", "measured": measured}
+        sweep.tables(content)
+        (goal,) = sweep.goals(content)
+        return goal.reached
+
+    assert reached(**{sweep.BEFORE: 100, sweep.NOW: 59})
+    assert reached(**{sweep.BEFORE: 100, sweep.NOW: 61}) is False
+    assert reached(**{sweep.NOW: 59}) is None
+
+
 def test_growth_is_an_exponent() -> None:
     assert growth.exponent([(1, 3.0), (2, 6.0), (8, 24.0)]) == pytest.approx(1)
     assert growth.exponent([(1, 3.0), (8, 3.0)]) == pytest.approx(0)
@@ -229,6 +242,7 @@ def test_a_process_is_measured_from_outside(tmp_path: Path) -> None:
     assert done.answer() == [1]
     assert done.seconds >= 0.3
     assert done.peak_anon_mib >= 256
+    assert 256 <= done.peak_rss_mib < 400  # not what this process has, which loaded torch
     with pytest.raises(Failed, match=r"exit status 1: .*no luck"):
         process.python("-c", "raise OSError('no luck')", cwd=tmp_path)
 
