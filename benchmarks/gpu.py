@@ -26,7 +26,6 @@ from vae.training.loop import update
 from vae.training.setup import prepare
 
 ROUNDS = 5
-BATCH = 64
 STEPS = 300  # of each way
 MODELS = ("conv_vae", "mlp_vae", "deep")
 WAYS = ("graph", "kernels", "nccl", "plain")
@@ -37,7 +36,7 @@ def measure(options: Options) -> None:
         print("gpu: there is none here", flush=True)
         return
     card = torch.cuda.get_device_name()
-    settings = {"batch_size": BATCH, "steps": STEPS, "card": card, "cuda": torch.version.cuda}
+    settings = {"batch_size": ours.BATCH, "steps": STEPS, "card": card, "cuda": torch.version.cuda}
     record = Record("gpu", options.results, settings, options.fresh)
     colour = blobs(options.scratch / "bench_colour.npy", 5_000, 64, channels=3)
     sizes = [f"--images={colour}", f"--steps={8 if options.smoke else STEPS}"]
@@ -106,7 +105,7 @@ def main() -> None:
                 torch.cuda.synchronize()
                 spent[name] = (time.perf_counter() - start) / steps
         dist.destroy_process_group()
-    print(json.dumps({name: BATCH / seconds for name, seconds in spent.items()}))
+    print(json.dumps({name: ours.BATCH / seconds for name, seconds in spent.items()}))
 
 
 def tables(content: Metrics) -> str:

@@ -21,7 +21,6 @@ ROUNDS = 3
 TIMES = (1, 2, 4, 8)
 IMAGES = 10_000  # times 1, 2, 4, 8
 SIDES = (28, 40, 56, 80)  # pixels 1, 2.04, 4 and 8.16 times, both sides divisible by 4
-BATCH = 64
 LIMIT = 2 * GIGABYTE
 LARGE_SIDE = 64  # an image is then one page of memory
 IN_MEMORY, BEYOND = "in memory", "beyond memory"
@@ -216,7 +215,7 @@ def larger(content: Metrics) -> str:
     rows = []
     for name in (IN_MEMORY, BEYOND):
         found = content["measured"].get(name, [])
-        rates = [BATCH / seconds for seconds in values(found, "step_seconds")]
+        rates = [ours.BATCH / seconds for seconds in values(found, "step_seconds")]
         memory = [spread(values(found, key)) for key in ("start_seconds", "peak_mib", "anonymous_mib")]
         failed = [metrics[FAILED] for metrics in found if FAILED in metrics]
         rows.append([name, spread(rates) if rates else f"failed: {failed[-1] if failed else '–'}", *memory])

@@ -13,7 +13,6 @@ from benchmarks.rounds import Goal, Measured, Metrics, Record, ratios, spread, t
 
 ROUNDS = 7
 STEPS = 1010  # with 4 evaluations, 20 frames and 101 rows of training metrics; one more step follows them all
-BATCH = 64
 BRIEF = 20  # steps, where only the end counts
 WANTED = {"conv_vae": 3, "mlp_vae": 5}  # per cent
 WANTED_END = {"conv_vae default": 10, "mlp_vae default": 10, "conv_vae mnist": 20}  # seconds of the final measures
@@ -74,7 +73,7 @@ def run(options: Options, model: str, steps: int, kind: str, checkout: Path = RO
 def overhead(done: ours.Run, steps: int) -> float:
     """The time of the first `steps` steps that is not training, as a fraction of the time that is; by the run's own
     clock."""
-    return done.seconds(0, steps) * done.training_rate(0, steps, BATCH) / (steps * BATCH) - 1
+    return done.seconds(0, steps) * done.training_rate(0, steps, ours.BATCH) / (steps * ours.BATCH) - 1
 
 
 def cost(measured: Measured, model: str, key: str) -> list[float]:

@@ -13,6 +13,7 @@ from benchmarks.process import ROOT, Failed, Finished, python
 if TYPE_CHECKING:
     from vae.config.schema import RunConfig
 
+BATCH = 64  # train.batch_size, by default
 LOOP_BEGINS = "prediction/eigenvalue"  # scalars that are logged before the loop, the first of them at step 1
 MODELS = {  # what is measured, and the overrides that give it
     "conv_vae": ["model=conv_vae"],

@@ -81,11 +81,9 @@ def python(
     if child.returncode:
         last = [line for line in complained.splitlines() if line.strip()][-1:] or ["nothing on stderr"]
         raise Failed(f"{' '.join(arguments)[:200]}: exit status {child.returncode}: {last[0].strip()}")
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    resident = (
-        watch.resident or usage.ru_maxrss / scale
-    )  # the latter counts what this process had when it made the child
-    return Finished(said, complained, started, seconds, resident, watch.anonymous)
+    # Taken where the system has no /proc; it counts what this process had when it made the child.
+    inherited = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return Finished(said, complained, started, seconds, watch.resident or inherited, watch.anonymous)
 
 
 class Watch(threading.Thread):

@@ -7,14 +7,13 @@ from benchmarks.options import Options
 from benchmarks.rounds import Goal, Measured, Metrics, Record, ratios, spread, table, values
 
 ROUNDS = 5
-BATCH = 64
 MODELS = ("conv_vae", "mlp_vae")
 RATE = "images_per_second"
 
 
 def measure(options: Options) -> None:
     warmup, steps = (2, 4) if options.smoke else (100, 400)
-    settings = {"batch_size": BATCH, "threads": options.threads, "warmup": warmup, "steps": steps}
+    settings = {"batch_size": ours.BATCH, "threads": options.threads, "warmup": warmup, "steps": steps}
     record = Record("processes", options.results, settings, options.fresh)
     record.alternate(
         {
@@ -39,7 +38,7 @@ def training(options: Options, model: str, processes: int, warmup: int, steps: i
         *("pictures.gif_every=0", *options.data(), *options.quick()),
         launcher=launcher,
     )
-    return {RATE: done.training_rate(warmup, warmup + steps, BATCH)}
+    return {RATE: done.training_rate(warmup, warmup + steps, ours.BATCH)}
 
 
 def tables(content: Metrics) -> str:
@@ -51,7 +50,7 @@ def tables(content: Metrics) -> str:
         found = [spread(values(measured.get(key, []), RATE)) for key in (one, several)]
         rows.append([model, *found, spread(ratios(measured, several, one, RATE), unit="x")])
     said = (
-        f"Images per second of training alone, batch {BATCH} in all, over {content['settings']['steps']} steps on "
+        f"Images per second of training alone, batch {ours.BATCH} in all, over {content['settings']['steps']} steps on "
         "mnist5k, gradients by gloo."
     )
     head = ["model", f"one process, {threads} threads", f"{threads} processes, a thread each", "ratio"]

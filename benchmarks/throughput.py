@@ -15,7 +15,6 @@ from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, s
 
 ROUNDS = 5
 AGAIN = "mlp_vae"  # measured twice where the cores are apart: a step of a few milliseconds depends on it
-BATCH = 64
 CYCLE = 250  # the default train.eval_every: a window of whole cycles holds one evaluation for each
 CYCLES = {"conv_vae": 1, "mlp_vae": 4, "deep": 1}  # of a window: some seconds
 DEEP_CYCLE = 100  # more often than by default: a step takes six times as long as that of conv_vae
@@ -38,7 +37,7 @@ def measure(options: Options) -> None:
     windows = {model: CYCLES[model] * cycle[model] for model in models}
     settings = {
         "dataset": "mnist" if options.throughput_root() else "mnist5k",
-        "batch_size": BATCH,
+        "batch_size": ours.BATCH,
         "threads": options.threads,
         "cycle": cycle,
         "steps": windows,
@@ -85,8 +84,8 @@ def whole_run(options: Options, model: str, precision: str, root: str | None, cy
     )
     spent = done.seconds(warmup, warmup + steps)
     return {
-        "images_per_second": steps * BATCH / spent,
-        "training_alone": done.training_rate(warmup, warmup + steps, BATCH),
+        "images_per_second": steps * ours.BATCH / spent,
+        "training_alone": done.training_rate(warmup, warmup + steps, ours.BATCH),
     }
 
 
@@ -169,11 +168,11 @@ def utilisation(measured: Measured) -> str:
             [
                 model,
                 precision,
-                f"{flops / BATCH / 1e6:.1f}",
+                f"{flops / ours.BATCH / 1e6:.1f}",
                 spread([value / 1e9 for value in values(found, "gemm_flops_per_second")]),
                 spread([value * 1e3 for value in values(found, "step_seconds")]),
                 spread([value * 100 for value in values(found, "fraction")], unit=" %"),
-                spread([value * flops / BATCH / rate * 100 for value in run], unit=" %"),
+                spread([value * flops / ours.BATCH / rate * 100 for value in run], unit=" %"),
             ]
         )
     head = ["model", "precision", "MFLOP an image", "matrix product, GFLOP/s", "step, ms", "step alone", "whole run"]

@@ -48,7 +48,7 @@ def training(options: Options, checkout: Path, model: str, steps: int, kind: str
     return {
         "images_per_second": rate,
         "observing": observing.overhead(done, steps),
-        "whole": done.result["seconds"] * rate / ((steps + 1) * observing.BATCH),
+        "whole": done.result["seconds"] * rate / ((steps + 1) * ours.BATCH),
     }
 
 
