@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import gc
+import importlib
 import logging
 import os
 import pickle
@@ -24,6 +25,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
 from vae.cli.launch import register_resolvers
@@ -61,16 +63,22 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """A call of the program has log lines of its own on the terminal, which is gone when the test is over."""
+    """A call of the program shows its log lines itself, on a terminal that is gone when the test is over: each test
+    begins as if there had been none."""
     root, logger = logging.getLogger(), logging.getLogger("vae")
-    handlers, propagates, level = list(logger.handlers), logger.propagate, logger.level
     others = list(root.handlers)
+    _as_at_first(logger)
     yield
-    logger.handlers[:], logger.propagate = handlers, propagates
-    logger.setLevel(level)
+    _as_at_first(logger)
     for handler in [*root.handlers]:
         if handler not in others and type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
+
+
+def _as_at_first(logger: logging.Logger) -> None:
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +101,8 @@ def _no_waiting() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(config_loader_impl, "create_defaults_list", _listed_once(config_loader_impl.create_defaults_list))
+        files = importlib.import_module("hydra._internal.core_plugins.file_config_source").FileConfigSource
+        patch.setattr(files, "load_config", _read_once(files.load_config))
         loader = config_loader_impl.ConfigLoaderImpl
         merged = _merged_once(loader._compose_config_from_defaults_list)
         patch.setattr(loader, "_compose_config_from_defaults_list", merged)
@@ -103,6 +113,21 @@ def _no_waiting() -> Iterator[None]:
 def _of_the_program(repo: Any) -> bool:
     """Whether options are looked for in conf/ alone, which no test changes, and in what installed plugins bring."""
     return all(source.scheme() != "file" or Path(source.path) == ROOT / "conf" for source in repo.get_sources())
+
+
+def _read_once(read: Callable[..., ConfigResult]) -> Callable[..., ConfigResult]:
+    """A file of conf/."""
+    known: dict[str, bytes] = {}
+
+    def load_config(source: Any, config_path: str) -> ConfigResult:
+        if Path(source.path) != ROOT / "conf":
+            return read(source, config_path)
+        if config_path not in known:
+            known[config_path] = pickle.dumps(read(source, config_path))
+        found: ConfigResult = pickle.loads(known[config_path])
+        return found
+
+    return load_config
 
 
 def _listed_once(listed: Callable[..., DefaultsList]) -> Callable[..., DefaultsList]:

@@ -78,7 +78,6 @@ def test_cut_twice_and_with_checkpoints_of_its_own(
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("vae"), "propagate", True)  # which a call of the program has ended
     settings = [*SETTINGS, *digits, "model=mlp_vae"]
     train(composed(*settings), tmp_path / "whole")
     interrupted(tmp_path / "cut", 9, monkeypatch, *settings)

@@ -47,7 +47,6 @@ def test_the_highest_weight_is_of_all_steps(tmp_path: Path) -> None:
 def test_the_warning_comes_before_the_first_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At t = 392 no code of digits can pay; at t = 0.5 three of these dimensions do."""
     with caplog.at_level(logging.INFO, "vae"):
-        logging.getLogger("vae").propagate = True
         monitor = Monitor(tmp_path / "a", images=IMAGES, latent_dim=4, likelihood="gaussian", sigma2=7.0)
         assert monitor.warning is not None
         assert "expect a collapse, which the objective asks for" in caplog.text

@@ -21,9 +21,7 @@ def test_each_evaluation_on_the_way_says_the_verdict_so_far(
     digits: list[str],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("vae"), "propagate", True)  # which a call of the program has ended
     with caplog.at_level(logging.INFO, "vae"):
         trained(tmp_path, *QUICK, *digits, "model=mlp_vae", "train.steps=60", "train.eval_every=30", *overrides)
     before, last = (line for line in caplog.text.splitlines() if "/60  mse" in line)
