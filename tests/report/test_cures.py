@@ -26,7 +26,7 @@ def run(cause: str, cure: str, seed: int, verdict: str | None, elbo: float = 0.0
     found = Run(Path(f"/nowhere/{cause}_{cure}_{seed}"), f"{cause}_{cure}, seed {seed}", config=config)
     found.record = {} if verdict is None else {"verdict": verdict, "seed": seed} | measured
     found.refused = "cure=skip with model=linear_vae: no layers" if verdict is None else None
-    found.problem = None if found.refused is None else f"cannot go together: {found.refused}"
+    found.problems = [] if found.refused is None else [f"cannot go together: {found.refused}"]
     return found
 
 
@@ -65,7 +65,7 @@ def test_each_cure_is_held_against_none_seed_by_seed() -> None:
 
 def test_a_run_that_failed_is_not_alive() -> None:
     broken = run("optimiser", "capacity", 1, None)
-    broken.refused, broken.failed, broken.problem = None, True, "failed: the loss is no number"
+    broken.refused, broken.failed, broken.problems = None, True, ["failed: the loss is no number"]
     runs = [run("optimiser", "none", 0, "collapsed"), run("optimiser", "capacity", 0, "alive"), broken]
     cell = cures.cells(runs)["optimiser"][1]
     assert cell.row()[:2] == ["1 of 2, 1 failed", "9% to 91%"]

@@ -16,10 +16,11 @@ import pytest
 from conftest import QUICK, ROOT
 from filelock import FileLock
 from omegaconf import OmegaConf
+from twins import scalars
 
 import run
 from vae.cli import launch
-from vae.report import drawing, groups, measures, over_time, page, runs, words
+from vae.report import contents, drawing, groups, measures, over_time, page, runs, words
 from vae.runtime.naming import split
 
 Program = Callable[..., tuple[int, str, str]]
@@ -154,7 +155,7 @@ def test_incomplete_and_damaged_runs_are_named(sweep: Path, tmp_path: Path) -> N
     (whole / ".hydra" / "overrides.yaml").write_text("")
     (killed / "result.json").unlink()
     (damaged / "result.json").write_text('{"mse": 0.1')
-    (damaged / "history.npz").write_bytes(b"PK\x03\x04 nothing")
+    (killed / "history.npz").write_bytes(b"PK\x03\x04 nothing")  # of the run that its group shows
     (failed / "result.json").unlink()
     (failed / "error.txt").write_text("Traceback (most recent call last):\n  ...\nMemoryError: no memory left\n")
     events = next(killed.glob("events.out.tfevents*"))
@@ -166,6 +167,46 @@ def test_incomplete_and_damaged_runs_are_named(sweep: Path, tmp_path: Path) -> N
     assert "failed: MemoryError: no memory left" in text
     assert text.split('id="problems"')[1].split("</section>")[0].count("<li>") == 3
     assert "ae_no_kl" in text, "a run whose overrides are gone has its own name"
+
+
+def test_curves_and_pictures_are_those_that_tensorboard_reads(sweep: Path) -> None:
+    directory = sweep / "0_mlp_vae,seed=0"
+    found, there = runs.read(directory), scalars(directory)
+    assert found.curves.keys() >= {"train/mse", "latent/mu_mean", "collapse/active_units"}
+    for tag, rows in there.items():
+        assert isinstance(rows[0][1], bytes) or found.curves[tag].to_dict() == dict(rows)
+    assert found.images == {tag: there[tag][-1][1] for tag in ("reconstructions", "prior_samples", "traversal")}
+
+
+def test_curves_end_where_their_file_is_damaged(sweep: Path, tmp_path: Path) -> None:
+    directory = copied(sweep, tmp_path) / "0_mlp_vae,seed=0"
+    events = next(directory.glob("events.out.tfevents*"))
+    content = bytearray(events.read_bytes())
+    content[content.rindex(b"train/mse")] ^= 1
+    events.write_bytes(content)
+    whole, damaged = runs.read(sweep / directory.name), runs.read(directory)
+    assert len(damaged.curves["train/mse"]) == len(whole.curves["train/mse"]) - 1
+    assert damaged.problem is not None
+    assert damaged.problem.startswith("events damaged, the curves end there: events.out.tfevents")
+    assert "events damaged" in written(directory.parent)
+
+
+def test_a_picture_that_was_changed_is_told(sweep: Path, tmp_path: Path) -> None:
+    directory = copied(sweep, tmp_path) / "0_mlp_vae,seed=0"
+    events, (start, length) = contents.events(directory).pictures["traversal"]
+    content = bytearray(events.read_bytes())
+    content[start + length // 2] ^= 1
+    events.write_bytes(content)
+    text = written(directory.parent)
+    assert "pictures unreadable: Damaged" in text
+    assert text.count("image/webp") == 2
+
+
+def test_of_runs_that_are_not_shown_only_the_result_is_read(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("events", "history", "codes", "film"):
+        monkeypatch.setattr(contents, part, lambda _: pytest.fail("read"))
+    found = runs.find([sweep])
+    assert all(run.record and run.config and run.problem is None for run in found)
 
 
 def test_names_and_values_are_escaped(sweep: Path, tmp_path: Path) -> None:

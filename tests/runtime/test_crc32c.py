@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
-from vae.output.crc32c import crc32c
+from vae.runtime.crc32c import crc32c
 
 
 def test_the_check_value_of_the_standard() -> None:

@@ -1,5 +1,5 @@
 """The event files of a run: one for each time that it was started or resumed, read by TensorBoard in the order of their
-names. A record is a length (8 bytes), a checksum (4), the event, a checksum (4).
+names.
 
 TensorBoard's own writer cannot keep two promises of this program: it writes from a thread, where a full disk becomes a
 traceback that ends nothing, and it names files by the clock alone, which may go back. Hence the one on torch's
@@ -9,24 +9,18 @@ import logging
 import os
 import re
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from torch.utils.tensorboard.writer import FileWriter
 
-from vae.output.crc32c import crc32c
-from vae.runtime import untrusted
+from vae.runtime import records, untrusted
 from vae.runtime.directory import EVENTS
 
 log = logging.getLogger(__name__)
-
-AROUND = 12, 4  # bytes of a record before and after its event
-MANY = 1500  # bytes from which our checksum is faster than TensorBoard's
 
 
 class EventFile(FileWriter):
@@ -52,9 +46,7 @@ class EventFile(FileWriter):
         event.wall_time = time.time() if walltime is None else walltime
         if step is not None:
             event.step = int(step)
-        content = event.SerializeToString()
-        length = struct.pack("<Q", len(content))
-        self.write(b"".join((length, _checksum(length), content, _checksum(content))))
+        self.write(records.packed(event.SerializeToString()))
 
     def write(self, record: bytes) -> None:
         """All of it; of a full disk the system takes a part first."""
@@ -86,12 +78,6 @@ def there(directory: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in directory.glob(EVENTS)}
 
 
-def _checksum(content: bytes) -> bytes:
-    """CRC-32C, masked: turned by 15 bits and moved on by a constant."""
-    found = crc32c(content) if len(content) >= MANY else pywrap_tensorflow.crc32c(content)
-    return struct.pack("<I", ((found >> 15 | found << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
 def check_written(found: Any) -> None:
     """Raises ValueError unless `found` holds names of event files and sizes in bytes."""
     place = "recorder.written"
@@ -103,18 +89,6 @@ def check_written(found: Any) -> None:
         untrusted.number(size, place, minimum=0, whole=True)
 
 
-def whole(content: Any) -> int:
-    """How many bytes of an event file are whole records."""
-    end = 0
-    before, after = AROUND
-    while end + before <= len(content):
-        (length,) = struct.unpack_from("<Q", content, end)
-        if end + before + length + after > len(content):
-            break
-        end += before + length + after
-    return end
-
-
 def _cut(path: Path, size: int) -> None:
     """Leave `size` bytes, or what is whole of a file that has lost some."""
     found = path.stat().st_size
@@ -122,7 +96,9 @@ def _cut(path: Path, size: int) -> None:
         os.truncate(path, size)
         return
     log.warning("%s: %d bytes have been lost, and the points that were in them", path, size - found)
-    os.truncate(path, whole(path.read_bytes()))
+    with open(path, "rb") as file:
+        end = records.whole(file)
+    os.truncate(path, end)
 
 
 def _seconds(path: Path) -> int:

@@ -151,7 +151,7 @@ def _pair(run: Run) -> object:
 
 
 def _why_none(runs: Sequence[Run]) -> str | None:
-    reasons = [run.refused or run.problem.removeprefix("failed: ") for run in runs if run.problem]
+    reasons = [run.refused or run.problems[0].removeprefix("failed: ") for run in runs if run.problems]
     return reasons[0] if reasons else None
 
 

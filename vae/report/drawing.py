@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from vae.report.groups import Group
@@ -178,8 +180,13 @@ def on_disk(chart: Chart, groups: Sequence[Group]) -> tuple[bytes, bytes]:
 
 
 def saved(figure: Figure, kind: str) -> bytes:
+    """As PNG or SVG. `Figure.savefig` would draw it twice, first for a layout that drawing makes anyway."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.dpi = mpl.rcParams["savefig.dpi"]
+    if kind == "png":
+        FigureCanvasAgg(figure).print_png(buffer)
+    else:
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
 
 

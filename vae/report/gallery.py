@@ -15,6 +15,7 @@ from vae.report import films
 from vae.report.drawing import short, spread
 from vae.report.groups import Group
 from vae.report.runs import Run
+from vae.runtime import directory as names
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,9 @@ class Column:
 
 
 def columns(groups: Sequence[Group]) -> list[Column]:
-    able = [group for group in groups if group.shown.images or group.shown.gif]
+    able = [group for group in groups if group.shown.has(names.EVENTS) or group.shown.has(names.FILM)]
     chosen = able if len(able) <= MAX_ALL else spread(able, MAX_COLUMNS)
-    return [column(group) for group in chosen]
+    return [column(group) for group in chosen if group.shown.images or group.shown.gif]
 
 
 def column(group: Group) -> Column:

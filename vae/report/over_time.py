@@ -11,6 +11,7 @@ from vae.measure.catalogue import CATALOGUE
 from vae.report.drawing import COLOURS, INK, MAX_LINES, Chart, Panel, colour, curve, logarithmic, mark, short, spread
 from vae.report.groups import Group
 from vae.report.runs import Run
+from vae.runtime import directory as names
 
 MAX_OPTIMA = 3  # levels of a linear VAE in one chart
 MAX_PANELS = 8  # of charts with a panel a run
@@ -65,9 +66,10 @@ def _lines(
     levels: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> Chart:
     """A panel a tag: its label and its scale; `levels`: dashed lines of some."""
-    able = [group for group in groups if any(tag in run.curves for run in group.runs for tag in tags)]
-    shown = spread(able, MAX_LINES)
-    if len(shown) < len(able):
+    able = [group for group in groups if any(run.has(names.EVENTS) for run in group.runs)]
+    chosen = spread(able, MAX_LINES)
+    shown = [group for group in chosen if any(tag in run.curves for run in group.runs for tag in tags)]
+    if len(chosen) < len(able):
         caption += f" {len(shown)} of {len(able)} settings are drawn."
     if len(groups) > len(COLOURS):
         caption += " The colours are those of the table, in its order; point at a line to see whose it is."
@@ -100,8 +102,8 @@ def _draw_lines(
 
 def latent(groups: Sequence[Group]) -> Chart:
     """Minimum, mean and maximum of mu and sigma over all test images and dimensions: a panel a group, one scale."""
-    able = [group for group in groups if "latent/mu_mean" in group.shown.curves]
-    shown = spread(able, MAX_PANELS // 2)
+    able = [group for group in groups if group.shown.has(names.EVENTS)]
+    shown = [group for group in spread(able, MAX_PANELS // 2) if "latent/mu_mean" in group.shown.curves]
     panels = [
         Panel(
             f"{short(group.name, 24)}: {name}",
@@ -136,10 +138,11 @@ def _draw_band(axes: Axes, group: Group, groups: Sequence[Group], name: str, lim
 
 def dimensions(groups: Sequence[Group]) -> Chart:
     """KL of each latent dimension over time, dimensions in the order of their last value."""
-    able = [group for group in groups if group.shown.history and len(group.shown.history["step"])]
+    able = [group for group in groups if group.shown.has(names.HISTORY)]
     panels = [
         Panel(short(group.name, 24), partial(_draw_dimensions, run=group.shown), (3.2, 2.6))
         for group in spread(able, MAX_PANELS)
+        if group.shown.history and len(group.shown.history["step"])
     ]
     caption = (
         "KL of each latent dimension while it trained, in the order of the last values, on one scale: bright is much, "

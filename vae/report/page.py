@@ -212,9 +212,7 @@ LARGE: tuple[Tell, ...] = (*ANSWERS, table, *(tell for tell in SECTIONS if tell 
 def write(runs: Sequence[Run], output: Path, title: str) -> Path:
     """Write the report on `runs` into the directory `output`; the path of report.html."""
     output.mkdir(parents=True, exist_ok=True)
-    files.replace(output / "summary.csv", summary(runs).to_csv(index=False).encode())
     story = Story(runs, together(runs), output)
-    order = (problems, *(LARGE if story.is_large else SECTIONS))
     environment = Environment(
         loader=PackageLoader("vae.report"),
         autoescape=True,
@@ -227,7 +225,11 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         "words": verdict_words,
         "url": gallery.url,
     }
-    told = [section for tell in order if (section := tell(story)) is not None]
+    told = [section for tell in (LARGE if story.is_large else SECTIONS) if (section := tell(story)) is not None]
+    incomplete = problems(story)  # found while the others were told
+    if incomplete is not None:
+        told.insert(0, incomplete)
+    files.replace(output / "summary.csv", summary(runs).to_csv(index=False).encode())
     page = environment.get_template("page.html").render(
         title=title,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

@@ -2,34 +2,27 @@
 runs made elsewhere, by another version or only in part are read too."""
 
 import json
-import logging
 import math
-import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import Any, TypeVar
 
 from vae.config.load import flat
+from vae.report import contents
+from vae.report.contents import MAX_VALUE, Array, Curve, Events
 from vae.runtime import directory as names
 from vae.runtime import files, naming
 from vae.runtime.terminal import printable
 
-Curve = pd.Series  # values over steps
-
-MAX_VALUE = 1e30  # of what a run measures, nothing is larger
-IMAGES = ("reconstructions", "prior_samples", "traversal")
-HISTORY_LIMIT = 400_000_000  # bytes, unpacked
-EVENTS_LIMIT = 4_000_000_000
-CODES_LIMIT = 50_000_000
-GIF_LIMIT = 30_000_000  # bytes; a larger film is left out of the page. 160 frames of noisy digits take 17 million
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class Run:
-    """One run directory. What could not be read is empty, and `problem` says why."""
+    """One run directory. What could not be read is empty, and `problems` says why. Its settings and its result are
+    read at once, the rest when it is first asked for: a report of a thousand runs draws a few of them."""
 
     directory: Path
     name: str  # by what its sweep varies, else the run's own
@@ -37,19 +30,64 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)  # flat: "train.lr" -> value
     overrides: list[str] = field(default_factory=list)
-    curves: dict[str, Curve] = field(default_factory=dict)
-    images: dict[str, bytes] = field(default_factory=dict)  # PNG, the last of each tag
-    gif: bytes | None = None
-    history: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)  # step (T,), kl_weight (T,), kl (T, d)
-    codes: np.ndarray[Any, Any] | None = None  # mu (N, d) of test images, as the projector has them
-    labels: list[str] = field(default_factory=list)  # of those images
-    problem: str | None = None
+    problems: list[str] = field(default_factory=list)
     failed: bool = False  # it began, and could not end
     refused: str | None = None  # why its settings cannot go together, so that it never began
 
     @property
-    def finished(self) -> bool:
-        return self.problem is None
+    def problem(self) -> str | None:
+        """What is wrong with it, as far as it has been read."""
+        return "; ".join(self.problems) or None
+
+    def has(self, pattern: str) -> bool:
+        """Whether it has a file of that name, whatever is in it."""
+        return any(self.directory.glob(pattern))
+
+    @cached_property
+    def _events(self) -> Events:
+        found = self._read("events", contents.events, Events())
+        if found.damaged is not None:
+            self.problems.append(f"events damaged, the curves end there: {found.damaged}")
+        return found
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        return self._events.curves
+
+    @cached_property
+    def images(self) -> dict[str, bytes]:
+        """PNG, the last of each tag."""
+        return self._read("pictures", lambda _: contents.pictures(self._events), {})
+
+    @cached_property
+    def gif(self) -> bytes | None:
+        return self._read("film", contents.film, None)
+
+    @cached_property
+    def history(self) -> dict[str, Array]:
+        """step (T,), kl_weight (T,), kl (T, d)."""
+        return self._read("history", contents.history, {})
+
+    @cached_property
+    def _codes(self) -> tuple[Array, list[str]] | None:
+        return self._read("codes", contents.codes, None)
+
+    @property
+    def codes(self) -> Array | None:
+        """mu (N, d) of test images, as the projector has them."""
+        return self._codes and self._codes[0]
+
+    @property
+    def labels(self) -> list[str]:
+        """Of those images."""
+        return self._codes[1] if self._codes else []
+
+    def _read(self, what: str, how: Callable[[Path], T], instead: T) -> T:
+        try:
+            return how(self.directory)
+        except Exception as error:  # whatever is wrong with one file, the others are read
+            self.problems.append(f"{what} unreadable: {_first_line(error)}")
+            return instead
 
     @property
     def seed(self) -> Any:
@@ -94,27 +132,20 @@ def find(directories: list[Path]) -> list[Run]:
 
 def read(directory: Path) -> Run:
     run = Run(directory, directory.name)
-    problems: list[str] = []
-    for part in (_read_config, _read_record, _read_events, _read_history, _read_codes):
-        try:
-            part(run)
-        except Exception as error:  # whatever is wrong with one file, the others are read
-            problems.append(f"{part.__name__.removeprefix('_read_')} unreadable: {_first_line(error)}")
-    gif = directory / names.FILM
-    if gif.is_file() and gif.stat().st_size <= GIF_LIMIT:
-        run.gif = gif.read_bytes()
+    run.config = run._read("config", _config, {})
+    run.overrides = run._read("overrides", _overrides, [])
+    run.record = run._read("record", _record, {})
     failure, run.refused = _last_line(directory / names.ERROR), _last_line(directory / names.REFUSED)
     if run.refused is not None:
-        problems.insert(0, f"cannot go together: {run.refused}")
+        run.problems.insert(0, f"cannot go together: {run.refused}")
     elif failure is not None:
-        problems.insert(0, f"failed: {failure}" if failure else "failed")
+        run.problems.insert(0, f"failed: {failure}" if failure else "failed")
         run.failed = True
     elif "failure" in run.record:
-        problems.insert(0, f"failed: {run.record['failure']}")
+        run.problems.insert(0, f"failed: {run.record['failure']}")
         run.failed = True
     elif not run.record:
-        problems.insert(0, "no result.json: still running, or interrupted")
-    run.problem = "; ".join(problems) or None
+        run.problems.insert(0, "no result.json: still running, or interrupted")
     return run
 
 
@@ -128,24 +159,29 @@ def _last_line(path: Path) -> str | None:
     return printable(lines[-1]) if lines else ""
 
 
-def _read_config(run: Run) -> None:
-    own, given = run.directory / names.CONFIG, run.directory / names.OVERRIDES
-    if own.is_file():
-        run.config = {clean(key): clean(value, depth=0) for key, value in flat(files.read_yaml(own)).items()}
-    if given.is_file():
-        overrides = files.read_yaml(given) or []
-        if not isinstance(overrides, list):
-            raise ValueError("overrides.yaml is no list")
-        run.overrides = [str(clean(item, depth=0)) for item in overrides]
+def _config(directory: Path) -> dict[str, Any]:
+    path = directory / names.CONFIG
+    if not path.is_file():
+        return {}
+    return {clean(key): clean(value, depth=0) for key, value in flat(files.read_yaml(path)).items()}
 
 
-def _read_record(run: Run) -> None:
-    path = run.directory / names.RESULT
-    if path.is_file():
-        record = json.loads(files.read_text(path))
-        if not isinstance(record, dict):
-            raise ValueError("result.json is no object")
-        run.record = {clean(key): clean(value) for key, value in record.items()}
+def _overrides(directory: Path) -> list[str]:
+    path = directory / names.OVERRIDES
+    found = (files.read_yaml(path) or []) if path.is_file() else []
+    if not isinstance(found, list):
+        raise ValueError("overrides.yaml is no list")
+    return [str(clean(item, depth=0)) for item in found]
+
+
+def _record(directory: Path) -> dict[str, Any]:
+    path = directory / names.RESULT
+    if not path.is_file():
+        return {}
+    record = json.loads(files.read_text(path))
+    if not isinstance(record, dict):
+        raise ValueError("result.json is no object")
+    return {clean(key): clean(value) for key, value in record.items()}
 
 
 def clean(value: Any, depth: int = 3) -> Any:
@@ -156,69 +192,6 @@ def clean(value: Any, depth: int = 3) -> Any:
     if depth and isinstance(value, dict):
         return {clean(str(key)): clean(item, depth - 1) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float) else printable(str(value))
-
-
-def _read_events(run: Run) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    sizes = [path.stat().st_size for path in run.directory.glob(names.EVENTS)]
-    if not sizes:
-        return
-    if sum(sizes) > EVENTS_LIMIT:
-        raise ValueError(f"event files of {sum(sizes)} bytes")
-    guidance = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}  # 0: all of them
-    chatty = logging.getLogger("tensorboard")
-    before = chatty.level
-    chatty.setLevel(logging.ERROR)  # it says of each event file how many bytes it has
-    try:
-        events = EventAccumulator(str(run.directory), size_guidance=guidance).Reload()
-    finally:
-        chatty.setLevel(before)
-    for tag in events.Tags()["scalars"]:
-        rows = events.Scalars(tag)
-        series = pd.Series(
-            [row.value if abs(row.value) < MAX_VALUE else math.nan for row in rows],
-            index=[row.step for row in rows],
-            dtype=float,
-        )
-        run.curves[tag] = series[~series.index.duplicated(keep="last")].sort_index()
-    for tag in set(IMAGES) & set(events.Tags()["images"]):
-        run.images[tag] = events.Images(tag)[-1].encoded_image_string
-
-
-def _read_history(run: Run) -> None:
-    path = run.directory / names.HISTORY
-    if not path.is_file():
-        return
-    with zipfile.ZipFile(path) as packed:
-        if sum(member.file_size for member in packed.infolist()) > HISTORY_LIMIT:
-            raise ValueError("larger than any history")
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-        history = {name: content[name] for name in ("step", "kl_weight", "kl")}
-    step, weight, kl = history.values()
-    rows = len(step) if step.ndim else -1
-    if any(array.dtype.kind not in "iuf" for array in history.values()) or kl.ndim != 2 or not kl.shape[1]:
-        raise ValueError(f"kl of {kl.dtype} and shape {kl.shape}")
-    if step.shape != (rows,) or weight.shape != (rows,) or len(kl) != rows or (np.diff(step, prepend=0) <= 0).any():
-        raise ValueError(f"{rows} steps, kl {kl.shape}: do not fit together")
-    run.history = history
-
-
-def _read_codes(run: Run) -> None:
-    """What the projector's folder of the last step has."""
-    folders = sorted(path.parent for path in run.directory.glob(names.CODES))
-    if not folders:
-        return
-    table = folders[-1] / "tensors.tsv"
-    if table.stat().st_size > CODES_LIMIT:
-        raise ValueError("larger than any table of codes")
-    codes = np.loadtxt(table, delimiter="\t", ndmin=2)
-    if not np.isfinite(codes).all() or np.abs(codes).max(initial=0) > MAX_VALUE:
-        raise ValueError("codes that are not finite")
-    run.codes = codes
-    labels = folders[-1] / "metadata.tsv"
-    if labels.is_file():
-        run.labels = [printable(line) for line in files.read_text(labels).splitlines()[: len(codes)]]
 
 
 def _name(runs: list[Run]) -> None:

@@ -11,6 +11,8 @@ import yaml
 from vae.config.errors import InputError
 
 TEXT_LIMIT = 4_000_000  # bytes of a configuration or a record
+DEEPEST = 100  # levels of a configuration
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
 def replace(path: Path, content: bytes, keep: Path | None = None) -> None:
@@ -53,17 +55,18 @@ def read_text(path: Path) -> str:
 def read_yaml(path: Path) -> Any:
     """Raises ValueError for what is no YAML, is nested too deeply, or repeats parts of itself (a few lines of aliases
     can stand for more than fits into memory; nothing here writes any)."""
+    text = read_text(path)
     try:
-        return yaml.load(read_text(path), _WithoutAliases)
-    except (yaml.YAMLError, RecursionError) as error:
+        depth = 0
+        for event in yaml.parse(text, Loader=YAML_LOADER):
+            if isinstance(event, yaml.AliasEvent):
+                raise yaml.YAMLError("an alias")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise yaml.YAMLError(f"more than {DEEPEST} levels")
+        return yaml.load(text, YAML_LOADER)
+    except yaml.YAMLError as error:
         raise ValueError(f"no YAML ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
-
-
-class _WithoutAliases(yaml.SafeLoader):
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias")
-        return super().compose_node(parent, index)
 
 
 class DirectoryInUse(InputError):
