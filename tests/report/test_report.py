@@ -76,6 +76,12 @@ def test_the_page_needs_nothing_beside_it(sweep: Path) -> None:
     assert "prefers-color-scheme: dark" in text
 
 
+def test_sentences_of_the_page_are_apart(sweep: Path) -> None:
+    text = re.sub(r"<(style|script|pre|code).*?</\1>|<[^>]+>", "", (sweep / "report.html").read_text(), flags=re.DOTALL)
+    assert re.findall(r"\w+[.;:!?][A-Z]\w+ \w+", text) == []
+    assert "one stands for them. Test images" in text
+
+
 def test_what_the_page_says(sweep: Path) -> None:
     text = (sweep / "report.html").read_text()
     order = ["question", "pictures", "findings", "curves", "measures", "information", "latent", "codes", "dimensions"]
