@@ -193,19 +193,58 @@ def test_curves_end_where_their_file_is_damaged(sweep: Path, tmp_path: Path) -> 
     whole, damaged = runs.read(sweep / directory.name), runs.read(directory)
     assert len(damaged.curves["train/mse"]) == len(whole.curves["train/mse"]) - 1
     assert damaged.problem is not None
-    assert damaged.problem.startswith("events damaged, the curves end there: events.out.tfevents")
+    assert damaged.problem.startswith("events damaged, what follows in this file is missing: events.out.tfevents")
     assert "events damaged" in written(directory.parent)
 
 
 def test_a_picture_that_was_changed_is_told(sweep: Path, tmp_path: Path) -> None:
     directory = copied(sweep, tmp_path) / "0_mlp_vae,seed=0"
-    events, (start, length) = contents.events(directory).pictures["traversal"]
+    name, (start, length) = contents.events(directory).pictures["traversal"]
+    events = directory / name
     content = bytearray(events.read_bytes())
     content[start + length // 2] ^= 1
     events.write_bytes(content)
     text = written(directory.parent)
-    assert "pictures unreadable: Damaged" in text
-    assert text.count("image/webp") == 2
+    assert "traversal unreadable: Damaged" in text
+    assert set(runs.read(directory).images) == {"reconstructions", "prior_samples"}, "the others are shown"
+
+
+def test_a_name_that_is_no_text_and_labels_that_are_none(sweep: Path, tmp_path: Path) -> None:
+    directory = copied(sweep, tmp_path) / "0_mlp_vae,seed=0"
+    events = next(directory.glob("events.out.tfevents*"))
+    os.rename(events, os.fsencode(events) + b"\xff")
+    (moved,) = directory.glob("events.out.tfevents*")
+    moved.write_bytes(moved.read_bytes()[:1000] + b"x" * 1000)
+    next(directory.glob("*/latents/metadata.tsv")).write_bytes(b"\xff\xfe\n")
+    text = written(directory.parent)
+    assert "events damaged" in text
+    assert "labels unreadable" in text
+    assert "Where the codes lie" in text
+
+
+def test_runs_that_began_and_failed_leave_their_places_to_others(sweep: Path, tmp_path: Path) -> None:
+    """Of 13 the first, the fifth, the ninth and the last are those that a page of four pictures would show."""
+    directory = copied(sweep, tmp_path)
+    whole = directory / "0_mlp_vae,seed=0"
+    for path in [path for path in directory.iterdir() if path.is_dir() and path != whole]:
+        shutil.rmtree(path)
+    whole = whole.rename(tmp_path / "whole")
+    for number in range(13):
+        made = Path(shutil.copytree(whole, directory / f"{number}_lr={number}"))
+        (made / ".hydra" / "overrides.yaml").write_text(f"- train.lr={number}\n")
+        config = made / ".hydra" / "config.yaml"
+        config.write_text(re.sub(r"^  lr: .*$", f"  lr: {number}", config.read_text(), flags=re.MULTILINE))
+        if number % 4 == 0:
+            (made / "result.json").unlink()
+            (made / "error.txt").write_text("MemoryError: no memory left\n")
+            next(made.glob("events.out.tfevents*")).write_bytes(b"")
+            for path in ("training.gif", "history.npz"):
+                (made / path).unlink()
+            shutil.rmtree(next(made.glob("*/latents")))
+    text = written(directory)
+    assert text.count("image/webp") == 4
+    for section in ("traversals", "latent", "codes", "dimensions", "curves"):
+        assert f'id="{section}"' in text, section
 
 
 def test_of_runs_that_are_not_shown_only_the_result_is_read(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ class Events:
     """Of a run's event files, in their order."""
 
     curves: dict[str, Curve] = field(default_factory=dict)
-    pictures: dict[str, tuple[Path, records.Place]] = field(default_factory=dict)  # the last of each of IMAGES
-    damaged: str | None = None  # from where on the last one that was read cannot be
+    pictures: dict[str, tuple[str, records.Place]] = field(default_factory=dict)  # file and place: the last of IMAGES
+    damaged: list[str] = field(default_factory=list)  # files, and from where on they cannot be read
 
 
 def events(directory: Path) -> Events:
@@ -49,7 +49,7 @@ def events(directory: Path) -> Events:
         try:
             _read(path, points, found)
         except (records.Damaged, DecodeError) as error:
-            found.damaged = f"{path.name}: {error}"
+            found.damaged.append(printable(f"{path.name}: {error}"))
     for tag, values in points.items():
         series = pd.Series(values.values(), index=values.keys(), dtype=float)
         found.curves[tag] = series if series.index.is_monotonic_increasing else series.sort_index()
@@ -68,17 +68,16 @@ def _read(path: Path, points: dict[str, dict[int, float]], found: Events) -> Non
                     number = value.simple_value
                     points.setdefault(value.tag, {})[event.step] = number if abs(number) < MAX_VALUE else math.nan
                 elif kind == "image" and value.tag in IMAGES:
-                    found.pictures[value.tag] = path, place
+                    found.pictures[value.tag] = path.name, place
 
 
-def pictures(found: Events) -> dict[str, bytes]:
-    """The PNG of each tag."""
-    read = {}
-    for tag, (path, place) in found.pictures.items():
-        with open(path, "rb") as file:
-            event = Event.FromString(records.event(file, place))
-        read[tag] = next(value.image.encoded_image_string for value in event.summary.value if value.tag == tag)
-    return read
+def picture(tag: str, where: tuple[str, records.Place], directory: Path) -> bytes:
+    """The PNG of that tag in an event, the place of which `events` has found."""
+    name, place = where
+    with open(directory / name, "rb") as file:
+        event = Event.FromString(records.event(file, place))
+    found = [value.image for value in event.summary.value if value.tag == tag and value.WhichOneof("value") == "image"]
+    return found[-1].encoded_image_string
 
 
 def film(directory: Path) -> bytes | None:
@@ -106,19 +105,26 @@ def history(directory: Path) -> dict[str, Array]:
     return found
 
 
-def codes(directory: Path) -> tuple[Array, list[str]] | None:
-    """mu (N, d) of test images as the projector has them at the last step, and their labels where they have any; None
-    where there are none."""
-    folders = sorted(path.parent for path in directory.glob(names.CODES))
-    if not folders:
+def codes(directory: Path) -> Array | None:
+    """mu (N, d) of test images as the projector has them at the last step; None where there are none."""
+    table = _last_codes(directory)
+    if table is None:
         return None
-    table = folders[-1] / "tensors.tsv"
     if table.stat().st_size > CODES_LIMIT:
         raise ValueError("larger than any table of codes")
     mu = np.loadtxt(table, delimiter="\t", ndmin=2)
     if not np.isfinite(mu).all() or np.abs(mu).max(initial=0) > MAX_VALUE:
         raise ValueError("codes that are not finite")
-    labels = folders[-1] / "metadata.tsv"
-    if not labels.is_file():
-        return mu, []
-    return mu, [printable(line) for line in files.read_text(labels).splitlines()[: len(mu)]]
+    return mu
+
+
+def labels(directory: Path) -> list[str]:
+    """Of these images; empty where they have none."""
+    table = _last_codes(directory)
+    if table is None or not table.with_name("metadata.tsv").is_file():
+        return []
+    return [printable(line) for line in files.read_text(table.with_name("metadata.tsv")).splitlines()]
+
+
+def _last_codes(directory: Path) -> Path | None:
+    return max(directory.glob(names.CODES), default=None)

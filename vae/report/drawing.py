@@ -66,11 +66,17 @@ def mark(group: Group, run: Run | None = None) -> str:
     return f"mark-{group.index}" if run is None else f"mark-{group.index}-{group.runs.index(run)}"
 
 
-def spread(items: Sequence[Group], maximum: int) -> list[Group]:
-    """At most so many of them, evenly over their order."""
-    if len(items) <= maximum:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (maximum - 1))] for i in range(maximum)]
+def spread(groups: Sequence[Group], maximum: int, fit: Callable[[Group], object]) -> list[Group]:
+    """At most so many of those that are fit, evenly over their order. Few more are asked than are taken: the answer may
+    have to be read from the disk."""
+    left = list(groups)
+    while True:
+        few = len(left) <= maximum
+        chosen = left if few else [left[round(i * (len(left) - 1) / (maximum - 1))] for i in range(maximum)]
+        unfit = [group.index for group in chosen if not fit(group)]
+        if not unfit:
+            return chosen
+        left = [group for group in left if group.index not in unfit]
 
 
 def finite(*values: float) -> bool:

@@ -52,21 +52,26 @@ class Column:
 
 def columns(groups: Sequence[Group]) -> list[Column]:
     able = [group for group in groups if group.shown.has(names.EVENTS) or group.shown.has(names.FILM)]
-    chosen = able if len(able) <= MAX_ALL else spread(able, MAX_COLUMNS)
-    return [column(group) for group in chosen if group.shown.images or group.shown.gif]
+    maximum = MAX_ALL if len(able) <= MAX_ALL else MAX_COLUMNS
+    return [column(group) for group in spread(able, maximum, lambda group: group.shown.images or group.shown.gif)]
 
 
 def column(group: Group) -> Column:
     run = group.shown
     found = Column(group, run)
-    heights = {tag: _height(content) for tag, content in run.images.items()}
+    heights = {}
+    for tag, content in run.images.items():
+        try:
+            heights[tag] = _height(content)
+        except Exception as error:  # whatever Pillow says of a picture that is none
+            log.warning("report: %s of %s left out (%s: %s)", tag, run.name, type(error).__name__, error)
     sample_row = heights.get("prior_samples", 0) / 4  # it has four rows
-    if run.images.get("reconstructions") and sample_row:
+    if "reconstructions" in heights and sample_row:
         pairs = max(1, round(heights["reconstructions"] / sample_row / 2))
         found.reconstructions = Picture(png(run.images["reconstructions"]), ["image", "redrawn"] * pairs)
-    if run.images.get("prior_samples"):
+    if "prior_samples" in heights:
         found.samples = Picture(png(run.images["prior_samples"]), [])
-    if run.images.get("traversal"):
+    if "traversal" in heights:
         found.traversal = Picture(png(run.images["traversal"]), [])
     if run.gif:
         try:
@@ -93,8 +98,12 @@ def _film(gif: bytes, heights: dict[str, int]) -> Film:
 
 
 def _height(content: bytes) -> int:
+    """0 of one that is too large to be looked at."""
     with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-        return image.height if math.prod(image.size) < MAX_PIXELS else 0
+        if math.prod(image.size) >= MAX_PIXELS:
+            return 0
+        image.load()
+        return image.height
 
 
 def png(content: bytes) -> str:

@@ -67,9 +67,8 @@ def _lines(
 ) -> Chart:
     """A panel a tag: its label and its scale; `levels`: dashed lines of some."""
     able = [group for group in groups if any(run.has(names.EVENTS) for run in group.runs)]
-    chosen = spread(able, MAX_LINES)
-    shown = [group for group in chosen if any(tag in run.curves for run in group.runs for tag in tags)]
-    if len(chosen) < len(able):
+    shown = spread(able, MAX_LINES, lambda group: any(tag in run.curves for run in group.runs for tag in tags))
+    if len(able) > MAX_LINES:
         caption += f" {len(shown)} of {len(able)} settings are drawn."
     if len(groups) > len(COLOURS):
         caption += " The colours are those of the table, in its order; point at a line to see whose it is."
@@ -103,7 +102,7 @@ def _draw_lines(
 def latent(groups: Sequence[Group]) -> Chart:
     """Minimum, mean and maximum of mu and sigma over all test images and dimensions: a panel a group, one scale."""
     able = [group for group in groups if group.shown.has(names.EVENTS)]
-    shown = [group for group in spread(able, MAX_PANELS // 2) if "latent/mu_mean" in group.shown.curves]
+    shown = spread(able, MAX_PANELS // 2, lambda group: "latent/mu_mean" in group.shown.curves)
     panels = [
         Panel(
             f"{short(group.name, 24)}: {name}",
@@ -141,8 +140,7 @@ def dimensions(groups: Sequence[Group]) -> Chart:
     able = [group for group in groups if group.shown.has(names.HISTORY)]
     panels = [
         Panel(short(group.name, 24), partial(_draw_dimensions, run=group.shown), (3.2, 2.6))
-        for group in spread(able, MAX_PANELS)
-        if group.shown.history and len(group.shown.history["step"])
+        for group in spread(able, MAX_PANELS, lambda group: len(group.shown.history.get("step", ())))
     ]
     caption = (
         "KL of each latent dimension while it trained, in the order of the last values, on one scale: bright is much, "

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ class Story:
     def is_large(self) -> bool:
         return len(self.groups) > MANY
 
+    @cached_property
+    def columns(self) -> list[gallery.Column]:
+        return gallery.columns(self.groups)
+
 
 Tell = Callable[[Story], Section | None]
 
@@ -62,17 +67,17 @@ def problems(story: Story) -> Section | None:
 
 
 def pictures(story: Story) -> Section | None:
-    columns = gallery.columns(story.groups)
-    if not columns:
+    if not story.columns:
         return None
     with style():
-        poster = gallery.poster(columns)
+        poster = gallery.poster(story.columns)
         if poster is not None:
             files.replace(story.output / "pictures.png", saved(poster, "png"))
     base = controlled(story.groups)
     differ = {name: words.difference(thing) for name, thing in base[1].items()} if base else {}
     title = "What each run draws" if len(story.groups) > 1 else "What it draws"
-    return Section("pictures", title, "pictures.html", {"columns": columns, "differ": differ, "of": len(story.groups)})
+    values = {"columns": story.columns, "differ": differ, "of": len(story.groups)}
+    return Section("pictures", title, "pictures.html", values)
 
 
 def findings(story: Story) -> Section | None:
@@ -95,7 +100,7 @@ def findings(story: Story) -> Section | None:
 
 
 def traversals(story: Story) -> Section | None:
-    columns = [column for column in gallery.columns(story.groups) if column.traversal]
+    columns = [column for column in story.columns if column.traversal]
     title = "What each number of the code does"
     return Section("traversals", title, "traversals.html", {"columns": columns}) if columns else None
 

@@ -183,8 +183,8 @@ def _draw_prediction(axes: Axes, points: Sequence[tuple[Group, Run]], groups: Se
 
 def codes(groups: Sequence[Group]) -> Chart:
     """Where the test images' codes lie, in the two dimensions whose mu varies most, one scale for all."""
-    chosen = spread([group for group in groups if group.shown.has(names.CODES)], 4)
-    shown = [group for group in chosen if group.shown.codes is not None and group.shown.codes.shape[1] > 1]
+    able = [group for group in groups if group.shown.has(names.CODES)]
+    shown = spread(able, 4, lambda group: group.shown.codes is not None and group.shown.codes.shape[1] > 1)
     reach = max((float(np.abs(_plane(group.shown)).max(initial=3)) for group in shown), default=3.0) * 1.05
     classes = sorted({label for group in shown for label in group.shown.labels}, key=lambda text: (len(text), text))
     tints = dict(zip(classes, COLOURS, strict=False)) if len(classes) <= MAX_CLASSES else {}

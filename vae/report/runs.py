@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,8 +46,7 @@ class Run:
     @cached_property
     def _events(self) -> Events:
         found = self._read("events", contents.events, Events())
-        if found.damaged is not None:
-            self.problems.append(f"events damaged, the curves end there: {found.damaged}")
+        self.problems += [f"events damaged, what follows in this file is missing: {place}" for place in found.damaged]
         return found
 
     @property
@@ -57,7 +56,9 @@ class Run:
     @cached_property
     def images(self) -> dict[str, bytes]:
         """PNG, the last of each tag."""
-        return self._read("pictures", lambda _: contents.pictures(self._events), {})
+        places = self._events.pictures.items()
+        read = {tag: self._read(tag, partial(contents.picture, tag, place), b"") for tag, place in places}
+        return {tag: content for tag, content in read.items() if content}
 
     @cached_property
     def gif(self) -> bytes | None:
@@ -69,18 +70,14 @@ class Run:
         return self._read("history", contents.history, {})
 
     @cached_property
-    def _codes(self) -> tuple[Array, list[str]] | None:
-        return self._read("codes", contents.codes, None)
-
-    @property
     def codes(self) -> Array | None:
         """mu (N, d) of test images, as the projector has them."""
-        return self._codes and self._codes[0]
+        return self._read("codes", contents.codes, None)
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Of those images."""
-        return self._codes[1] if self._codes else []
+        return self._read("labels", contents.labels, [])
 
     def _read(self, what: str, how: Callable[[Path], T], instead: T) -> T:
         try:
