@@ -222,6 +222,19 @@ def test_a_name_that_is_no_text_and_labels_that_are_none(sweep: Path, tmp_path: 
     assert "Where the codes lie" in text
 
 
+def test_there_are_no_more_labels_than_codes(sweep: Path, tmp_path: Path) -> None:
+    directory = copied(sweep, tmp_path) / "0_mlp_vae,seed=0"
+    whole = runs.read(directory)
+    with open(next(directory.glob("*/latents/metadata.tsv")), "a") as file:
+        file.write("one more\n")
+    longer = runs.read(directory)
+    assert whole.codes is not None
+    assert longer.labels == whole.labels
+    assert len(whole.labels) == len(whole.codes)
+    next(directory.glob("*/latents/tensors.tsv")).write_text("no number\n")
+    assert runs.read(directory).labels == []
+
+
 def test_runs_that_began_and_failed_leave_their_places_to_others(sweep: Path, tmp_path: Path) -> None:
     """Of 13 the first, the fifth, the ninth and the last are those that a page of four pictures would show."""
     directory = copied(sweep, tmp_path)

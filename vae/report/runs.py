@@ -77,7 +77,10 @@ class Run:
     @cached_property
     def labels(self) -> list[str]:
         """Of those images."""
-        return self._read("labels", contents.labels, [])
+        if self.codes is None:
+            return []
+        found: list[str] = self._read("labels", contents.labels, [])
+        return found[: len(self.codes)]
 
     def _read(self, what: str, how: Callable[[Path], T], instead: T) -> T:
         try:
