@@ -51,6 +51,17 @@ def test_spectrum_of_noise() -> None:
     assert found.eigenvalues.numpy() == pytest.approx(expected[:24], rel=0.01)
 
 
+def test_spectrum_of_few_dimensions() -> None:
+    """Data of a lower rank than the Krylov space: what is left of a block is rounding, and no eigenvalue is found
+    twice."""
+    rank = 40
+    rng = torch.Generator().manual_seed(0)
+    weights = torch.randn(1500, rank, generator=rng) * 0.8 ** torch.arange(rank)
+    found, expected = of_many_pixels(Split((weights @ torch.randn(rank, 1100, generator=rng)).view(1500, 1, 1, 1100)))
+    assert found.eigenvalues.numpy() == pytest.approx(expected[:24], rel=1e-5)
+    assert (found.components.T @ found.components - torch.eye(24)).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize(("count", "pixels"), [(300, 40), (300, 1100), (1500, 1100)])
 def test_components_against_numpy(count: int, pixels: int) -> None:
     """The plane of the first five: it does not matter which vectors span it."""

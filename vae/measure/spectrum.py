@@ -19,12 +19,14 @@ from vae.runtime.rng import generator
 
 EXACT = 1024  # up to so many pixels, or images, the whole matrix of products is made
 DOUBLE_IMAGES = 2**16  # of more images the products of a chunk are made in float32, and summed in float64
-CHUNK = 2000  # images at a time
-MAX_VALUES = 2**29  # pixels of all images together; of more a random sample of the images is measured
+CHUNK_VALUES, CHUNK_IMAGES = 2**20, 256  # so many pixels at a time, which a cache holds, but no fewer images than that
+MAX_VALUES = 2**28  # pixels of all images together; of more a random sample of the images is measured
 MAX_KRYLOV_STEPS, MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES = 8, 1600, 2**28
+CONVERGED = 1e-3  # of each eigenvalue: a step that adds less was the last
 MAX_COMPONENT_VALUES = 2**26  # of all eigenvectors that are asked for; fewer are found where that is not enough
 OVERSAMPLING = 16
 ROUNDING = 1e-9  # of the variance of the data: less is none
+FLOAT32_ROUNDING = 1e-6  # of the largest eigenvalue, what the Krylov method cannot tell from nothing
 
 
 @dataclass(frozen=True)
@@ -145,21 +147,26 @@ def _krylov(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
     unlike the last block alone they are right to a percent where the eigenvalues lie close together."""
     block = torch.randn(data.pixels, count + OVERSAMPLING, generator=generator(0, "spectrum"))
     block = torch.linalg.qr(block).Q
-    blocks, images = [block], [data.covariance_times(block)]
+    basis, image = block, data.covariance_times(block)
+    eigenvalues, vectors = _ritz(basis, image)
     columns = min(MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES // data.pixels)
     for _ in range(min(MAX_KRYLOV_STEPS, max(1, columns // block.shape[1] - 1))):
-        block = images[-1]
-        for _ in range(2):  # once is not enough in float32
-            for earlier in blocks:
-                block = block - earlier @ (earlier.T @ block)
-        block = torch.linalg.qr(block).Q
-        blocks.append(block)
-        images.append(data.covariance_times(block))
-    basis, image = torch.cat(blocks, 1), torch.cat(images, 1)
+        block = image[:, -block.shape[1] :]
+        for _ in range(2):  # of few dimensions the first time leaves rounding, which lies in the basis again
+            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
+        basis, image = torch.cat([basis, block], 1), torch.cat([image, data.covariance_times(block)], 1)
+        before, (eigenvalues, vectors) = eigenvalues[:count], _ritz(basis, image)
+        close = CONVERGED * eigenvalues[:count] + FLOAT32_ROUNDING * eigenvalues[0]
+        if bool((eigenvalues[:count] - before <= close).all()):
+            break
+    return eigenvalues[:count], basis @ vectors[:, :count].float(), data.total()
+
+
+def _ritz(basis: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The Ritz values, descending, and their vectors in the basis (n, k), `image` being its image (n, k)."""
     small = (basis.T @ image).double()
     eigenvalues, vectors = torch.linalg.eigh((small + small.T) / 2)
-    vectors = vectors.flip(1)[:, :count].float()
-    return eigenvalues.flip(0)[:count], basis @ vectors, data.total()
+    return eigenvalues.flip(0), vectors.flip(1)
 
 
 def linear_optimum(
@@ -230,5 +237,6 @@ def _nll(pixels: int, sse: float, sigma2: float) -> float:
 
 
 def _rows(split: Split) -> Iterator[Tensor]:
-    for start in range(0, len(split), CHUNK):
-        yield split.batch(slice(start, start + CHUNK)).flatten(1).cpu()
+    chunk = max(CHUNK_IMAGES, CHUNK_VALUES // split.images[0].numel())
+    for start in range(0, len(split), chunk):
+        yield split.batch(slice(start, start + chunk)).flatten(1).cpu()

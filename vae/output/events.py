@@ -57,10 +57,6 @@ class EventFile(FileWriter):
         """All that was logged so far is on the disk then."""
         os.fsync(self.handle)
 
-    def written(self) -> dict[str, int]:
-        """The event files and their sizes in bytes."""
-        return {path.name: path.stat().st_size for path in self.directory.glob(EVENTS)}
-
     def get_logdir(self) -> str:
         return str(self.directory)
 
@@ -74,7 +70,7 @@ class EventFile(FileWriter):
 
 
 def there(directory: Path) -> dict[str, int]:
-    """The event files in a directory and their sizes in bytes: with these for `written` all of them stay."""
+    """The event files in a directory and their sizes in bytes: an EventFile that is given these keeps all of them."""
     return {path.name: path.stat().st_size for path in directory.glob(EVENTS)}
 
 

@@ -22,7 +22,7 @@ from vae.measure.verdict import number
 from vae.measure.watch import Rows, Trajectory, Watch
 from vae.output import plots, tracking
 from vae.output.conclusion import conclude
-from vae.output.events import check_written
+from vae.output.events import check_written, there
 from vae.output.history import History
 from vae.output.pictures import Album, Film, Page, Picture, png
 from vae.output.record import Course, RunRecord, stopped
@@ -97,7 +97,7 @@ class Recorder:
     def state_dict(self) -> dict[str, Any]:
         self.tracker.send()
         state = RecorderState(
-            written=self.tensorboard.events.written(),
+            written=there(self.directory),
             history=self.history.state_dict(),
             film=self.film.state_dict(),
             watch=self.watch.state_dict(),

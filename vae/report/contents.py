@@ -59,10 +59,11 @@ def events(directory: Path) -> Events:
 def _read(path: Path, points: dict[str, dict[int, float]], found: Events) -> None:
     with open(path, "rb") as file:
         for place in records.places(file):
-            event = Event.FromString(records.event(file, place, check=False))
+            content = records.unchecked(file, place)
+            event = Event.FromString(content)
             kinds = [value.WhichOneof("value") for value in event.summary.value]
             if "simple_value" in kinds:
-                records.event(file, place)
+                records.check(file, place, content)
             for value, kind in zip(event.summary.value, kinds, strict=True):
                 if kind == "simple_value":
                     number = value.simple_value

@@ -49,14 +49,25 @@ def places(file: BinaryIO) -> Iterator[Place]:
         start += length + TAIL + HEAD
 
 
-def event(file: BinaryIO, place: Place, check: bool = True) -> bytes:
-    """The event there. With `check` raises Damaged where it is not what was written."""
+def event(file: BinaryIO, place: Place) -> bytes:
+    """The event there. Raises Damaged where it is not what was written."""
+    content = unchecked(file, place)
+    check(file, place, content)
+    return content
+
+
+def unchecked(file: BinaryIO, place: Place) -> bytes:
     start, length = place
     file.seek(start)
-    content = file.read(length)
-    if check and checksum(content) != file.read(TAIL):
+    return file.read(length)
+
+
+def check(file: BinaryIO, place: Place, content: bytes) -> None:
+    """Raises Damaged where the event there is not what was written."""
+    start, length = place
+    file.seek(start + length)
+    if checksum(content) != file.read(TAIL):
         raise Damaged(f"byte {start}")
-    return content
 
 
 def whole(file: BinaryIO) -> int:
