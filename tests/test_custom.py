@@ -413,7 +413,7 @@ def test_what_a_cure_of_one_s_own_minimises_is_trained(program: Program, tmp_pat
     assert (mine["cure"], plain_run["cure"]) == ("custom", "none")
     state = torch.load(tmp_path / "mine" / "checkpoint.pt", weights_only=True)["cure"]
     assert state["steps"] == 4  # of the run, none of its trial
-    assert state["total"] == pytest.approx(4 * mine["training_loss"], rel=0.1)
+    assert float(state["total"]) == pytest.approx(4 * mine["training_loss"], rel=0.1)
     assert OmegaConf.load(tmp_path / "mine" / ".hydra" / "config.yaml").cure.rule == {"_target_": "parts.Counting"}
     events = EventAccumulator(str(tmp_path / "mine")).Reload()
     assert [event.value for event in events.Scalars("cure/steps")] == [2.0, 4.0]

@@ -228,7 +228,7 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     path.write_text(path.read_text().replace("n_jobs: 2", "n_jobs: 1000"))
     monkeypatch.setattr("vae.cli.resume_sweep.cpu_count", lambda: 2)
     assert program("resume=sweep")[0] == 0
-    if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is not None:
+    if all(map(importlib.util.find_spec, ("hydra_plugins", "hydra_plugins.hydra_joblib_launcher"))):
         assert program("resume=sweep", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1000")[0] == 0
         assert asked.pop() == (3, str(max(1, cpu_count(only_physical_cores=True) // 3))), "this call asks for it"
     path.write_text(path.read_text().replace("n_jobs: 1000", "n_jobs: [many]"))

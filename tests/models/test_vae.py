@@ -176,7 +176,8 @@ def test_a_model_can_be_pickled_saved_copied_and_scripted(model: str, link: Link
     joblib.dump(vae, dumped)
     saved.seek(0), dumped.seek(0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch advises against TorchScript; people have it
+        for kind in (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", kind)  # torch advises against TorchScript; people have it
         scripted = torch.jit.script(vae)
     images, noise = torch.rand(2, 1, 8, 8), torch.randn(2, 3)
     posterior, raw = vae(images, noise)

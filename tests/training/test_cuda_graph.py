@@ -68,14 +68,15 @@ def test_without_a_kl_term_it_is_another_graph(digits: list[str]) -> None:
     assert set(captured.graphs) == {False}
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # which does not see them all, it says
 def test_the_host_waits_for_nothing(digits: list[str]) -> None:
     step, _ = updates(digits, "model=conv_vae", "train.batch_size=2")  # an epoch has over 30 steps
     for number in range(1, 9):
         step(number)
     torch.cuda.synchronize()
     held = torch.cuda.memory_allocated()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for number in range(9, 30):
             step(number)
     finally:
