@@ -26,7 +26,7 @@ def drawn(character: str, font: ImageFont.FreeTypeFont, side: int, shift: tuple[
 
 
 def glyphs() -> tuple[np.ndarray, np.ndarray]:
-    """Letters and digits in 28x28, three sizes of 19 fonts."""
+    """Letters and digits in 28x28, three sizes of 22 fonts."""
     fonts = [path for pattern in ("DejaVu*.ttf", "cm*.ttf", "STIXGeneral*.ttf") for path in sorted(FONTS.glob(pattern))]
     fonts = [path for path in fonts if path.stem not in ("cmex10", "cmsy10", "DejaVuSansDisplay", "DejaVuSerifDisplay")]
     images, labels = [], []

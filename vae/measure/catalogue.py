@@ -117,8 +117,9 @@ class SplitMeasures:
         "MSE at z = mu",
         "per pixel",
         "squared error of the mean image, z = mu",
-        "exact at the end, during a run `mse` and the mean difference on a quarter of `evaluation.probe_images`; "
-        "mostly, but not always, below `mse`: a decoder that has only met noisy codes can be worse at mu",
+        "exact at the end, during a run of a quarter of `evaluation.probe_images`: `mse` and their mean difference, or "
+        "their own mean, whichever has the smaller error; mostly, but not always, below `mse`: a decoder that has only "
+        "met noisy codes can be worse at mu",
         place="test",
     )
     sse: float = measure(
@@ -321,7 +322,7 @@ class FinalMeasures:
 _KINDS = {
     "sample": "images of codes from the prior",
     "mixture": "images of codes from a mixture of ten Gaussians, fitted to the codes of training images",
-    "real": "training images in their place: what a perfect model would get",
+    "real": "training images in place of generated ones",
 }
 
 
@@ -444,7 +445,8 @@ class Prediction:
         "largest eigenvalue",
         "",
         "lambda_1 of the training data's covariance with 1/N",
-        "exact in float64 up to 1,024 pixels or images, a block Krylov method beyond (to 1 %)",
+        "exact up to 1,024 pixels or images (products in float32 of more than 65,536 images), a block Krylov method "
+        "beyond (to 1 %)",
         place="prediction",
     )
     predicted_active_units: int | None = measure(

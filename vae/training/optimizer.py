@@ -1,7 +1,7 @@
 """The optimisers of torch.optim in their public functional form: what they remember of past gradients is kept here, by
 name, as it is saved.
 
-The classes of torch.optim do the same. Making the first of them imports torch's compiler, 1.4 s that every run would
+The classes of torch.optim do the same. Making the first of them imports torch's compiler, a second that every run would
 wait for, and a step of theirs takes longer; `python -m benchmarks optimizers` measures both."""
 
 import math
