@@ -241,6 +241,6 @@ def goals(content: Metrics) -> list[Goal]:
     if len(points) > 1:
         (first, low), (last, high) = points[0], points[-1]
         added = content["settings"]["images"] * (last - first) * 28 * 28 / 2**20
-        text = "peak memory by which each further byte of uint8 images adds to it (bytes)"
+        text = "each further byte of uint8 images adds at most 1.1 to peak memory (bytes)"
         found.append(Goal.at_most(text, (high - low) / added, 1.1))
     return found

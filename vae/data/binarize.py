@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vae.config.errors import InputError
 from vae.config.schema import Dataset
-from vae.data.split import CHUNK_VALUES, Data, Split, training_batches
+from vae.data.split import Data, Split, training_batches
 from vae.runtime import parallel
 from vae.runtime.rng import generator
 
@@ -59,14 +59,13 @@ def binary(grey: Tensor, how: str, rng: torch.Generator) -> Tensor:
 
 def _split(split: Split, how: str, name: str, source: str) -> Split:
     rng = generator(0, f"binarize {name}")
-    chunk = max(1, CHUNK_VALUES // split.images[0].numel())
     images = torch.empty(len(split), *split.shape, dtype=torch.uint8)
-    for start in range(0, len(split), chunk):
-        grey = split.batch(slice(start, start + chunk)).cpu()
+    for rows in split.slices():
+        grey = split.batch(rows).cpu()
         if not ((grey >= 0) & (grey <= 1)).all():
             raise InputError(
                 f"dataset.binarize={how} with dataset={source}: has pixels outside [0, 1], which are no brightness; "
                 "leave dataset.binarize out"
             )
-        images[start : start + chunk] = binary(grey, how, rng) * 255
+        images[rows] = binary(grey, how, rng) * 255
     return Split(images, split.labels, device=split.device, sources=split.sources)

@@ -51,9 +51,8 @@ class Split:
 
     def _total_variance(self) -> float:
         count, mean, total = 0, torch.zeros(()), 0.0
-        chunk = max(1, CHUNK_VALUES // self.images[0].numel())
-        for start in range(0, len(self), chunk):
-            images = self.batch(slice(start, start + chunk)).flatten(1).double()
+        for rows in self.slices():
+            images = self.batch(rows).flatten(1).double()
             # Chan, Golub and LeVeque 1979: what a further block adds, without the cancellation of E[x^2] - E[x]^2.
             new, block = len(images), images.mean(0)
             total += float(
@@ -62,6 +61,11 @@ class Split:
             mean = mean + (block - mean) * (new / (count + new))
             count += new
         return total / count
+
+    def slices(self, values: int = CHUNK_VALUES, least: int = 1) -> Iterator[slice]:
+        """All images in turn, those of so many pixels at a time, but no fewer than `least` images."""
+        chunk = max(least, values // self.images[0].numel())
+        return (slice(start, start + chunk) for start in range(0, len(self), chunk))
 
     def batch(self, index: Tensor | slice) -> Tensor:
         """Images (B, C, H, W) as float32; whole numbers, and what has a span, are scaled to [0, 1]."""

@@ -19,7 +19,7 @@ from vae.runtime.rng import generator
 
 EXACT = 1024  # up to so many pixels, or images, the whole matrix of products is made
 DOUBLE_IMAGES = 2**16  # of more images the products of a chunk are made in float32, and summed in float64
-CHUNK_VALUES, CHUNK_IMAGES = 2**20, 256  # so many pixels at a time, which a cache holds, but no fewer images than that
+CACHED_VALUES, CACHED_IMAGES = 2**20, 256  # so many pixels at a time, which a cache holds, but no fewer images
 MAX_VALUES = 2**28  # pixels of all images together; of more a random sample of the images is measured
 MAX_KRYLOV_STEPS, MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES = 8, 1600, 2**28
 CONVERGED = 1e-3  # of each eigenvalue: a step that adds less was the last
@@ -145,28 +145,28 @@ def _of_products(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
 def _krylov(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
     """The Rayleigh-Ritz values in the space of all blocks B, S B, S^2 B ..., each made orthogonal to those before it:
     unlike the last block alone they are right to a percent where the eigenvalues lie close together."""
-    block = torch.randn(data.pixels, count + OVERSAMPLING, generator=generator(0, "spectrum"))
-    block = torch.linalg.qr(block).Q
-    basis, image = block, data.covariance_times(block)
-    eigenvalues, vectors = _ritz(basis, image)
+    width = count + OVERSAMPLING
+    basis = torch.linalg.qr(torch.randn(data.pixels, width, generator=generator(0, "spectrum"))).Q
+    image = data.covariance_times(basis)  # of the last block
+    products = basis.T @ image  # of the basis with its image: the upper triangle
+    eigenvalues, vectors = _ritz(products, count)
     columns = min(MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES // data.pixels)
-    for _ in range(min(MAX_KRYLOV_STEPS, max(1, columns // block.shape[1] - 1))):
-        block = image[:, -block.shape[1] :]
+    for _ in range(min(MAX_KRYLOV_STEPS, max(1, columns // width - 1))):
+        block = image
         for _ in range(2):  # of few dimensions the first time leaves rounding, which lies in the basis again
             block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
-        basis, image = torch.cat([basis, block], 1), torch.cat([image, data.covariance_times(block)], 1)
-        before, (eigenvalues, vectors) = eigenvalues[:count], _ritz(basis, image)
-        close = CONVERGED * eigenvalues[:count] + FLOAT32_ROUNDING * eigenvalues[0]
-        if bool((eigenvalues[:count] - before <= close).all()):
+        basis, image = torch.cat([basis, block], 1), data.covariance_times(block)
+        products = torch.cat([torch.nn.functional.pad(products, (0, 0, 0, width)), basis.T @ image], 1)
+        before, (eigenvalues, vectors) = eigenvalues, _ritz(products, count)
+        if bool((eigenvalues - before <= CONVERGED * eigenvalues + FLOAT32_ROUNDING * eigenvalues[0]).all()):
             break
-    return eigenvalues[:count], basis @ vectors[:, :count].float(), data.total()
+    return eigenvalues, basis @ vectors.float(), data.total()
 
 
-def _ritz(basis: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    """The Ritz values, descending, and their vectors in the basis (n, k), `image` being its image (n, k)."""
-    small = (basis.T @ image).double()
-    eigenvalues, vectors = torch.linalg.eigh((small + small.T) / 2)
-    return eigenvalues.flip(0), vectors.flip(1)
+def _ritz(products: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest Ritz values, descending, and their vectors in the basis."""
+    eigenvalues, vectors = torch.linalg.eigh(products.double(), UPLO="U")
+    return eigenvalues.flip(0)[:count], vectors.flip(1)[:, :count]
 
 
 def linear_optimum(
@@ -237,6 +237,5 @@ def _nll(pixels: int, sse: float, sigma2: float) -> float:
 
 
 def _rows(split: Split) -> Iterator[Tensor]:
-    chunk = max(CHUNK_IMAGES, CHUNK_VALUES // split.images[0].numel())
-    for start in range(0, len(split), chunk):
-        yield split.batch(slice(start, start + chunk)).flatten(1).cpu()
+    for rows in split.slices(CACHED_VALUES, CACHED_IMAGES):
+        yield split.batch(rows).flatten(1).cpu()

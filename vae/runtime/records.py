@@ -57,6 +57,7 @@ def event(file: BinaryIO, place: Place) -> bytes:
 
 
 def unchecked(file: BinaryIO, place: Place) -> bytes:
+    """The event there, damaged or not."""
     start, length = place
     file.seek(start)
     return file.read(length)
