@@ -1,6 +1,7 @@
 """`encode=`, `reconstruct=`, `sample=` and `interpolate=` on small runs, from another directory than the run's."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,39 @@ def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> Non
     np.save(tmp_path / "other.npy", images)
     status, _, err = program("encode=mine", "dataset=arrays", "dataset.train=other.npy")
     assert status == 0, err
-    assert len(pd.read_csv(run / "codes.csv")) == 6
+    table = pd.read_csv(run / "codes.csv")
+    assert list(table["place"]) == list(range(6))  # the rows of the file
+    assert table["split"].isna().all()
+    model = vae.load_run(run)
+    assert table["mu_1"].tolist() == pytest.approx(model.transform(images)[:, 1].tolist(), abs=1e-4)
+    assert program("reconstruct=mine", "dataset=arrays", "dataset.train=other.npy")[0] == 0
+    assert len(list((run / "reconstructed").glob("*.png"))) == 6
     np.save(tmp_path / "wrong.npy", images[:, :6])
     status, out, err = program("encode=mine", "dataset=arrays", "dataset.train=wrong.npy")
     assert (status, out) == (1, "")
     assert "trained on images of shape (3, 8, 10)" in err
+
+
+def test_splits_are_named_of_images_in_them(run: Path, program: Program, folder: list[str], tmp_path: Path) -> None:
+    """Those of the run wherever they lie; images that are drawn into other splits were trained on, and may not be
+    called test images."""
+    root = Path(folder[-1].partition("=")[2])
+    names = {}
+    for place in (root, shutil.copytree(root, tmp_path / "moved")):
+        assert program("encode=mine", f"dataset.root={place}")[0] == 0
+        table = pd.read_csv(run / "codes.csv")
+        names[place] = dict(zip(table["file"].map(os.path.basename), table["split"], strict=True))
+    assert names[root] == names[tmp_path / "moved"]
+    assert set(names[root].values()) == {"train", "test"}
+    status, _, err = program("encode=mine", "dataset.split_seed=7")
+    assert status == 0, err
+    assert pd.read_csv(run / "codes.csv")["split"].isna().all()
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(next(root.rglob("*.png")), one)
+    status, _, err = program("encode=mine", f"dataset.root={one}")
+    assert status == 0, err
+    assert len(pd.read_csv(run / "codes.csv")) == 1
 
 
 def test_other_images_come_without_the_runs_own_labels_and_tests(program: Program, tmp_path: Path) -> None:
@@ -162,8 +191,10 @@ def test_too_few_codes_for_a_mixture(run: Path, program: Program) -> None:
 
 
 def test_reconstruct(run: Path, program: Program) -> None:
+    drawn_in_training = (run / "reconstructions.png").read_bytes()
     assert program("reconstruct=mine", "n=2")[0] == 0
-    files = sorted((run / "reconstructions").glob("*.png"))
+    assert (run / "reconstructions.png").read_bytes() == drawn_in_training
+    files = sorted((run / "reconstructed").glob("*.png"))
     assert len(files) == 2
     model = vae.load_run(run)
     config = vae.training.checkpoint.read(run).config
@@ -171,7 +202,7 @@ def test_reconstruct(run: Path, program: Program) -> None:
     means = model.decode(model.encode(test.batch(slice(0, 2))).mu)
     for path, mean in zip(files, means, strict=True):
         assert np.abs(opened(path) / 255 - mean.clamp(0, 1).permute(1, 2, 0).numpy()).max() < 0.003
-    assert opened(run / "reconstructions.png").shape[0] > 8
+    assert opened(run / "reconstructed.png").shape[0] > 8
 
 
 def test_interpolate(run: Path, program: Program) -> None:

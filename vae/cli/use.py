@@ -18,11 +18,12 @@ from torch import Tensor
 from vae.cli import failures
 from vae.cli.evaluate import check_shape
 from vae.cli.session import Job
+from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
 from vae.config.schema import TABLES, RunConfig
 from vae.data import readers, scale
-from vae.data.fingerprint import Reading
+from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
 from vae.measure import samplers
 from vae.models.vae import VAE
@@ -33,6 +34,7 @@ from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
 from vae.runtime.terminal import Progress, show
 from vae.training import checkpoint
+from vae.training.checkpoint import Checkpoint
 from vae.training.stopping import with_validation
 
 log = logging.getLogger(__name__)
@@ -48,15 +50,29 @@ class _Bench:
     directory: Path
     config: RunConfig
     model: VAE
-    reading: Reading
+    saved: Checkpoint
     call: RunConfig
 
     def data(self) -> Data:
-        data = with_validation(readers.load_alike(self.config.dataset, self.reading), self.config.train)
-        data = data.to(next(self.model.parameters()).device)
+        """The run's own, in its splits, or others. These are undivided where they bring no splits of their own: what
+        would be cut out of them at random was not held out from anything."""
+        data = (self._own() or self._others()).to(next(self.model.parameters()).device)
         check_shape(self.directory, self.model.shape, data, self.config.dataset)
-        scale.check(data, f"dataset={self.config.dataset.name}")
+        scale.check(data, f"dataset={self.config.dataset.name}", to_learn=False)
         return data
+
+    def _own(self) -> Data | None:
+        """None where they are not what the run has met, or cannot be read so."""
+        try:
+            data = with_validation(readers.load_alike(self.config.dataset, self.saved.reading), self.config.train)
+        except InputError:
+            return None
+        return data if Fingerprint(data, "").matches(self.saved.parts["data"]) else None
+
+    def _others(self) -> Data:
+        dataset, reading = self.config.dataset, self.saved.reading
+        is_one = isinstance(dataset, schema.HoldOut)
+        return readers.whole_alike(dataset, reading) if is_one else readers.load_alike(dataset, reading)
 
     def batches(self, total: int, what: str) -> Iterator[slice]:
         """Rows of a batch each, with progress."""
@@ -82,7 +98,7 @@ def use(verb: str, job: Job, call: RunConfig, composed: DictConfig) -> None:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         model, _ = saved.model()
-        bench = _Bench(directory, config, model.to(choose_device(config.train.device)), saved.reading, call)
+        bench = _Bench(directory, config, model.to(choose_device(config.train.device)), saved, call)
         with torch.no_grad():
             path = _USES[verb](bench)
     folder = path.with_suffix("")
@@ -91,18 +107,22 @@ def use(verb: str, job: Job, call: RunConfig, composed: DictConfig) -> None:
 
 
 def _encode(bench: _Bench) -> Path:
-    """A row an image: its file, where it has one, its split, its place in it, its label, mu and sigma."""
+    """A row an image: its file, where it has one, its split, its place in it, its label, mu and sigma. Images that are
+    in no split have none, and their place among all."""
     data, model = bench.data(), bench.model
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    if data.is_undivided:
+        splits = {"": data.train}
     table: dict[str, list[object]] = {"file": [], "split": [], "place": [], "label": []}
     codes = []
-    for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+    for name, split in splits.items():
         if split is None:
             continue
         table["file"] += list(split.sources or [""] * len(split))
         table["split"] += [name] * len(split)
         table["place"] += range(len(split))
         table["label"] += _labels(split, data.classes)
-        for rows in bench.batches(len(split), f"encoding {name}"):
+        for rows in bench.batches(len(split), f"encoding {name or 'images'}"):
             posterior = model.encode(split.batch(rows))
             codes.append(torch.cat([posterior.mu, posterior.log_sigma.exp()], 1).cpu())
     return _save_table(bench, table, torch.cat(codes))
@@ -152,12 +172,12 @@ def _as_text(name: str) -> str:
 
 
 def _reconstruct(bench: _Bench) -> Path:
-    """The first `n` test images, each with its reconstruction below it, and each reconstruction as a file."""
+    """The first `n` test images, or of others, each with its reconstruction below it, and each reconstruction as a file."""
     data, model = bench.data(), bench.model
     count = min(bench.call.use.n, len(data.test))
     if count < bench.call.use.n:
-        log.info("reconstruct: n=%d, and there are %d test images: all of them", bench.call.use.n, count)
-    folder = _empty(bench.directory / names.RECONSTRUCTIONS)
+        log.info("reconstruct: n=%d, and there are %d images to show: all of them", bench.call.use.n, count)
+    folder = _empty(bench.directory / names.RECONSTRUCTED)
     shown = []
     for rows in bench.batches(count, "reconstructing"):
         images = data.test.batch(rows)
@@ -170,7 +190,7 @@ def _reconstruct(bench: _Bench) -> Path:
     columns = min(bench.config.pictures.columns, len(pairs))
     pairs = pairs[: len(pairs) // columns * columns]
     rows = torch.stack([torch.stack(pair) for pair in pairs]).unflatten(0, (-1, columns)).transpose(1, 2).flatten(0, 1)
-    return _save_picture(bench.directory / f"{names.RECONSTRUCTIONS}.png", bench.picture(rows))
+    return _save_picture(bench.directory / f"{names.RECONSTRUCTED}.png", bench.picture(rows))
 
 
 def _sample(bench: _Bench) -> Path:
@@ -201,7 +221,8 @@ def _interpolate(bench: _Bench) -> Path:
     data, model = bench.data(), bench.model
     first, second = bench.call.use.between
     if max(first, second) >= len(data.test):
-        raise InputError(f"between=[{first},{second}]: there are {len(data.test)} test images, from 0 on")
+        kind = "images" if data.is_undivided else "test images"
+        raise InputError(f"between=[{first},{second}]: there are {len(data.test)} {kind}, from 0 on")
     ends = data.test.batch(torch.tensor([first, second]))
     mu = model.encode(ends).mu
     columns = bench.config.pictures.columns

@@ -28,6 +28,8 @@ def binarized(data: Data, config: Dataset) -> Data:
     )
     assert train is not None
     assert test is not None
+    if data.is_undivided:
+        test = train
     grey = data.train if how == "dynamic" else None
     return dataclasses.replace(data, train=train, test=test, validation=validation, grey=grey)
 

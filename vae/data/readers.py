@@ -47,6 +47,12 @@ def load_alike(config: schema.Dataset, reading: Reading) -> Data:
     return load(dataclasses.replace(config, range=list(reading.range)))
 
 
+def whole_alike(config: schema.HoldOut, reading: Reading) -> Data:
+    """The same without a test split cut out of them: where they bring none of their own, `train` and `test` are both
+    all of the images, in their order."""
+    return load_alike(dataclasses.replace(config, test_fraction=0), reading)
+
+
 @singledispatch
 def read(config: schema.Dataset) -> Data:
     """The training and test images as they are. Raises InputError."""
@@ -307,7 +313,7 @@ def _check_images(split: Split, place: str) -> None:
 
 
 def _hold_out(split: Split, config: schema.HoldOut, source: str) -> Data:
-    if len(split) < 4:
+    if len(split) < 4 and config.test_fraction > 0:
         raise InputError(f"{source}: {len(split)} images; at least 4 are needed, 2 to train on and 2 to test on")
     return hold_out(split, config.test_fraction, config.split_seed)
 

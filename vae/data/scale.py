@@ -13,13 +13,12 @@ SAMPLED = 10_000  # images that are looked at, evenly over the split
 SAMPLED_VALUES = 2**26  # and no more pixels in all
 
 
-def check(data: Data, source: str) -> float:
+def check(data: Data, source: str, to_learn: bool = True) -> float:
     """The variance of a pixel over the training images (of a sample of them, where they are many). Says how the images
-    were read. Raises InputError,
-    which names `source`, for images that nothing can be learnt from or that are not on the scale that their type stands
-    for."""
+    were read. Raises InputError, which names `source`, for images that are not on the scale that their type stands for,
+    and that nothing can be learnt from where that is wanted of them."""
     for name, split in (("training", data.train), ("test", data.test)):
-        if len(split) < 2:
+        if len(split) < 2 and to_learn:
             raise InputError(f"{source}: {len(split)} {name} images; at least 2 are needed")
     some = sample(data.train)
     if some.span is None and not some.images.is_floating_point() and int(some.images.max()) == 1:
@@ -28,7 +27,7 @@ def check(data: Data, source: str) -> float:
             "multiply them by 255, or save them as floats"
         )
     variance = some.total_variance / some.images[0].numel()
-    if variance == 0:
+    if variance == 0 and to_learn:
         raise InputError(f"{source}: all {len(data.train)} training images are the same; there is nothing to learn")
     for note in data.notes:
         log.info("%s: %s", source, note)

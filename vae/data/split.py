@@ -113,6 +113,11 @@ class Data:
     type: str | None = None  # of the numbers in the files, where `range` is of them
     notes: tuple[str, ...] = ()  # what is to be said of how they were read, a line each
 
+    @property
+    def is_undivided(self) -> bool:
+        """Whether nothing is held out: all images are in both splits."""
+        return self.test is self.train
+
     def measured(self, count: int | None) -> "Data":
         """The same with at most `count` images to measure on."""
         validation = None if self.validation is None else self.validation.some(count)
@@ -121,6 +126,8 @@ class Data:
     def to(self, device: torch.device) -> "Data":
         parts = {name: getattr(self, name) for name in ("train", "test", "grey", "validation")}
         moved = {name: part.to(device) for name, part in parts.items() if part is not None}
+        if self.is_undivided:
+            moved["test"] = moved["train"]
         return dataclasses.replace(self, **moved)
 
 
@@ -132,7 +139,10 @@ def state_of(tensor: Tensor) -> tuple[int, int] | None:
 
 def hold_out(split: Split, fraction: float, seed: int) -> Data:
     """Cut a test split of round(fraction * N) images out of `split`, each label in proportion (to within one
-    image), at random otherwise. At least two of the N >= 4 images go to each side."""
+    image), at random otherwise. At least two of the N >= 4 images go to each side. `fraction` 0: nothing is cut, and
+    both are all of the images."""
+    if fraction == 0:
+        return Data(split, split)
     total = len(split)
     held = min(max(round(fraction * total), 2), total - 2)
     order = torch.randperm(total, generator=generator(seed, "split"))

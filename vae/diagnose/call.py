@@ -147,7 +147,8 @@ def diagnose(
         told = _model(model, name or face.name), objective, _anneal(weight), settings, seed or 0
         config = Elsewhere(*told, cure=history.cure)
         are_maps = math.prod(model.layout.latent_shape[1:]) > 1
-        subject = Measured(config, model, given, data, by_dimension=not are_maps)
+        unseen = train is None and not isinstance(images, Data)
+        subject = Measured(config, model, given, data, by_dimension=not are_maps, unseen=unseen)
         if isinstance(given, OptimalGaussian) and sigma2 is None:
             given.start_at(_left(subject))
         return _measured(subject, face, loss, pictures, history, [*notes, *said])
@@ -291,7 +292,7 @@ def _data(test: Split, images: Any, train: Any, train_labels: Any) -> tuple[Data
     if train is None:
         own = dataclasses.replace(test, labels=None)  # a probe that is fitted and asked on the same images says nothing
         data = Data(own, test, notes=())
-        notes = ["train= was not given: the prediction and the gain are of the images themselves"]
+        notes = ["train= was not given: the prediction and the gain are of images like those given"]
     else:
         split, notes = split_of(train, train_labels, "train")
         if split.shape != test.shape:

@@ -6,6 +6,8 @@ expanded around it to second order the loss is that of a linear VAE with sigma^2
 So a dimension is kept where an eigenvalue of Lambda^-1/2 S Lambda^-1/2, Lambda = diag(A''), lies above the KL weight.
 Near that weight its KL is right, far below it is a rough one."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from vae.data.split import Split
@@ -26,13 +28,19 @@ def predict(spectrum: Spectrum, likelihood: Likelihood, latent_dim: int, weight:
     return linear_optimum(spectrum, latent_dim, weight, None if fitted else float(sigma2), floor)
 
 
-def whitened(split: Split, spectrum: Spectrum, likelihood: Likelihood, count: int) -> Spectrum | None:
+def whitened(
+    split: Split,
+    spectrum: Spectrum,
+    likelihood: Likelihood,
+    count: int,
+    measured: Callable[[Split, int, Tensor], Spectrum] = spectra.measure,
+) -> Spectrum | None:
     """The spectrum of the data whitened by the likelihood's curvature at the mean image; None where it has none."""
     curvature = likelihood.curvature(spectrum.mean)
     if curvature is None:
         return None
     able = curvature > 0
-    return spectra.measure(split, count, scale=able / curvature.clamp(min=1e-300).sqrt())
+    return measured(split, count, able / curvature.clamp(min=1e-300).sqrt())
 
 
 def wider(latent_dim: int) -> int:

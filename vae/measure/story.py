@@ -53,9 +53,8 @@ def explain(
             f"Mu runs from {record['mu_min']:.3g} to {record['mu_max']:.3g}, and codes from the prior need not be like "
             "those that the decoder has seen."
         )
-    said += [
-        sentence for sentence in (tested or _why(record, verdict, cause), _context(config, record, verdict)) if sentence
-    ]
+    why = tested or _why(record, verdict, cause, config.evaluation.thresholds.little_kld)
+    said += [sentence for sentence in (why, _context(config, record, verdict)) if sentence]
     said += _events(config, record, verdict)
     if verdict not in DEAD and advice.mixture_is_nearer(record):
         said.append(_samples(record))
@@ -76,7 +75,8 @@ def _giver(config: Setting) -> str:
     return f"anneal={config.anneal.name}" if key == "anneal" else f"cure={config.cure.name}"
 
 
-def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
+def _why(record: Mapping[str, Any], verdict: str, cause: str | None, little: float) -> str:
+    """`little`: nats, of which so few leave no code."""
     weight, edge, kld = record["max_kl_weight"], record["predicted_collapse_weight"], record["predicted_kld"]
     if verdict in DEAD and weight == 0:
         return "No KL term can have caused this, its weight was 0 throughout: the network itself is stuck."
@@ -116,6 +116,11 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
         )
     if verdict in DEAD and kld is None:
         return "There is no prediction for this objective: only a test can tell the cause."
+    if verdict in DEAD and kld < little:
+        return (
+            f"From so few images it cannot be told: {number(kld)} nats are predicted for images like them, and more for "
+            "these alone, whose chance a code can learn by heart. Hand over the training images, as train=."
+        )
     if verdict in DEAD:
         return (
             f"Predicted: {number(kld)} nats are to be had, and as many are paid, for a code that is not read: only a "

@@ -40,18 +40,21 @@ class Measured:
     likelihood: Likelihood
     data: Data
     by_dimension: bool = True  # each latent dimension is measured by itself, for which the probe images are decoded
+    unseen: bool = False  # the training images are not at hand, and the training split is of others like them
 
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """Of the training split."""
         count = prediction.wider(self.model.latent_dim) + MORE_EIGENVALUES
-        return spectrum.measure(self.data.train, max(count, quality.COMPONENTS))
+        measured = spectrum.of_halves if self.unseen else spectrum.measure
+        return measured(self.data.train, max(count, quality.COMPONENTS))
 
     @functools.cached_property
     def whitened(self) -> Spectrum | None:
         """Of the training split, whitened by the likelihood; None where that has no curvature of its own."""
         count = prediction.wider(self.model.latent_dim)
-        return prediction.whitened(self.data.train, self.spectrum, self.likelihood, count)
+        measured = spectrum.of_halves if self.unseen else spectrum.measure
+        return prediction.whitened(self.data.train, self.spectrum, self.likelihood, count, measured)
 
     def optimum(self, weight: float) -> LinearOptimum | None:
         """What a linear VAE would do with these data at this KL weight; None where the closed form does not apply."""
@@ -64,6 +67,10 @@ class Measured:
         if self.model.is_autoregressive:
             return Prediction(self.likelihood.effective_t(weight), self.spectrum.largest)
         return prediction.measures(self.spectrum, self.whitened, self.likelihood, self.model.latent_dim, weight)
+
+    def _most_kld(self, weight: float) -> float | None:
+        """What is predicted of the images at hand as if these were trained on; None where they were."""
+        return dataclasses.replace(self, unseen=False).prediction(weight).predicted_kld if self.unseen else None
 
     def constant_loss(self) -> float | None:
         """What training minimises, for the mean of the training images as an image for all codes; of some of them."""
@@ -143,16 +150,18 @@ class Measured:
             return evaluation.constant_elbo(self.likelihood, self.spectrum, self.data.test, batch_size)
 
     def _evidence(self, found: SplitMeasures, weight: float, trajectory: Trajectory, gain: float | None) -> Evidence:
+        highest = max(trajectory.max_kl_weight, weight)
         return Evidence(
             measured=found,
             latent_dim=self.model.latent_dim,
             posterior=self.config.model.posterior,
             weight=weight,
-            predicted=self.prediction(max(trajectory.max_kl_weight, weight)),
+            predicted=self.prediction(highest),
             gain=gain,
             steps=None,
             trajectory=trajectory,
             autoregressive=self.model.is_autoregressive,
+            most_kld=self._most_kld(highest),
         )
 
     @contextmanager

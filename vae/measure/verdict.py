@@ -31,6 +31,7 @@ class Evidence:
     stopped: bool = False  # early, or by a learning rate of 0: a loss that still fell says nothing
     cut_gap: float | None = None  # as in FinalMeasures; None: not measured
     cut_gap_error: float = 0.0
+    most_kld: float | None = None  # predicted at most, where the prediction is of other images than those trained on
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _cause(e: Evidence, limits: Thresholds) -> str | None:
     if kld is None:
         return None
     if kld < limits.little_kld:
-        return "objective"
+        return "objective" if e.most_kld is None or e.most_kld < limits.little_kld else None
     return "optimiser" if e.measured.kld < kld / 2 else None  # as much KL as predicted is not stuck
 
 

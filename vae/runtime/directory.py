@@ -8,7 +8,7 @@ BEST_CHECKPOINT = "checkpoint.best.pt"  # of early stopping, until it becomes ch
 RESULT = "result.json"  # the final record; a run that has it is whole
 EVALUATION = "evaluation.json"  # the same, measured again by evaluate=
 SAMPLES = "samples"  # what sample= has made: a folder, and a grid beside it
-RECONSTRUCTIONS = "reconstructions"
+RECONSTRUCTED = "reconstructed"
 INTERPOLATION = "interpolation"
 CHANGES = "changes.txt"  # what resume= has changed for the steps ahead, a line a call
 EXPORT = "export"  # the folder that export= writes to
