@@ -140,7 +140,7 @@ def test_a_finished_run_is_measured_again(finished: Finished, program: Program, 
     ("arguments", "says"),
     [
         (["evaluate=absent"], "absent"),
-        (["evaluate=empty"], "checkpoint.pt"),
+        (["evaluate=empty"], "empty: is no run's directory"),
         (["evaluate=mine", "model.latent_dim=3"], "model.latent_dim: cannot be changed"),
         (["evaluate=mine", "dataset=mnist5k"], "trained on images of shape"),
     ],

@@ -146,7 +146,7 @@ def test_a_live_code_has_no_cause(digits: list[str], program: Program, tmp_path:
         (["explain="], "explain=: names no directory"),
         (["resume="], "resume=: names no directory"),
         (["evaluate= "], "evaluate=: names no directory"),
-        (["explain=empty"], "no such file; name the directory of a run"),
+        (["explain=empty"], "empty: is no run's directory; name a run's"),
         (["explain=short"], "the run is unfinished, and there is nothing to explain yet"),
         (["explain=short", "explain.steps=0"], "explain.steps=0: must be at least 1"),
         (["explain.steps=5"], "explain.steps=5: goes with explain=DIR"),

@@ -231,7 +231,7 @@ def test_images_drawn_pixel_by_pixel(digits: list[str], program: Program, tmp_pa
         (["sample=mine", "encode=mine"], "are one at a time"),
         (["sample=report.html"], "sample=report.html: is a file; name the run's directory"),
         (["sample=mine", "n=0"], "n=0: must be at least 1 and at most 1000000"),
-        (["sample=mine", "n=many"], "n: Value 'many' of type 'str' could not be converted to Integer"),
+        (["sample=mine", "n=many"], "n=many: must be a whole number, at least 1"),
         (["encode=mine", "n=3"], "n=3: goes with reconstruct=DIR and sample=DIR"),
         (["n=3"], "n=3: goes with reconstruct=DIR and sample=DIR"),
         (["encode=mine", "sampler=prior"], "sampler=prior: goes with sample=DIR"),

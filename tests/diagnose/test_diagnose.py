@@ -83,7 +83,7 @@ def test_a_run_on_other_images(digits: list[str], tmp_path: Path) -> None:
     found = vae.diagnose(tmp_path / "run", tmp_path / "photos")
     assert found.measures["mse"].value > 0
     assert "train= was not given" in str(found)
-    with pytest.raises(vae.InputError, match=r"checkpoint.pt: no such file; name the directory of a run"):
+    with pytest.raises(vae.InputError, match=r"photos: is no run's directory; name a run's"):
         vae.diagnose(tmp_path / "photos")
 
 
@@ -195,7 +195,7 @@ def test_verdicts_of_known_models(images: Tensor) -> None:
 
 def test_the_closed_form_is_predicted_and_measured(images: Tensor) -> None:
     linear = LinearVAE(images, 4, 0.5)
-    found = vae.diagnose(linear.encode, linear.decode, images, **GAUSSIAN, **FAST)
+    found = vae.diagnose(linear.encode, linear.decode, images, train=images, **GAUSSIAN, **FAST)
     kept = np.array(EIGENVALUES[:3])
     assert found.prediction.predicted_kld == pytest.approx(0.5 * np.log(kept / 0.5).sum(), rel=1e-4)
     assert found.prediction.predicted_collapse_weight == pytest.approx(6 / 0.5, rel=1e-4)
@@ -234,6 +234,35 @@ def test_codes_that_are_maps(images: Tensor) -> None:
     assert maps.channel_active == [1, 0]
     assert "Channel 1: KL 0.25 nats, 0 nats" in str(found)
     assert found.to_dict()["latent_channel_kl"] == maps.channel_kl
+
+
+@pytest.mark.parametrize(
+    ("count", "sigma2", "cause"), [(500, 0.083, None), (500, 0.4, "objective"), (500, 0.02, "optimiser")]
+)
+def test_few_images_of_noise(count: int, sigma2: float, cause: str | None) -> None:
+    """Their covariance has eigenvalues of five times their variance, 1/12, which no other image of noise has: between
+    the two it cannot be told what a training on others could have had."""
+    noise = torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    mean = noise.mean(0)
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(x), 8), torch.zeros(len(x), 8)
+
+    found = vae.diagnose(
+        encode, lambda z: mean.expand(len(z), 1, 28, 28), noise, likelihood="gaussian", sigma2=sigma2, **FAST
+    )
+    assert (found.verdict, found.cause) == ("collapsed", cause)
+    assert ("Hand over the training images, as train=" in found.explanation) == (cause is None)
+    told = vae.diagnose(
+        encode,
+        lambda z: mean.expand(len(z), 1, 28, 28),
+        noise,
+        train=noise,
+        likelihood="gaussian",
+        sigma2=0.083,
+        **FAST,
+    )
+    assert told.cause == "optimiser"  # of those alone a code is worth something
 
 
 def test_a_large_map_takes_little_memory_and_time() -> None:

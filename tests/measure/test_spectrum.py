@@ -51,6 +51,30 @@ def test_spectrum_of_noise() -> None:
     assert found.eigenvalues.numpy() == pytest.approx(expected[:24], rel=0.01)
 
 
+@pytest.mark.parametrize("count", [100, 500, 3000])
+def test_of_halves_the_noise_of_these_images_is_not_in_it(count: int) -> None:
+    """All true eigenvalues of noise are the same; those of so few images are up to 14 times as large."""
+    noise = torch.rand(count, 1, 1, 784, generator=torch.Generator().manual_seed(0))
+    split = Split(noise)
+    assert spectrum.measure(split, 24).largest > 1.9 / 12
+    found = spectrum.of_halves(split, 24)
+    assert found.eigenvalues.numpy() * 12 == pytest.approx(1, abs=0.2)
+    assert (found.eigenvalues.diff() <= 0).all()
+
+
+def test_of_halves_what_images_share_is_in_it() -> None:
+    """Of Gaussian images with known eigenvalues, fewer than their pixels: to a fifth below them, and nothing where
+    there are too few to be halved."""
+    true = torch.tensor([50.0, 20.0, 8.0, 3.0])
+    rng = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(400, 4, generator=rng)).Q
+    images = (torch.randn(300, 4, generator=rng) * true.sqrt()) @ axes.T + 0.1 * torch.randn(300, 400, generator=rng)
+    found = spectrum.of_halves(Split(images.view(300, 1, 20, 20)), 8)
+    assert found.eigenvalues[:4].numpy() == pytest.approx(true.numpy(), rel=0.2)
+    assert found.eigenvalues[4:].numpy() == pytest.approx(0.01, abs=0.003)
+    assert spectrum.of_halves(Split(images[:3].view(3, 1, 20, 20)), 8).largest == 0
+
+
 def test_spectrum_of_few_dimensions() -> None:
     """Data of a lower rank than the Krylov space: what is left of a block is rounding, and no eigenvalue is found
     twice."""

@@ -63,6 +63,12 @@ def test_alive() -> None:
     assert "10.3 predicted" in found.reason
 
 
+@pytest.mark.parametrize(("most", "cause"), [(None, "objective"), (0.5, "objective"), (1.9, None)])
+def test_of_other_images_the_cause_is_named_where_both_bounds_agree(most: float | None, cause: str | None) -> None:
+    assert verdict({"predicted": NOTHING, "most_kld": most}, **DEAD).cause == cause
+    assert verdict({"most_kld": most}, **DEAD).cause == "optimiser"
+
+
 def test_used_is_more_than_noise_and_more_than_a_threshold() -> None:
     assert is_used(split(swap_gap=0.2, swap_gap_error=0.05), 1.0, LIMITS)
     assert not is_used(split(swap_gap=0.2, swap_gap_error=0.1), 1.0, LIMITS)  # two standard errors

@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_told(first: Path, digits: list[str], program: Prog
     np.save(tmp_path / "other.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 9), dtype=np.uint8))
     other = ["dataset=arrays", "dataset.train=other.npy"]
     for arguments, says in (
-        (["init=nowhere"], "nowhere/checkpoint.pt: no such file"),
+        (["init=nowhere"], "nowhere: no such directory; name a run's"),
         (["init=first", "model=mlp_vae"], "its network is another one"),
         (["init=first", "model.latent_dim=4"], "its network is another one"),
         (["init=first", "objective=bernoulli"], "means something else with objective=optimal_gaussian"),

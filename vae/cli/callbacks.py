@@ -154,8 +154,8 @@ class SweepReport(Callback):
         self.write()
 
     def write(self) -> None:
-        """The report, once, and only where there are runs."""
-        if self.written or self.directory is None or not self.directory.is_dir():
+        """The report, once, and only where runs have begun."""
+        if self.written or self.directory is None or not any(self.directory.rglob(names.CONFIG)):
             return
         self.written = True
         write_report(self.directory)

@@ -71,8 +71,9 @@ class _Bench:
 
     def _others(self) -> Data:
         dataset, reading = self.config.dataset, self.saved.reading
-        is_one = isinstance(dataset, schema.HoldOut)
-        return readers.whole_alike(dataset, reading) if is_one else readers.load_alike(dataset, reading)
+        if isinstance(dataset, schema.HoldOut):
+            return readers.whole_alike(dataset, reading)
+        return readers.load_alike(dataset, reading)
 
     def batches(self, total: int, what: str) -> Iterator[slice]:
         """Rows of a batch each, with progress."""
@@ -172,7 +173,7 @@ def _as_text(name: str) -> str:
 
 
 def _reconstruct(bench: _Bench) -> Path:
-    """The first `n` test images, or of others, each with its reconstruction below it, and each reconstruction as a file."""
+    """The first `n` test images, each with its reconstruction below it, and each reconstruction as a file."""
     data, model = bench.data(), bench.model
     count = min(bench.call.use.n, len(data.test))
     if count < bench.call.use.n:

@@ -50,16 +50,48 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     except ConfigKeyError as error:
         raise InputError(unknown_key(str(error.full_key))) from error
     except ValidationError as error:
-        key = str(error.full_key or "")
-        if "is not a ListConfig" not in str(error):
-            raise InputError(one_line(error)) from error
-        raise InputError(f"{key}={flat(given).get(key)}: must be a list, as in [1,2]") from error
+        raise InputError(_of_another_type(error, given)) from error
     except (OmegaConfBaseException, RecursionError, OverflowError, TypeError, ValueError) as error:
         raise InputError(one_line(error)) from error
     assert isinstance(config, schema.RunConfig)
     _check_fields(config, "")
     _check_together(config)
     return config
+
+
+WANTED = {  # types, by OmegaConf's names
+    **{"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"},
+    **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"},
+}
+WRONG_TYPE = re.compile(
+    r"could not be converted to (\w+)|is not a valid (\w+)|Incompatible value 'None' for field of type '(\w+)'"
+)
+
+
+def _of_another_type(error: ValidationError, given: dict[str, Any]) -> str:
+    """A line about a value that its key does not take, with what it takes."""
+    key = str(error.full_key or "")
+    if "is not a ListConfig" in str(error):
+        return f"{key}={flat(given).get(key)}: must be a list, as in [1,2]"
+    found = WRONG_TYPE.search(str(error))
+    wanted = None if found is None else WANTED.get(next(filter(None, found.groups())))
+    if wanted is None:
+        return one_line(error)
+    name = key.partition("[")[0]  # of a list, whose items count
+    bounds = _field(name, given).metadata.get("allowed") if name in flat(given) else None
+    value = flat(given).get(key, getattr(error, "value", ""))
+    return f"{key}={'null' if value is None else value}: must be {wanted}{f', {bounds}' if bounds else ''}"
+
+
+def _field(key: str, given: dict[str, Any]) -> dataclasses.Field[Any]:
+    """The field of a key, in the kinds that were given."""
+    *places, name = key.split(".")
+    node: type = schema.RunConfig
+    for place in places:
+        given, kind = given[place], next(field.type for field in dataclasses.fields(node) if field.name == place)
+        assert isinstance(kind, type)
+        node = schema.kinds(kind)[given["kind"]] if _is_part(kind) else kind
+    return next(field for field in dataclasses.fields(node) if field.name == name)
 
 
 def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
@@ -345,7 +377,7 @@ def nearest_keys(key: str) -> list[str]:
     same = [name for name in known if name.rpartition(".")[2] == last]  # its group is missing or another
     if same:
         return same[:3]
-    lasts = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known], n=1, cutoff=0.75)
+    lasts = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known], n=1, cutoff=0.76)
     return [name for name in known if name.rpartition(".")[2] in lasts][:3]
 
 

@@ -17,6 +17,7 @@ LONG = 1000  # steps that most runs need
 PATIENCE = 5  # evaluations
 LOOKS = 20  # evaluations of a run that stops by them
 FAR = 4  # times the KL weight: where the collapsed state is stable from there on only, much is to be had
+BLOWN_UP = 10_000  # times the variance: where so much squared error is there, after few steps, these were too large
 SLIGHT = 10  # times t: where so much squared error is left, and
 FEATHER = 0.01  # of the ELBO's own KL weight, where there is no t: it is not the KL term that holds a code back
 WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times a PCA's
@@ -227,7 +228,8 @@ def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
     if record["steps"] < train.steps and record["best_step"] is None:
         return Advice("it was interrupted", (), verb="resume")
     before, excess = record["loss_fall_before"], record["loss_excess"]
-    if before is not None and before < 0:
+    is_lost = before is None and record["explained_variance"] < -BLOWN_UP
+    if is_lost or (before is not None and before < 0):
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:
         return Advice("the learning rate is too low to get anywhere", ("train.lr=0.001",))
@@ -323,11 +325,12 @@ def _cured(config: Setting, record: Mapping[str, Any], cause: str | None) -> lis
     if not able:
         return []
     best, *others = able
-    why = f"in trials {best.alive} of {best.runs} runs that show this cause were alive with it, {cured.without(cause)}"
+    why = f"in trials {best.alive} of {best.runs} runs that show this cause were alive with cure={best.cure}, "
+    why += cured.without(cause)
     if others:
         why += f"; as many with {' and with '.join(cell.cure for cell in others)}"
     why += " (docs/cures.md)"
-    return [Advice(why, (f"cure={best.cure}",), elsewhere=f"take a published cure, {best.cure} (docs/cures.md)")]
+    return [Advice(why, (f"cure={best.cure}",), elsewhere=f"take a published cure, {best.cure}")]
 
 
 def _of_layers(config: Setting) -> tuple[str, ...]:

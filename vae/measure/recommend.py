@@ -44,12 +44,14 @@ def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Ch
     if "train.steps" not in given:
         steps = min(max(math.ceil(EPOCHS * total / batch_size / 100) * 100, STEPS[0]), STEPS[1])
     epochs = steps * batch_size / total
+    least = min(DIMENSIONS[0], most)
+    limits = f"{least} to {most}" if least < most else f"no more than {most}"
     chosen = [
         Choice(
             "model.latent_dim",
             latent_dim,
             f"a PCA of so many dimensions explains {explained[latent_dim - 1]:.0%} of the variance "
-            f"({EXPLAINED:.0%} wanted, {min(DIMENSIONS[0], most)} to {most} allowed)",
+            f"({EXPLAINED:.0%} wanted, {limits} allowed)",
         ),
         Choice("train.steps", steps, f"{epochs:.0f} times each of the {total} images"),
         Choice("train.eval_every", max(1, steps // 20), "twenty looks at the validation images"),

@@ -1,6 +1,7 @@
 """The process and the device that a run uses: threads, allocator, determinism, memory, versions."""
 
 import ctypes
+import logging
 import os
 import sys
 from importlib import metadata
@@ -10,6 +11,8 @@ import torch
 from vae.config.errors import InputError
 from vae.runtime import cores, parallel
 from vae.runtime.torchrun import world
+
+log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -34,6 +37,11 @@ def configure_process(threads: int = 0) -> None:
     them is a hundred times slower. Each thread has that flag of its own and takes it from the thread that makes it,
     so it is set before torch makes its threads. `threads`: 0 for this process's share. The rest makes CUDA
     deterministic."""
+    there = os.cpu_count() or threads
+    if threads > there:
+        log.warning(
+            "train.threads=%d: more than the %d cores of this machine, so each step takes longer", threads, there
+        )
     torch.set_flush_denormal(True)
     _keep_freed_memory()
     torch.set_num_threads(threads or own_threads())
