@@ -126,6 +126,9 @@ def test_a_kl_term_that_never_began() -> None:
 def test_an_unfinished_run() -> None:
     assert advised(verdict="unfinished") == [("train.steps=6000",)]
     assert advise(composed(), RECORD, "unfinished", None)[0].verb == "resume"
+    blown_up = {"steps": 20, "explained_variance": -1e9, "loss_fall_before": None}  # too short for its loss to tell
+    gentle = ("train.lr=0.025", "train.warmup_steps=2", "train.momentum=0.9")
+    assert advised("train.lr=0.1", "train.steps=20", verdict="unfinished", **blown_up) == [gentle]
     assert not advise(composed("train.lr_schedule=cosine"), RECORD, "unfinished", None)[0].verb
     delayed = {"final_kl_weight": 1.0, "max_kl_weight": 0.0}
     assert advised("anneal=delayed", verdict="unfinished", **delayed) == [("train.steps=6000",)]
