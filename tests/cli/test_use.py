@@ -142,6 +142,9 @@ def test_splits_are_named_of_images_in_them(run: Path, program: Program, folder:
     status, _, err = program("encode=mine", f"dataset.root={one}")
     assert status == 0, err
     assert len(pd.read_csv(run / "codes.csv")) == 1
+    np.save(tmp_path / "one.npy", np.zeros((1, 8, 10, 3), np.uint8))
+    assert program("encode=mine", "dataset=arrays", "dataset.train=one.npy")[0] == 0
+    assert len(pd.read_csv(run / "codes.csv")) == 1
 
 
 def test_other_images_come_without_the_runs_own_labels_and_tests(program: Program, tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_images_drawn_pixel_by_pixel(digits: list[str], program: Program, tmp_pa
         (["sample=mine", "format=xls"], "format=xls: goes with encode=DIR and export=DIR"),
         (["encode=mine", "format=xls"], "format=xls: encode= writes one of csv, npz, parquet"),
         (["interpolate=mine", "between=0,1"], "between=0,1: is several values; a list is between=[0,1]"),
-        (["interpolate=mine", "between=[1]"], "two places"),
+        (["interpolate=mine", "between=[1]"], "the places of two images"),
         (["sample=mine", "model.latent_dim=4"], "cannot be changed"),
         (["-m", "sample=mine,mine"], "takes one directory"),
     ],

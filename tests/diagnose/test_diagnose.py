@@ -252,7 +252,7 @@ def test_few_images_of_noise(count: int, sigma2: float, cause: str | None) -> No
         encode, lambda z: mean.expand(len(z), 1, 28, 28), noise, likelihood="gaussian", sigma2=sigma2, **FAST
     )
     assert (found.verdict, found.cause) == ("collapsed", cause)
-    assert ("Hand over the training images, as train=" in found.explanation) == (cause is None)
+    assert ("Hand over the training images" in found.explanation) == (cause is None)
     told = vae.diagnose(
         encode,
         lambda z: mean.expand(len(z), 1, 28, 28),

@@ -154,7 +154,7 @@ class SweepReport(Callback):
         self.write()
 
     def write(self) -> None:
-        """The report, once, and only where runs have begun."""
+        """The report, once, and only where there are runs, refused ones among them."""
         if self.written or self.directory is None or not any(self.directory.rglob(names.CONFIG)):
             return
         self.written = True

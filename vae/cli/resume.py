@@ -75,7 +75,7 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         _check_steps(config, before, step, finished, directory)
         changes = _changes(before, config)
         if changes:
-            log.info("%s  from step %d on: %s; it was another run until there", directory, step, changes)
+            log.info("%s  from step %d on: %s; the steps before that were made without it", directory, step, changes)
         if saved is not None and _is_another(config.anneal, saved.config.anneal):
             states = {
                 **saved.parts,

@@ -54,8 +54,8 @@ class _Bench:
     call: RunConfig
 
     def data(self) -> Data:
-        """The run's own, in its splits, or others. These are undivided where they bring no splits of their own: what
-        would be cut out of them at random was not held out from anything."""
+        """The run's own, in its splits, or others. These are undivided where they bring no splits of their own: nothing
+        that is cut out of them now was held out when the run was trained."""
         data = (self._own() or self._others()).to(next(self.model.parameters()).device)
         check_shape(self.directory, self.model.shape, data, self.config.dataset)
         scale.check(data, f"dataset={self.config.dataset.name}", to_learn=False)
@@ -173,7 +173,8 @@ def _as_text(name: str) -> str:
 
 
 def _reconstruct(bench: _Bench) -> Path:
-    """The first `n` test images, each with its reconstruction below it, and each reconstruction as a file."""
+    """The first `n` test images (of others, images), each with its reconstruction below it, and each of these as
+    a file."""
     data, model = bench.data(), bench.model
     count = min(bench.call.use.n, len(data.test))
     if count < bench.call.use.n:
@@ -218,7 +219,7 @@ def _sample(bench: _Bench) -> Path:
 
 
 def _interpolate(bench: _Bench) -> Path:
-    """A row of images on the line between the mu of two test images, with these at its ends."""
+    """A row of images on the line between the mu of two of these, with these at its ends."""
     data, model = bench.data(), bench.model
     first, second = bench.call.use.between
     if max(first, second) >= len(data.test):

@@ -41,6 +41,7 @@ OWN = (  # with _target_
 def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     """The checked configuration of one run, from what this call was given. Raises InputError that names the key, the
     value and what is allowed."""
+    given: dict[str, Any] = {}
     try:
         given = plain(values if isinstance(values, DictConfig) else OmegaConf.create(values))
         shape = _structured(schema.RunConfig).copy()
@@ -61,10 +62,11 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
 
 WANTED = {  # types, by OmegaConf's names
     **{"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"},
-    **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"},
+    **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": ""},
 }
 WRONG_TYPE = re.compile(
     r"could not be converted to (\w+)|is not a valid (\w+)|Incompatible value 'None' for field of type '(\w+)'"
+    r"|NoneType is not a subclass of (\w+)"
 )
 
 
@@ -80,7 +82,9 @@ def _of_another_type(error: ValidationError, given: dict[str, Any]) -> str:
     name = key.partition("[")[0]  # of a list, whose items count
     bounds = _field(name, given).metadata.get("allowed") if name in flat(given) else None
     value = flat(given).get(key, getattr(error, "value", ""))
-    return f"{key}={'null' if value is None else value}: must be {wanted}{f', {bounds}' if bounds else ''}"
+    return (
+        f"{key}={'null' if value is None else value}: must be {', '.join(filter(None, (wanted, bounds))) or 'a text'}"
+    )
 
 
 def _field(key: str, given: dict[str, Any]) -> dataclasses.Field[Any]:
@@ -495,6 +499,6 @@ def _check_together(config: schema.RunConfig) -> None:
             f"allow={config.allow}: goes with resume=, init=, evaluate= and their like; a new run imports what it names"
         )
     if len(config.use.between) != 2:
-        raise InputError(f"between={config.use.between}: must be two places of test images, as in [0,1]")
+        raise InputError(f"between={config.use.between}: must be the places of two images, as in [0,1]")
     if config.explain.steps is not None and not config.explain.run:
         raise InputError(f"explain.steps={config.explain.steps}: goes with explain=DIR")

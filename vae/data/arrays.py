@@ -299,8 +299,8 @@ def _laid_out(array: Array, path: Path, config: schema.Arrays) -> Array:
         array = array[:, None]
     if array.ndim != 4:
         raise InputError(f"{given}; allowed: (N, H, W), (N, H, W, C), (N, C, H, W), or (N, pixels) with dataset.shape")
-    if len(array) < 2 or array.size == 0:
-        raise InputError(f"{given}; at least 2 images are needed")
+    if array.size == 0:
+        raise InputError(f"{given}; there are no images in it")
     return array if known or _channels_first(array, given, config.layout) else array.transpose(0, 3, 1, 2)
 
 

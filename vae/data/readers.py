@@ -48,8 +48,8 @@ def load_alike(config: schema.Dataset, reading: Reading) -> Data:
 
 
 def whole_alike(config: schema.HoldOut, reading: Reading) -> Data:
-    """The same without a test split cut out of them: where they bring none of their own, `train` and `test` are both
-    all of the images, in their order."""
+    """What `load_alike` gives, without a test split cut out of the images: where they bring none of their own, `train`
+    and `test` are both all of them, in their order."""
     return load_alike(dataclasses.replace(config, test_fraction=0), reading)
 
 

@@ -15,8 +15,8 @@ SAMPLED_VALUES = 2**26  # and no more pixels in all
 
 def check(data: Data, source: str, to_learn: bool = True) -> float:
     """The variance of a pixel over the training images (of a sample of them, where they are many). Says how the images
-    were read. Raises InputError, which names `source`, for images that are not on the scale that their type stands for,
-    and that nothing can be learnt from where that is wanted of them."""
+    were read. Raises InputError, which names `source`, for images that are not on the scale that their type stands for
+    or, with `to_learn`, that nothing can be learnt from."""
     for name, split in (("training", data.train), ("test", data.test)):
         if len(split) < 2 and to_learn:
             raise InputError(f"{source}: {len(split)} {name} images; at least 2 are needed")

@@ -112,11 +112,7 @@ class Data:
     range: tuple[float, float] | None = None  # the values of the files that are black and white; None: their type's
     type: str | None = None  # of the numbers in the files, where `range` is of them
     notes: tuple[str, ...] = ()  # what is to be said of how they were read, a line each
-
-    @property
-    def is_undivided(self) -> bool:
-        """Whether nothing is held out: all images are in both splits."""
-        return self.test is self.train
+    is_undivided: bool = False  # nothing is held out: all images are in both splits
 
     def measured(self, count: int | None) -> "Data":
         """The same with at most `count` images to measure on."""
@@ -126,8 +122,6 @@ class Data:
     def to(self, device: torch.device) -> "Data":
         parts = {name: getattr(self, name) for name in ("train", "test", "grey", "validation")}
         moved = {name: part.to(device) for name, part in parts.items() if part is not None}
-        if self.is_undivided:
-            moved["test"] = moved["train"]
         return dataclasses.replace(self, **moved)
 
 
@@ -142,7 +136,7 @@ def hold_out(split: Split, fraction: float, seed: int) -> Data:
     image), at random otherwise. At least two of the N >= 4 images go to each side. `fraction` 0: nothing is cut, and
     both are all of the images."""
     if fraction == 0:
-        return Data(split, split)
+        return Data(split, split, is_undivided=True)
     total = len(split)
     held = min(max(round(fraction * total), 2), total - 2)
     order = torch.randperm(total, generator=generator(seed, "split"))

@@ -46,6 +46,8 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         return []
     if cause == "decoder" or (cause is None and verdict in DEAD and record.get("one_step")):
         return [*_blinder(config), *_cured(config, record, cause)]
+    if verdict in DEAD and cause is None and _is_open(config, record):
+        return []
     if verdict in DEAD:
         if cause == "objective":
             return [*_scale(config, record), *_cured(config, record, cause)]
@@ -92,6 +94,12 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
             )
         )
     return found + _sampler(record)
+
+
+def _is_open(config: Setting, record: Mapping[str, Any]) -> bool:
+    """Whether it hangs on the training images, which are not at hand, what a code would be worth."""
+    kld = record["predicted_kld"]
+    return bool(kld is not None and kld < config.evaluation.thresholds.little_kld)
 
 
 def mixture_is_nearer(record: Mapping[str, Any]) -> bool:
@@ -228,7 +236,8 @@ def _longer(config: Setting, record: Mapping[str, Any]) -> Advice:
     if record["steps"] < train.steps and record["best_step"] is None:
         return Advice("it was interrupted", (), verb="resume")
     before, excess = record["loss_fall_before"], record["loss_excess"]
-    is_lost = before is None and record["explained_variance"] < -BLOWN_UP
+    explained = record["explained_variance"]
+    is_lost = before is None and (explained is None or explained < -BLOWN_UP)
     if is_lost or (before is not None and before < 0):
         return _gentler(config)
     if before is not None and excess is not None and excess > before and train.lr < 1e-4:

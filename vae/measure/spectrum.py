@@ -79,13 +79,13 @@ _KNOWN: OfImages[Spectrum] = OfImages(most=3)
 
 
 def of_halves(split: Split, count: int, scale: Tensor | None = None) -> Spectrum:
-    """The same with eigenvalues of other images like these: what images on one half vary by in the directions of the
-    other half's components, mean over both ways, in falling order by isotonic regression. Those of `measure` are too
-    large where the images are not many times the pixels, as they hold the chance in these very images; these are too
-    small, as the directions do."""
+    """The same with eigenvalues of other images like these: the variance of one half of them along the components of
+    the other, mean over both ways, made to fall by isotonic regression. Where the images are not many times the pixels,
+    the eigenvalues that `measure` gives are on average too large, since they hold the chance in these very images, and
+    those that this gives too small, since components hold the chance of the half that they were found on."""
     from sklearn.isotonic import isotonic_regression  # a second
 
-    whole = measure(split, count, scale)
+    whole, split = measure(split, count, scale), _sampled(split)
     order = torch.randperm(len(split), generator=generator(0, "spectrum halves"))
     halves = [split.take(rows.sort().values) for rows in order.chunk(2)]
     count = min(count, len(halves[-1]) - 1)
@@ -100,16 +100,14 @@ def of_halves(split: Split, count: int, scale: Tensor | None = None) -> Spectrum
 def _variances(split: Split, spectrum: Spectrum, scale: Tensor | None) -> Tensor:
     """(k,): of the images along each component."""
     components = spectrum.components.double()
-    codes = [rows @ components for rows in _Centred(split, scale).chunks(torch.float64)]
-    return torch.cat(codes).square().sum(0) / (len(split) - 1)
+    squares = torch.zeros(components.shape[1], dtype=torch.float64)
+    for rows in _Centred(split, scale).chunks(torch.float64):
+        squares += (rows @ components).square().sum(0)
+    return squares / (len(split) - 1)
 
 
 def _measured(split: Split, count: int, scale: Tensor | None) -> Spectrum:
-    pixels = split.images[0].numel()
-    maximum = max(2, MAX_VALUES // pixels)
-    if len(split) > maximum:
-        chosen = torch.randperm(len(split), generator=generator(0, "spectrum sample"))[:maximum]
-        split = split.take(chosen.sort().values)
+    split, pixels = _sampled(split), split.images[0].numel()
     data = _Centred(split, scale)
     count = min(count, pixels, len(split), max(1, MAX_COMPONENT_VALUES // pixels))
     if pixels <= max(EXACT, 3 * (count + OVERSAMPLING)):
@@ -119,6 +117,15 @@ def _measured(split: Split, count: int, scale: Tensor | None) -> Spectrum:
     else:
         eigenvalues, components, total = _krylov(data, count)
     return Spectrum(eigenvalues.clamp(min=0), components.float(), data.mean, total, pixels)
+
+
+def _sampled(split: Split) -> Split:
+    """No more than MAX_VALUES pixels of them."""
+    maximum = max(2, MAX_VALUES // split.images[0].numel())
+    if len(split) <= maximum:
+        return split
+    chosen = torch.randperm(len(split), generator=generator(0, "spectrum sample"))[:maximum]
+    return split.take(chosen.sort().values)
 
 
 class _Centred:

@@ -118,8 +118,9 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None, little: flo
         return "There is no prediction for this objective: only a test can tell the cause."
     if verdict in DEAD and kld < little:
         return (
-            f"From so few images it cannot be told: {number(kld)} nats are predicted for images like them, and more "
-            "for these alone, whose chance a code can learn by heart. Hand over the training images, as train=."
+            f"It cannot be told without the training images: {number(kld)} nats are predicted for other images like "
+            f"these, and at least {number(little)} for these very ones, which a code could learn by heart. Hand over "
+            "the training images, as train=."
         )
     if verdict in DEAD:
         return (

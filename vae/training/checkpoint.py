@@ -185,7 +185,7 @@ def read(directory: Path, allow: Sequence[str] = (), groups: Sequence[str] = tup
     if problems:
         raise InputError(problems[0])
     if not (directory / names.CONFIG).exists():
-        what = "is no run's directory" if directory.is_dir() else "no such directory"
+        what = "is no run's directory" if directory.exists() else "no such directory"
         raise InputError(f"{directory}: {what}; name a run's, as in outputs/<date>/<time>_<run_name>")
     raise InputError(
         f"{directory / names.CHECKPOINT}: no such file; name the directory of a run that has reached its first "
