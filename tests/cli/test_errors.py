@@ -56,6 +56,7 @@ CONFIG_MISTAKES = {
         ["model=mlp_vae", "model.encoder_widths=[8,a]"],
         "model.encoder_widths[1]=a: must be a whole",
     ),
+    "a verb": (["encod=run"], "encod: no such key; did you mean encode?"),
     "a key unlike any": (["foo=1"], "foo: no such key; all keys"),
     "zero learning rate": (["train.lr=0"], "above 0"),
     "learning rate nan": (["train.lr=nan"], "finite"),

@@ -79,6 +79,7 @@ def test_encode_into_other_tables(kind: str, run: Path, program: Program) -> Non
         with np.load(run / "codes.npz") as content:
             assert content["mu"][:, 1].tolist() == pytest.approx(csv["mu_1"].tolist(), abs=1e-4)
             assert content["label"].tolist() == csv["label"].tolist()
+            assert content["place"].tolist() == csv["place"].tolist()
     else:
         table = pd.read_parquet(run / "codes.parquet")
         assert table["mu_1"].tolist() == pytest.approx(csv["mu_1"].tolist(), abs=1e-4)

@@ -212,6 +212,18 @@ def test_the_closed_form_is_predicted_and_measured(images: Tensor) -> None:
     assert kld.error == pytest.approx(float(each.std()) / len(images) ** 0.5, rel=1e-3)
 
 
+def test_images_that_are_unlike_those_trained_on(images: Tensor) -> None:
+    """Another scale is doubted, a part of the same images is not; few of them are noted."""
+    linear = LinearVAE(images, 4, 0.5)
+    for train, doubted in ((images[::2], False), (3 * images, True), (images / 3, True)):
+        found = vae.diagnose(linear.encode, linear.decode, images, train=train, **GAUSSIAN, **FAST)
+        assert any("mean square of a pixel" in doubt for doubt in found.doubts) == doubted
+        assert "are few" not in str(found)
+    assert "train: 10 images are few" in str(
+        vae.diagnose(linear.encode, linear.decode, images, train=images[:10], **GAUSSIAN, **FAST)
+    )
+
+
 def test_codes_that_are_maps(images: Tensor) -> None:
     """Two channels of 1x2, of which the second is not decoded: all by channel and by position, and the sums are those
     of the vectors."""
@@ -414,7 +426,11 @@ def spoiled(part: str) -> Any:
         (None, None, {"train": torch.rand(9, 1, 4, 4)}, "train: has images of shape"),
         (None, None, {"labels": torch.zeros(3)}, "labels: torch.float32 of shape"),
         (None, None, {"probe_images": 0}, "probe_images=0: must be at least 2"),
-        (None, None, {"batches": 3}, "batches"),
+        (None, None, {"batches": 3}, "batches: no such argument; those of evaluation are batch_size"),
+        (None, None, {"sigma2": "a"}, "sigma2=a: must be a number"),
+        (None, None, {"kl_weight": "a"}, "kl_weight=a: must be a number"),
+        (None, None, {"max_images": -5}, "max_images=-5: must be a whole number, at least 2"),
+        (None, None, {"seed": "x"}, "seed=x: must be a whole number, at least 0"),
     ],
 )
 def test_a_mistake_is_one_line(encode: str | None, decode: str | None, how: dict[str, Any], said: str) -> None:

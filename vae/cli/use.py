@@ -149,6 +149,7 @@ def _save_table(bench: _Bench, table: dict[str, list[object]], codes: Tensor) ->
     buffer = io.BytesIO()
     if kind == "npz":
         content = {name: np.array([str(value) for value in values]) for name, values in table.items()}
+        content["place"] = np.array(table["place"], dtype=np.int64)
         content |= {"mu": numbers[:, :d], "sigma": numbers[:, d:]}
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # np.savez has an argument `file` of its own
             for name, array in content.items():

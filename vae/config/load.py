@@ -101,7 +101,10 @@ def _field(key: str, given: dict[str, Any]) -> dataclasses.Field[Any]:
 def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
     """How models are measured and drawn where no run says so: the values of conf/config.yaml, with `changes` to those
     of its evaluation. Raises InputError."""
-    path = CONF / "config.yaml"
+    path, known = CONF / "config.yaml", [field.name for field in dataclasses.fields(schema.Evaluation)]
+    for name in changes:
+        if name not in known:
+            raise InputError(f"{name}: no such argument; those of evaluation are {', '.join(known)}")
     try:
         values = OmegaConf.load(path)
         parts = (schema.Evaluation, OmegaConf.merge(values.evaluation, changes)), (schema.Pictures, values.pictures)
@@ -371,7 +374,7 @@ OTHER_NAMES = {  # of values, in other programs
 
 def nearest_keys(key: str) -> list[str]:
     """What may have been meant by a key that there is not: at most three keys or groups that there are."""
-    known = [*GROUPS, "train", "experiment", "sweep", *known_keys(schema.RunConfig)]
+    known = [*GROUPS, "train", "experiment", "sweep", "explain", *map(_as_typed, known_keys(schema.RunConfig))]
     last = key.rpartition(".")[2]
     if last in OTHER_NAMES:
         return [OTHER_NAMES[last]]
@@ -383,6 +386,11 @@ def nearest_keys(key: str) -> list[str]:
         return same[:3]
     lasts = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known], n=1, cutoff=0.76)
     return [name for name in known if name.rpartition(".")[2] in lasts][:3]
+
+
+def _as_typed(key: str) -> str:
+    """What a finished run is used for goes without `use.` on the command line."""
+    return key.removeprefix("use.")
 
 
 def unknown_option(group: str, option: str, options: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,7 @@ from vae.training.finished import Run, load_run
 MAX_CODES = 2**26  # numbers of all codes that are held; with larger codes fewer images are measured
 MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
 FEW = 100  # images, below which it is said
+UNLIKE = 2.5  # times, by which the mean square of a pixel differs between images and train where it is said
 SHOWN = 100  # eigenvalues in the plot
 SMOOTHING = 0.99  # of a fitted variance in training, which is not seen here
 LIKELIHOODS: dict[str, type[schema.Objective]] = {
@@ -100,6 +102,13 @@ def diagnose(
 
     Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
     _check_loss(loss)
+    for argument, number, least in (
+        ("sigma2", sigma2, None),
+        ("kl_weight", kl_weight, None),
+        ("max_images", max_images, 2),
+        ("seed", seed, 0),
+    ):
+        _check_number(argument, number, least)
     if not callable(decode) and images is None:
         decode, images = None, decode
     if isinstance(encode, str | Path):
@@ -188,7 +197,7 @@ def _measured(
     found = judged(subject, identity, done, trajectory, history.rows, say, settles, least, stopped)
     assert found.examination is not None
     some = data.test.batch(slice(0, config.evaluation.probe_images))
-    notes = [*notes, *_few(data)]
+    notes = [*notes, *_few(data, subject.unseen)]
     doubt = doubts.of_scale(model, subject.likelihood, some) or doubts.of_sigma(
         model, subject.likelihood, some, weight, config.seed
     )
@@ -200,10 +209,25 @@ def _measured(
         kl=done.kl.tolist(),
         eigenvalues=subject.spectrum.eigenvalues[:SHOWN].tolist(),
         maps=_maps(subject, done),
-        doubts=tuple(said for said in (*_unsaid(loss), doubt) if said is not None),
+        doubts=tuple(said for said in (*_unsaid(loss), _unlike(data), doubt) if said is not None),
         notes=tuple(notes),
         pictures=drawn,
     )
+
+
+def _check_number(name: str, value: Any, least: int | None) -> None:
+    """`least`: of a whole number; None: of any number, whose range is looked at where it is used. Raises InputError."""
+    if value is None:
+        return
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if least is not None and not (is_whole and value >= least):
+        raise InputError(f"{name}={value}: must be a whole number, at least {least}")
+    if (
+        not is_whole
+        and not isinstance(value, float | np.floating)
+        and not (isinstance(value, Tensor) and value.ndim == 0)
+    ):
+        raise InputError(f"{name}={value}: must be a number")
 
 
 def _check_loss(loss: Scale | None) -> None:
@@ -304,10 +328,24 @@ def _data(test: Split, images: Any, train: Any, train_labels: Any) -> tuple[Data
     return data, notes
 
 
-def _few(data: Data) -> list[str]:
+def _few(data: Data, unseen: bool) -> list[str]:
     """What is to be said of measures on so few images."""
-    count = len(data.test)
-    return [f"{count} images are few: more than {FEW} make the answer surer"] if count < FEW else []
+    count, trained = len(data.test), len(data.train)
+    said = [f"{count} images are few: more than {FEW} make the answer surer"] if count < FEW else []
+    if trained < FEW and not unseen:
+        said.append(f"train: {trained} images are few: what a linear VAE and a PCA do with them they have by heart")
+    return said
+
+
+def _unlike(data: Data) -> str | None:
+    """A sentence where `images` and `train` can hardly be of one kind, or on one scale."""
+    found = [float(pixel_scale.sample(split).batch(slice(None)).square().mean()) for split in (data.test, data.train)]
+    if max(found) <= UNLIKE * min(found):
+        return None
+    return (
+        f"The mean square of a pixel is {found[0]:.3g} in images and {found[1]:.3g} in train: are both on the scale "
+        "that the model was trained on, and of the same kind?"
+    )
 
 
 def _model(model: ForeignModel, name: str) -> schema.Model:
