@@ -67,6 +67,14 @@ def test_a_mistake_in_an_option_of_ones_own_is_no_combination(
     assert not list(Path().rglob(names.CONFIG))
 
 
+def test_a_sweep_that_never_began_has_no_report(program: Program, digits: list[str]) -> None:
+    status, out, err = program("-m", *QUICK, *digits, "model=mlp_vae,nope", "hydra.sweep.dir=sweep")
+    assert status == 1
+    assert err.splitlines()[-1].startswith("model=nope: no such option")
+    assert "report" not in out
+    assert not Path("sweep/report.html").exists()
+
+
 @pytest.mark.parametrize("start", ["model.start=spectral", "cure=spectral_start"])
 @pytest.mark.parametrize(
     ("overrides", "says"),

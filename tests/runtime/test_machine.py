@@ -56,13 +56,20 @@ def test_joblib_s_workers_have_their_share() -> None:
     assert json.loads(done.stdout) == [max(1, CORES // 2)] * 2
 
 
-def test_what_is_asked_for_is_taken() -> None:
+@pytest.mark.parametrize("there", [2, 8])
+def test_what_is_asked_for_is_taken(
+    there: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And said, where it is more than there is."""
+    monkeypatch.setattr(os, "cpu_count", lambda: there)
     before = torch.get_num_threads()
     try:
         machine.configure_process(3)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+    said = ["train.threads=3: more than the 2 cores of this machine, so each step takes longer"]
+    assert caplog.messages == (said if there == 2 else [])
 
 
 @pytest.mark.parametrize(
