@@ -427,6 +427,7 @@ def spoiled(part: str) -> Any:
         (None, None, {"labels": torch.zeros(3)}, "labels: torch.float32 of shape"),
         (None, None, {"probe_images": 0}, "probe_images=0: must be at least 2"),
         (None, None, {"batches": 3}, "batches: no such argument; those of evaluation are batch_size"),
+        (None, None, {"iw_samples": "a"}, "iw_samples=a: must be a whole number, at least 1"),
         (None, None, {"sigma2": "a"}, "sigma2=a: must be a number"),
         (None, None, {"kl_weight": "a"}, "kl_weight=a: must be a number"),
         (None, None, {"max_images": -5}, "max_images=-5: must be a whole number, at least 2"),

@@ -70,8 +70,8 @@ WRONG_TYPE = re.compile(
 )
 
 
-def _of_another_type(error: ValidationError, given: dict[str, Any]) -> str:
-    """A line about a value that its key does not take, with what it takes."""
+def _of_another_type(error: ValidationError, given: dict[str, Any], node: type = schema.RunConfig) -> str:
+    """A line about a value that its key of `node` does not take, with what it takes."""
     key = str(error.full_key or "")
     if "is not a ListConfig" in str(error):
         return f"{key}={flat(given).get(key)}: must be a list, as in [1,2]"
@@ -80,17 +80,16 @@ def _of_another_type(error: ValidationError, given: dict[str, Any]) -> str:
     if wanted is None:
         return one_line(error)
     name = key.partition("[")[0]  # of a list, whose items count
-    bounds = _field(name, given).metadata.get("allowed") if name in flat(given) else None
+    bounds = _field(name, given, node).metadata.get("allowed") if name in flat(given) else None
     value = flat(given).get(key, getattr(error, "value", ""))
     return (
         f"{key}={'null' if value is None else value}: must be {', '.join(filter(None, (wanted, bounds))) or 'a text'}"
     )
 
 
-def _field(key: str, given: dict[str, Any]) -> dataclasses.Field[Any]:
-    """The field of a key, in the kinds that were given."""
+def _field(key: str, given: dict[str, Any], node: type) -> dataclasses.Field[Any]:
+    """The field of a key below `node`, in the kinds that were given."""
     *places, name = key.split(".")
-    node: type = schema.RunConfig
     for place in places:
         given, kind = given[place], next(field.type for field in dataclasses.fields(node) if field.name == place)
         assert isinstance(kind, type)
@@ -115,6 +114,8 @@ def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
         raise InputError(
             f"{path}: not readable ({error.strerror}); install with pip install -e . from a clone"
         ) from error
+    except ValidationError as error:
+        raise InputError(_of_another_type(error, changes, schema.Evaluation)) from error
     except OmegaConfBaseException as error:
         raise InputError(one_line(error)) from error
     assert isinstance(evaluation, schema.Evaluation)

@@ -24,12 +24,15 @@ def binarized(data: Data, config: Dataset) -> Data:
         return data
     train, test, validation = (
         None if part is None else _split(part, how, name, config.name)
-        for name, part in (("train", data.train), ("test", data.test), ("validation", data.validation))
+        for name, part in (
+            ("train", data.train),
+            ("test", None if data.is_undivided else data.test),
+            ("validation", data.validation),
+        )
     )
     assert train is not None
+    test = train if data.is_undivided else test
     assert test is not None
-    if data.is_undivided:
-        test = train
     grey = data.train if how == "dynamic" else None
     return dataclasses.replace(data, train=train, test=test, validation=validation, grey=grey)
 

@@ -65,10 +65,6 @@ class Fingerprint:
         listed = {name: None if value is None else list(value) for name, value in reading.items()}
         return {**self.splits, **listed, "type": self.reading.type}
 
-    def matches(self, state: dict[str, Any]) -> bool:
-        """Whether `state` was taken of the same images."""
-        return all(state.get(split) == now for split, now in self.splits.items())
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError where `state` was taken of other data, or is none."""
         for split, now in self.splits.items():

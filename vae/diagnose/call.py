@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,13 +102,10 @@ def diagnose(
 
     Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
     _check_loss(loss)
-    for argument, number, least in (
-        ("sigma2", sigma2, None),
-        ("kl_weight", kl_weight, None),
-        ("max_images", max_images, 2),
-        ("seed", seed, 0),
-    ):
-        _check_number(argument, number, least)
+    _check_number("sigma2", sigma2)
+    _check_number("kl_weight", kl_weight)
+    _check_number("max_images", max_images, least=2)
+    _check_number("seed", seed, least=0)
     if not callable(decode) and images is None:
         decode, images = None, decode
     if isinstance(encode, str | Path):
@@ -215,18 +212,15 @@ def _measured(
     )
 
 
-def _check_number(name: str, value: Any, least: int | None) -> None:
+def _check_number(name: str, value: Any, least: int | None = None) -> None:
     """`least`: of a whole number; None: of any number, whose range is looked at where it is used. Raises InputError."""
     if value is None:
         return
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if least is not None and not (is_whole and value >= least):
-        raise InputError(f"{name}={value}: must be a whole number, at least {least}")
-    if (
-        not is_whole
-        and not isinstance(value, float | np.floating)
-        and not (isinstance(value, Tensor) and value.ndim == 0)
-    ):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if least is not None:
+        if not (is_number and isinstance(value, numbers.Integral) and int(value) >= least):
+            raise InputError(f"{name}={value}: must be a whole number, at least {least}")
+    elif not is_number and not (isinstance(value, Tensor) and value.ndim == 0):
         raise InputError(f"{name}={value}: must be a number")
 
 

@@ -46,7 +46,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         return []
     if cause == "decoder" or (cause is None and verdict in DEAD and record.get("one_step")):
         return [*_blinder(config), *_cured(config, record, cause)]
-    if verdict in DEAD and cause is None and _is_open(config, record):
+    if verdict in DEAD and cause is None and is_open(config, record):
         return []
     if verdict in DEAD:
         if cause == "objective":
@@ -96,8 +96,9 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     return found + _sampler(record)
 
 
-def _is_open(config: Setting, record: Mapping[str, Any]) -> bool:
-    """Whether it hangs on the training images, which are not at hand, what a code would be worth."""
+def is_open(config: Setting, record: Mapping[str, Any]) -> bool:
+    """Whether, of a dead code without a cause, what a code would be worth hangs on training images that are not at
+    hand."""
     kld = record["predicted_kld"]
     return bool(kld is not None and kld < config.evaluation.thresholds.little_kld)
 

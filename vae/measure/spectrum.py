@@ -85,7 +85,7 @@ def of_halves(split: Split, count: int, scale: Tensor | None = None) -> Spectrum
     those that this gives too small, since components hold the chance of the half that they were found on."""
     from sklearn.isotonic import isotonic_regression  # a second
 
-    whole, split = measure(split, count, scale), _sampled(split)
+    whole, split = measure(split, count, scale), _some(split)
     order = torch.randperm(len(split), generator=generator(0, "spectrum halves"))
     halves = [split.take(rows.sort().values) for rows in order.chunk(2)]
     count = min(count, len(halves[-1]) - 1)
@@ -107,7 +107,7 @@ def _variances(split: Split, spectrum: Spectrum, scale: Tensor | None) -> Tensor
 
 
 def _measured(split: Split, count: int, scale: Tensor | None) -> Spectrum:
-    split, pixels = _sampled(split), split.images[0].numel()
+    split, pixels = _some(split), split.images[0].numel()
     data = _Centred(split, scale)
     count = min(count, pixels, len(split), max(1, MAX_COMPONENT_VALUES // pixels))
     if pixels <= max(EXACT, 3 * (count + OVERSAMPLING)):
@@ -119,13 +119,9 @@ def _measured(split: Split, count: int, scale: Tensor | None) -> Spectrum:
     return Spectrum(eigenvalues.clamp(min=0), components.float(), data.mean, total, pixels)
 
 
-def _sampled(split: Split) -> Split:
+def _some(split: Split) -> Split:
     """No more than MAX_VALUES pixels of them."""
-    maximum = max(2, MAX_VALUES // split.images[0].numel())
-    if len(split) <= maximum:
-        return split
-    chosen = torch.randperm(len(split), generator=generator(0, "spectrum sample"))[:maximum]
-    return split.take(chosen.sort().values)
+    return split.some(max(2, MAX_VALUES // split.images[0].numel()))
 
 
 class _Centred:

@@ -53,7 +53,7 @@ def explain(
             f"Mu runs from {record['mu_min']:.3g} to {record['mu_max']:.3g}, and codes from the prior need not be like "
             "those that the decoder has seen."
         )
-    why = tested or _why(record, verdict, cause, config.evaluation.thresholds.little_kld)
+    why = tested or _why(config, record, verdict, cause)
     said += [sentence for sentence in (why, _context(config, record, verdict)) if sentence]
     said += _events(config, record, verdict)
     if verdict not in DEAD and advice.mixture_is_nearer(record):
@@ -75,8 +75,7 @@ def _giver(config: Setting) -> str:
     return f"anneal={config.anneal.name}" if key == "anneal" else f"cure={config.cure.name}"
 
 
-def _why(record: Mapping[str, Any], verdict: str, cause: str | None, little: float) -> str:
-    """`little`: nats, of which so few leave no code."""
+def _why(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
     weight, edge, kld = record["max_kl_weight"], record["predicted_collapse_weight"], record["predicted_kld"]
     if verdict in DEAD and weight == 0:
         return "No KL term can have caused this, its weight was 0 throughout: the network itself is stuck."
@@ -116,7 +115,8 @@ def _why(record: Mapping[str, Any], verdict: str, cause: str | None, little: flo
         )
     if verdict in DEAD and kld is None:
         return "There is no prediction for this objective: only a test can tell the cause."
-    if verdict in DEAD and kld < little:
+    if verdict in DEAD and advice.is_open(config, record):
+        little = config.evaluation.thresholds.little_kld
         return (
             f"It cannot be told without the training images: {number(kld)} nats are predicted for other images like "
             f"these, and at least {number(little)} for these very ones, which a code could learn by heart. Hand over "

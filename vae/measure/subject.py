@@ -2,15 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from vae.config import schema
 from vae.config.errors import RunFailed
-from vae.data.split import Data
+from vae.data.split import Data, Split
 from vae.measure import evaluation, inference, linear, prediction, quality, spectrum, verdict
 from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SampleMeasures, SplitMeasures
 from vae.measure.evaluation import Evaluation, Examination
@@ -42,19 +43,21 @@ class Measured:
     by_dimension: bool = True  # each latent dimension is measured by itself, for which the probe images are decoded
     unseen: bool = False  # the training images are not at hand, and the training split is of others like them
 
+    @property
+    def _spectrum_of(self) -> Callable[[Split, int, Tensor | None], Spectrum]:
+        return spectrum.of_halves if self.unseen else spectrum.measure
+
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """Of the training split."""
         count = prediction.wider(self.model.latent_dim) + MORE_EIGENVALUES
-        measured = spectrum.of_halves if self.unseen else spectrum.measure
-        return measured(self.data.train, max(count, quality.COMPONENTS))
+        return self._spectrum_of(self.data.train, max(count, quality.COMPONENTS), None)
 
     @functools.cached_property
     def whitened(self) -> Spectrum | None:
         """Of the training split, whitened by the likelihood; None where that has no curvature of its own."""
         count = prediction.wider(self.model.latent_dim)
-        measured = spectrum.of_halves if self.unseen else spectrum.measure
-        return prediction.whitened(self.data.train, self.spectrum, self.likelihood, count, measured)
+        return prediction.whitened(self.data.train, self.spectrum, self.likelihood, count, self._spectrum_of)
 
     def optimum(self, weight: float) -> LinearOptimum | None:
         """What a linear VAE would do with these data at this KL weight; None where the closed form does not apply."""
