@@ -103,6 +103,21 @@ def test_other_jobs_go_on_when_one_fails(digits: list[str], program: Program, tm
     assert result.parent.name == "1_batch_size=8"
 
 
+def test_a_value_that_is_wrong_in_any_job_is_said_before_the_first(
+    digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    """One that does not fit some of the others is its jobs' own business."""
+    status, _, err = program("-m", *QUICK, *digits, "model=mlp_vae,linear_vae", "model.latent_dim=2,4,0")
+    assert status == 1
+    assert err.splitlines()[-1].startswith("model.latent_dim=0: must be at least 1")
+    assert not list(tmp_path.rglob("config.yaml"))
+    status, _, err = program(
+        "-m", *QUICK, *digits, "model=mlp_vae", "train.lr=0.1,fast", "hydra.sweep.subdir=n_${hydra:job.num}"
+    )
+    assert status == 1
+    assert err.splitlines()[-1] == "train.lr=fast: must be a number, above 0"
+
+
 def test_tab_completion_is_offered(tmp_path: Path) -> None:
     done = python(str(ROOT / "run.py"), "-sc", "install=bash", cwd=tmp_path)
     assert done.returncode == 0

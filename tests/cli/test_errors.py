@@ -67,6 +67,13 @@ CONFIG_MISTAKES = {
     "unknown device": (["train.device=quantum"], "train.device"),
     "absent device": (["train.device=cuda:9"], "train.device"),
     "latent size zero": (["model.latent_dim=0"], "model.latent_dim"),
+    "a list that is null": (["train.milestones=null"], "train.milestones=null: must be a list, as in [1,2]"),
+    "settings that are null": (
+        ["evaluation=null"],
+        "evaluation=null: must be a group of settings, each by itself, as in evaluation.batch_size=...",
+    ),
+    "settings that are a word": (["pictures=big"], "pictures=big: must be a group of settings"),
+    "a name that is a list": (["run_name=[1]"], "run_name=[1]: must be up to 120 letters"),
     "width zero": (["model=mlp_vae", "model.encoder_widths=[500,0]"], "model.encoder_widths"),
     "a list in a list": (["model=mlp_vae", "model.encoder_widths=[[8]]"], "single values"),
     "too many layers": (["model=mlp_vae", f"model.encoder_widths={[8] * 200}".replace(" ", "")], "200 layers"),

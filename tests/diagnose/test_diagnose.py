@@ -277,6 +277,76 @@ def test_few_images_of_noise(count: int, sigma2: float, cause: str | None) -> No
     assert told.cause == "optimiser"  # of those alone a code is worth something
 
 
+def test_what_is_learnt_by_heart_is_no_one_s_fault() -> None:
+    """Of 60 images of noise several nats are to be had, of other noise in the same directions none."""
+    noise = torch.rand(260, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    train, test = noise[:60], noise[60:]
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(x), 8), torch.zeros(len(x), 8)
+
+    def decode(z: Tensor) -> Tensor:
+        return train.mean(0).expand(len(z), 1, 16, 16)
+
+    told: dict[str, Any] = {"likelihood": "gaussian", "sigma2": 1 / 12, **FAST}
+    found = vae.diagnose(encode, decode, test, train=train, **told)
+    assert found.prediction.predicted_kld is not None
+    assert found.prediction.predicted_kld > 3
+    assert found.measures["predicted_test_kld"].value < 0.5
+    assert (found.verdict, found.cause) == ("collapsed", None)
+    assert "by heart" in found.explanation
+    assert "Train on more images" in found.explanation
+    assert not found.advice
+    assert (
+        vae.diagnose(encode, decode, test, train=train, **(told | {"likelihood": "bernoulli", "sigma2": None}))
+        .measures["predicted_test_kld"]
+        .value
+        < 0.5
+    )
+    shared = train + 3 * torch.rand(60, 1, 1, 1, generator=torch.Generator().manual_seed(2))
+    others = test + 3 * torch.rand(200, 1, 1, 1, generator=torch.Generator().manual_seed(3))
+    found = vae.diagnose(encode, decode, others, train=shared, **told)
+    assert (found.verdict, found.cause) == ("collapsed", "optimiser")
+
+
+@pytest.mark.parametrize(("count", "answer"), [(12, "alive"), (6, "decoder_ignores_code")])
+def test_ten_images_that_differ_much(count: int, answer: str) -> None:
+    """A healthy code whose loss by a swap hangs on a few bright images: each loses, and of twelve that is no chance;
+    of six it cannot be told, and nothing is advised."""
+    rng = torch.Generator().manual_seed(0)
+    bright = torch.ones(count, 1, 1, 1)
+    bright[0] = 30
+    images = torch.randn(count, 1, 8, 8, generator=rng) * bright
+
+    found = vae.diagnose(
+        lambda x: (x.flatten(1), torch.full((len(x), 64), -1.0)),
+        lambda z: z.view(-1, 1, 8, 8),
+        images,
+        train=torch.randn(500, 1, 8, 8, generator=rng),
+        **GAUSSIAN,
+        **FAST,
+    )
+    assert found.verdict == answer
+    assert ("cannot be told from 6 images" in found.explanation) == (count == 6)
+    assert count == 12 or not found.advice
+
+
+def test_of_few_images_alone_the_mse_of_a_pca_is_that_of_others() -> None:
+    few = torch.rand(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def measured(**told: Any) -> float:
+        found = vae.diagnose(
+            lambda x: (x.flatten(1)[:, :4], torch.zeros(len(x), 4)),
+            lambda z: few.mean(0).expand(len(z), 1, 16, 16),
+            few,
+            **told,
+        )
+        return found.measures["pca_mse"].value
+
+    assert measured(**GAUSSIAN, **FAST) == pytest.approx(1 / 12, rel=0.1)
+    assert measured(train=few, **GAUSSIAN, **FAST) < 0.9 / 12
+
+
 def test_a_large_map_takes_little_memory_and_time() -> None:
     """16,384 numbers a code: no measure of single dimensions, and as many images as fit."""
     images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -473,7 +543,7 @@ def test_the_loss_as_it_is_written(images: Tensor) -> None:
     loss has."""
     loss = vae.scale("mse", "mean", (1, 2, 3), kl_weight=4.0, pixel_range=(-10, 10))
     linear = LinearVAE(images, 4, 12.0)  # nothing is kept
-    found = vae.diagnose(linear.encode, linear.decode, images, loss=loss, **FAST)
+    found = vae.diagnose(linear.encode, linear.decode, images, train=images, loss=loss, **FAST)
     assert (found.verdict, found.cause) == ("collapsed", "objective")
     assert found.prediction.effective_t == 12
     left = (0.1 + 0.05) / 6  # per pixel, of a PCA of four dimensions

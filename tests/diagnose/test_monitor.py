@@ -134,5 +134,15 @@ def test_what_is_no_row_is_refused(tmp_path: Path) -> None:
             monitor.step(1.0, torch.ones(128))  # of each image, where one of each dimension is wanted
         with pytest.raises(vae.InputError, match=r"loss_reconstruction: has shape \(8,\)"):
             monitor.step(torch.ones(8), torch.ones(4))
-    with pytest.raises(vae.InputError, match="log_every=0"):
-        Monitor(tmp_path, log_every=0)
+    for wrong in ({"log_every": 0}, {"latent_dim": "x"}, {"kl_weight": "x"}, {"loss": 3}, {"directory": 3}):
+        (name, value) = next(iter(wrong.items()))
+        with pytest.raises(vae.InputError, match=f"^{name}={value}: must be"):
+            Monitor(**({"directory": tmp_path} | wrong))  # type: ignore[arg-type]
+    with Monitor(tmp_path) as monitor:
+        for row, said in (
+            (("a", torch.ones(3)), "loss_reconstruction=a: must be a number"),
+            ((1.0, [1.0, 2.0]), "kl_per_dimension: is a list; must be a tensor"),
+            ((1.0, torch.ones(3), "a"), "kl_weight=a: must be a number"),
+        ):
+            with pytest.raises(vae.InputError, match=said):
+                monitor.step(*row)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
@@ -220,6 +220,13 @@ def test_swap_gap_against_scipy_and_the_closed_form() -> None:
     assert found.error == pytest.approx((high - low) / 2, rel=1e-3)
     assert found.mean == pytest.approx(4, abs=4 * found.error)
     assert diagnostics.swap_gap(own, own) == (0, 0)
+
+
+@pytest.mark.parametrize(("above", "total"), [(0, 5), (3, 5), (10, 10), (5, 10), (520, 1000), (5100, 10_000)])
+def test_the_sign_test_is_scipy_s(above: int, total: int) -> None:
+    differences = torch.tensor([0.1] * above + ([0.0] + [-3.0] * total)[: total - above])
+    expected = binomtest(above, total, alternative="greater").pvalue
+    assert diagnostics.sign_test(differences) == pytest.approx(expected, rel=1e-9)
 
 
 def test_sigma_ratio_is_the_largest_of_the_active_dimensions() -> None:

@@ -75,6 +75,27 @@ def test_of_halves_what_images_share_is_in_it() -> None:
     assert spectrum.of_halves(Split(images[:3].view(3, 1, 20, 20)), 8).largest == 0
 
 
+def test_along_other_images_is_numpy_s_variance() -> None:
+    """Of other images along the components of these; where they do not share their axes, what they vary there."""
+    rng = torch.Generator().manual_seed(0)
+    axes = torch.tensor([5.0, 3.0, 1.0, 0.5]).diag()
+    images, others = (torch.randn(count, 4, generator=rng) @ axes for count in (400, 300))
+    found = spectrum.measure(Split(images.view(-1, 1, 2, 2)), 4)
+    given = spectrum.along(Split(others.view(-1, 1, 2, 2)), found).eigenvalues
+    expected = np.var(others.numpy() @ found.components.numpy(), axis=0, ddof=1)
+    assert given.numpy() == pytest.approx(expected, rel=1e-4)
+    assert spectrum.along(Split(others[:1].view(-1, 1, 2, 2)), found).largest == 0
+
+
+def test_of_halves_the_variance_is_that_of_others() -> None:
+    """numpy's with ddof=1, and what is left beyond some dimensions is that of images the plane was not made for."""
+    noise = torch.rand(60, 1, 10, 10, generator=torch.Generator().manual_seed(0))
+    found = spectrum.of_halves(Split(noise), 8)
+    assert found.total == pytest.approx(np.var(noise.flatten(1).numpy(), axis=0, ddof=1).sum(), rel=1e-5)
+    assert found.beyond(8) / 100 == pytest.approx(0.92 / 12, rel=0.05)
+    assert spectrum.measure(Split(noise), 8).beyond(8) / 100 < 0.8 * 0.92 / 12
+
+
 def test_spectrum_of_few_dimensions() -> None:
     """Data of a lower rank than the Krylov space: what is left of a block is rounding, and no eigenvalue is found
     twice."""

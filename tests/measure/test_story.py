@@ -17,7 +17,6 @@ TOLD: dict[str, Any] = {
     **dataclasses.asdict(Trajectory(max_kl_weight=1.0, kl_began_at_step=10)),
     **RECORD,
     "anneal": "constant",
-    "kl_weight": 1.0,
     "mu_min": -3.0,
     "mu_max": 3.0,
 }

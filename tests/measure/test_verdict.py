@@ -75,6 +75,31 @@ def test_used_is_more_than_noise_and_more_than_a_threshold() -> None:
     assert not is_used(split(swap_gap=0.05, swap_gap_error=0.001), 1.0, LIMITS)  # certain, and next to nothing
 
 
+def test_where_each_image_loses_a_mean_need_not_be_known() -> None:
+    assert is_used(split(swap_gap=270.0, swap_gap_error=94.0, swap_gap_p=2**-10), 1.0, LIMITS)
+    assert not is_used(split(swap_gap=270.0, swap_gap_error=94.0, swap_gap_p=2**-9), 1.0, LIMITS)
+    assert not is_used(split(swap_gap=0.05, swap_gap_error=0.02, swap_gap_p=1e-9), 1.0, LIMITS)  # next to nothing
+
+
+def test_few_images_leave_it_open() -> None:
+    """No cause where the code seems to be used; on many images the same numbers, or on few no gap, are an answer."""
+    gap = {"kld": 30.0, "swap_gap": 2.0, "swap_gap_error": 1.0, "swap_gap_p": 0.01}
+    few = verdict({"predicted": predicted(23, 80.0, 15.0)}, test_images=8, **gap)
+    assert (few.name, few.cause) == ("decoder_ignores_code", None)
+    assert "8 images are too few to be sure" in few.reason
+    many = verdict({"predicted": predicted(23, 80.0, 15.0)}, test_images=1000, **gap)
+    assert (many.name, many.cause) == ("decoder_ignores_code", "optimiser")
+    assert "too few" not in many.reason
+    assert verdict(test_images=8, **DEAD).cause == "optimiser"
+    assert verdict({"weight": 0.0}, test_images=8, **DEAD).cause == "optimiser"
+
+
+@pytest.mark.parametrize(("least", "cause"), [(None, "optimiser"), (5.0, "optimiser"), (0.2, None)])
+def test_what_training_images_alone_have_is_no_one_s_fault(least: float | None, cause: str | None) -> None:
+    assert verdict({"least_kld": least}, **DEAD).cause == cause
+    assert verdict({"least_kld": least, "predicted": NOTHING}, **DEAD).cause == "objective"
+
+
 def test_a_decoder_that_sees_pixels_reads_a_little_code_that_its_fit_has_left_over() -> None:
     """Some tenths of a nat that another decoder's verdict would call alive."""
     little = {"kld": 0.3, "swap_gap": 0.5, "swap_gap_error": 0.08, "active_units": 9}

@@ -101,10 +101,16 @@ def test_the_caller_s_random_numbers_stay() -> None:
         (lambda step: -1.0, "is -1.0 at step 1"),
         (lambda step: float("nan"), "is nan at step 1"),
         ([1.0], "has 1 weights for 3 steps"),
+        ("linear", "schedule=linear: must be a function of the step"),
+        (lambda step: "a", "schedule at step 1=a: must be a number"),
     ],
 )
 def test_what_is_no_schedule(schedule: object, said: str) -> None:
     with pytest.raises(vae.InputError, match=said):
         vae.audit_schedule(schedule, 3)  # type: ignore[arg-type]
+    with pytest.raises(vae.InputError, match="steps=x: must be a whole number, at least 1"):
+        vae.audit_schedule(1.0, "x")  # type: ignore[arg-type]
+    with pytest.raises(vae.InputError, match="loss=3: must be a function"):
+        vae.audit_schedule(1.0, 1, 3)  # type: ignore[arg-type]
     with pytest.raises(vae.InputError, match="must give one number"):
         vae.audit_schedule(1.0, 1, lambda weight: 3.0)  # type: ignore[arg-type, return-value]

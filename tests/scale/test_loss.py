@@ -133,7 +133,12 @@ def test_no_data_in_the_range_can_pay_for_a_code() -> None:
         ({"pixel_range": (1, 0)}, "black below white"),
         ({"images": torch.rand(4, 1, 3, 3)}, "the images have shape"),
         ({"image_shape": (1, 3, 3), "images": 255 * torch.rand(4, 1, 3, 3)}, "values from"),
-        ({"batch_size": -1}, "batch_size=-1: must be at least 1"),
+        ({"kl_weight": "a"}, "kl_weight=a: must be a number"),
+        ({"latent_dim": "x"}, "latent_dim=x: must be a whole number, at least 1"),
+        ({"image_shape": (3.5, 2)}, "must be whole numbers from 1 on"),
+        ({"pixel_range": 3}, r"pixel_range=3: must be \(black, white\), two numbers"),
+        ({"reconstruction": ["mse"]}, "must be one of mse, half_mse, l1, bce"),
+        ({"batch_size": -1}, "batch_size=-1: must be a whole number, at least 1"),
     ],
 )
 def test_mistakes_are_one_line(wrong: dict[str, object], said: str) -> None:

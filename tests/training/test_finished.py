@@ -182,6 +182,13 @@ def test_an_image_that_is_handed_over_stays_as_it_is(photos: Path, tmp_path: Pat
         run.decode(np.zeros((2, 6)))
     with pytest.raises(vae.InputError, match="must be prior or one of gaussian, mixture"):
         run.sample(2, sampler="posterior")
+    for count in ("a", 0, 1.5):
+        with pytest.raises(vae.InputError, match=f"^count={count}: must be a whole number, at least 1"):
+            run.sample(count)  # type: ignore[arg-type]
+    with pytest.raises(vae.InputError, match="codes: are a str"):
+        run.decode("a")
+    with pytest.raises(vae.InputError, match="directory=3: must be a path"):
+        vae.load_run(3)  # type: ignore[arg-type]
     run.sample(2, sampler="gaussian")
     assert pickle.loads(pickle.dumps(run)).sample(2, sampler="gaussian").shape == (2, 3, 8, 8)
 

@@ -12,24 +12,27 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae.cli import refusals
 from vae.cli.grid import (
+    composed_jobs,
     count_jobs,
     is_search,
     jobs,
     naming_override,
     own_overrides,
+    settings,
     shared_keys,
     subdirectories,
     unresolved_subdir,
 )
 from vae.cli.reporting import write_report
 from vae.cli.session import CURRENT, DIRECTORIES
-from vae.config.errors import InputError, one_line
+from vae.config.errors import InputError, Misfit, one_line
 from vae.config.load import load
 from vae.runtime import children, cores
 from vae.runtime import directory as names
@@ -51,8 +54,7 @@ class Guard(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _refusals():
             _check_names(config.hydra.runtime)
-            values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
-            checked = load(OmegaConf.create(values))
+            checked = load(settings(config))
             existing = checked.verbs()
             for verb, directory in existing.items():
                 place = Path(directory)
@@ -70,7 +72,7 @@ class Guard(Callback):
                     session.new_directory = new.absolute()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """What is swept is checked job by job; here only that no other sweep is mixed into."""
+        """What is swept is checked before the first job, and that no other sweep is mixed into."""
         with _refusals():
             if world().size > 1:
                 raise InputError("torchrun is for one run; a sweep takes hydra/launcher=joblib instead")
@@ -79,6 +81,7 @@ class Guard(Callback):
                     raise InputError(f"{DIRECTORIES[item.key_or_group]}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
             name_jobs(config)
+            check_values(config)
             check_subdirectories(config)
             if self.plain is not None and not is_search(config):
                 refusals.settle(config, self.plain)
@@ -178,6 +181,23 @@ def name_jobs(config: DictConfig) -> None:
     overrides of this call: so it is one of them."""
     with read_write(config.hydra):
         config.hydra.overrides.hydra.append(naming_override(shared_keys(config)))
+
+
+def check_values(config: DictConfig) -> None:
+    """Raises InputError where a sweep has a value that is wrong whatever the others are, before the first job: each
+    value is tried in one job. What a search will try is not known."""
+    if is_search(config):
+        return
+    tried: set[str] = set()
+    new: dict[int, list[str]] = {}
+    for number, job in enumerate(jobs(config)):
+        if not tried.issuperset(job):
+            new[number] = [*job]
+            tried.update(job)
+    with suppress(HydraException):  # of which Hydra tells the user, before the first job
+        for composed in composed_jobs(config.hydra.job.config_name, new, own_overrides(config)):
+            with suppress(Misfit):  # values that are fine in other jobs
+                load(settings(composed))
 
 
 def check_subdirectories(config: DictConfig) -> None:

@@ -65,6 +65,11 @@ def composed_jobs(
         HydraConfig.instance().cfg = before
 
 
+def settings(composed: DictConfig) -> DictConfig:
+    """A run's own configuration, without Hydra's."""
+    return OmegaConf.create({key: value for key, value in composed.items_ex(resolve=False) if key != "hydra"})
+
+
 def subdirectories(config_name: str, jobs: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
     """hydra.sweep.subdir of each job."""
     numbered = dict(enumerate(jobs))

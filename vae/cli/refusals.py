@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from vae.cli.grid import composed_jobs, jobs, own_overrides
+from vae.cli.grid import composed_jobs, jobs, own_overrides, settings
 from vae.config.errors import Misfit
 from vae.config.load import load
 from vae.runtime import directory as names
@@ -63,23 +63,18 @@ def _refused(config: DictConfig, every: Sequence[list[str]], plain: str) -> list
         if _reason(name, _with(plain, job), own) is not None:
             raise reason
         for composed, job in zip(composed_jobs(name, numbered, own), numbered.values(), strict=True):
-            found.append(Refusal(job, str(composed.hydra.sweep.subdir), _settings(composed), reason))
+            found.append(Refusal(job, str(composed.hydra.sweep.subdir), settings(composed), reason))
     return found
 
 
 def _reason(name: str, job: list[str], own: Sequence[str]) -> Misfit | None:
     """Why the settings of a job do not fit each other; None where they do. Raises InputError for any other mistake."""
-    (settings,) = (_settings(composed) for composed in composed_jobs(name, {0: job}, own))
+    (found,) = (settings(composed) for composed in composed_jobs(name, {0: job}, own))
     try:
-        load(settings)
+        load(found)
     except Misfit as reason:
         return reason
     return None
-
-
-def _settings(composed: DictConfig) -> DictConfig:
-    """A run's own configuration, without Hydra's."""
-    return OmegaConf.create({key: value for key, value in composed.items_ex(resolve=False) if key != "hydra"})
 
 
 def _with(plain: str, job: Sequence[str]) -> list[str]:

@@ -66,15 +66,24 @@ WANTED = {  # types, by OmegaConf's names
 }
 WRONG_TYPE = re.compile(
     r"could not be converted to (\w+)|is not a valid (\w+)|Incompatible value 'None' for field of type '(\w+)'"
-    r"|NoneType is not a subclass of (\w+)"
+    r"|NoneType is not a subclass of (\w+)|Cannot convert '\w+' to (str)ing"
 )
+GROUPED = re.compile(r"(?<!NoneType) is not a subclass of \w+|field '([\w.]+)' is not Optional")
 
 
 def _of_another_type(error: ValidationError, given: dict[str, Any], node: type = schema.RunConfig) -> str:
     """A line about a value that its key of `node` does not take, with what it takes."""
-    key = str(error.full_key or "")
-    if "is not a ListConfig" in str(error):
-        return f"{key}={flat(given).get(key)}: must be a list, as in [1,2]"
+    grouped = GROUPED.search(str(error))
+    key = str((grouped and grouped[1]) or error.full_key or "")
+    if key and (grouped is not None or "is not a ListConfig" in str(error)):
+        value, of = flat(given).get(key, getattr(error, "value", None)), _field(key, given, node).type
+        keys = (
+            [field.name for field in dataclasses.fields(of)]
+            if isinstance(of, type) and dataclasses.is_dataclass(of)
+            else []
+        )
+        allowed = f"a group of settings, each by itself, as in {key}.{keys[0]}=..." if keys else "a list, as in [1,2]"
+        return f"{key}={'null' if value is None else value}: must be {allowed}"
     found = WRONG_TYPE.search(str(error))
     wanted = None if found is None else WANTED.get(next(filter(None, found.groups())))
     if wanted is None:
@@ -459,39 +468,39 @@ def _check_together(config: schema.RunConfig) -> None:
     if misfit is not None:
         raise Misfit(misfit)
     if isinstance(model, schema.AutoencoderModel) and not isinstance(anneal, schema.NoKL):
-        raise InputError(
+        raise Misfit(
             f"anneal={anneal.name} with model={model.name}: the autoencoder has no KL term to weigh; leave anneal out, "
             "or take model=conv_vae"
         )
     if model.posterior == "dirac" and not isinstance(anneal, schema.NoKL):
-        raise InputError(
+        raise Misfit(
             f"model.posterior=dirac with anneal={anneal.name}: the KL term of a point is infinite; "
             "take anneal=no_kl or model.posterior=gaussian"
         )
     if bernoulli and model.output == "linear":
-        raise InputError(
+        raise Misfit(
             f"model.output=linear with objective={objective.name}: its outputs are logits; leave model.output out"
         )
     if isinstance(objective, schema.Categorical | schema.DiscretisedLogistic) and model.output is not None:
-        raise InputError(
+        raise Misfit(
             f"model.output={model.output} with objective={objective.name}: its outputs are no pixels; leave "
             "model.output out"
         )
     train = config.train
     if (train.lr_schedule == "steps") != bool(train.milestones):
-        raise InputError(
+        raise Misfit(
             f"train.lr_schedule={train.lr_schedule} with train.milestones={train.milestones}: steps needs milestones, "
             "and nothing else has them"
         )
     if train.centered and train.optimizer != "rmsprop":
-        raise InputError(f"train.centered=true with train.optimizer={train.optimizer}: only rmsprop can be centred")
+        raise Misfit(f"train.centered=true with train.optimizer={train.optimizer}: only rmsprop can be centred")
     if isinstance(objective, schema.CustomObjective) and model.output is not None:
-        raise InputError(
+        raise Misfit(
             f"model.output={model.output} with objective={objective.name}: your likelihood says itself what the "
             "decoder's outputs mean; leave model.output out"
         )
     if isinstance(config.dataset, schema.Synthetic) and (bernoulli or model.output == "sigmoid"):
-        raise InputError(
+        raise Misfit(
             f"dataset={config.dataset.name} has pixels outside [0, 1]: take a Gaussian objective and "
             "model.output=linear"
         )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae.config import load, schema
+from vae.config import checks, load, schema
 from vae.config.errors import InputError
 from vae.data import scale as pixel_scale
 from vae.data.in_memory import split_of
@@ -101,11 +100,13 @@ def diagnose(
     seed has the same numbers.
 
     Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
-    _check_loss(loss)
-    _check_number("sigma2", sigma2)
-    _check_number("kl_weight", kl_weight)
-    _check_number("max_images", max_images, least=2)
-    _check_number("seed", seed, least=0)
+    check_loss(loss)
+    for key, number in (("sigma2", sigma2), ("kl_weight", kl_weight)):
+        if number is not None:
+            checks.number(key, number)
+    for key, count, least in (("max_images", max_images, 2), ("seed", seed, 0)):
+        if count is not None:
+            checks.whole(key, count, least)
     if not callable(decode) and images is None:
         decode, images = None, decode
     if isinstance(encode, str | Path):
@@ -212,19 +213,7 @@ def _measured(
     )
 
 
-def _check_number(name: str, value: Any, least: int | None = None) -> None:
-    """`least`: of a whole number; None: of any number, whose range is looked at where it is used. Raises InputError."""
-    if value is None:
-        return
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if least is not None:
-        if not (is_number and isinstance(value, numbers.Integral) and int(value) >= least):
-            raise InputError(f"{name}={value}: must be a whole number, at least {least}")
-    elif not is_number and not (isinstance(value, Tensor) and value.ndim == 0):
-        raise InputError(f"{name}={value}: must be a number")
-
-
-def _check_loss(loss: Scale | None) -> None:
+def check_loss(loss: Scale | None) -> None:
     if loss is not None and not isinstance(loss, Scale):
         raise InputError(f"loss={loss!r}: must be what vae.scale(...) gives, as in loss=vae.scale({loss!r}, ...)")
 
@@ -263,7 +252,7 @@ def meaning(
 ) -> tuple[schema.Objective, Likelihood]:
     """What the likelihood is called, and itself for images of `shape`; the arguments are those of `diagnose`. Raises
     InputError."""
-    _check_loss(loss)
+    check_loss(loss)
     if isinstance(likelihood, Likelihood):
         return schema.Objective(kind="own", name=type(likelihood).__name__), likelihood
     said = likelihood is None and face is not None  # what a model says of itself goes last

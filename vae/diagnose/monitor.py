@@ -13,10 +13,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from vae.config import load
+from vae.config import checks, load
 from vae.config.errors import InputError
 from vae.data.in_memory import split_of
-from vae.diagnose.call import History, diagnose, meaning
+from vae.diagnose.call import History, check_loss, diagnose, meaning
 from vae.diagnose.diagnosis import Diagnosis
 from vae.measure import prediction, spectrum, verdict
 from vae.measure.catalogue import CATALOGUE, SplitMeasures
@@ -53,9 +53,12 @@ class Monitor:
         log_every: int = 10,
         name: str = "monitor",
     ) -> None:
-        if log_every < 1:
-            raise InputError(f"log_every={log_every}: must be at least 1")
-        self.directory, self.images, self.name, self.log_every = Path(directory), images, name, log_every
+        log_every = checks.whole("log_every", log_every, 1)
+        latent_dim = None if latent_dim is None else checks.whole("latent_dim", latent_dim, 1)
+        kl_weight = None if kl_weight is None else checks.number("kl_weight", kl_weight)
+        check_loss(loss)
+        self.directory = checks.path("directory", directory)
+        self.images, self.name, self.log_every = images, name, log_every
         self.told: dict[str, Any] = {"likelihood": likelihood, "sigma2": sigma2, "loss": loss}
         self.final_weight = kl_weight if kl_weight is not None else 1.0 if loss is None else loss.beta
         self.thresholds = load.measuring()[0].thresholds
@@ -78,6 +81,9 @@ class Monitor:
         image (B, d) or (B, ...). `kl_weight`: that the KL had in this step, beside that reconstruction term."""
         if self.is_closed:
             raise InputError("monitor.step: the monitor is closed; make another one")
+        if not isinstance(kl_per_dimension, Tensor):
+            raise InputError(f"kl_per_dimension: is a {type(kl_per_dimension).__name__}; must be a tensor")
+        weight = checks.number("kl_weight", kl_weight)
         self.steps += 1
         kl = kl_per_dimension.detach()
         kl = kl.flatten(1).mean(0) if kl.dim() > 1 else kl
@@ -90,14 +96,16 @@ class Monitor:
             )
         self.dimensions = dimensions
         given = loss_reconstruction.detach() if isinstance(loss_reconstruction, Tensor) else loss_reconstruction
-        if isinstance(given, Tensor) and given.numel() != 1:
+        if not isinstance(given, Tensor):
+            given = checks.number("loss_reconstruction", given)
+        elif given.numel() != 1:
             raise InputError(
                 f"loss_reconstruction: has shape {tuple(given.shape)}; must be one number, the mean over the batch"
             )
         self.waiting.append((given, kl))
-        self.watch.weighed(float(kl_weight))
+        self.watch.weighed(weight)
         if self.steps % self.log_every == 0:
-            self._row(float(kl_weight))
+            self._row(weight)
 
     def evaluate(self, model: Any, images: Any = None, **how: Any) -> Diagnosis:
         """Measure `model`, or a pair (encode, decode), on `images` (those of the constructor, where none are given),

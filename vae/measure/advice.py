@@ -11,7 +11,7 @@ from typing import Any
 from vae.config import schema
 from vae.measure import cured
 from vae.measure.setting import Setting
-from vae.measure.verdict import DEAD
+from vae.measure.verdict import DEAD, is_unsure, needed_nats, number
 
 LONG = 1000  # steps that most runs need
 PATIENCE = 5  # evaluations
@@ -44,10 +44,10 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         return [_begin(config, record)]
     if config.model.posterior == "none":
         return []
-    if cause == "decoder" or (cause is None and verdict in DEAD and record.get("one_step")):
-        return [*_blinder(config), *_cured(config, record, cause)]
-    if verdict in DEAD and cause is None and is_open(config, record):
+    if cause is None and verdict in DEAD and why_open(config, record):
         return []
+    if cause == "decoder" or (cause is None and verdict in DEAD and is_drawn(record)):
+        return [*_blinder(config), *_cured(config, record, cause)]
     if verdict in DEAD:
         if cause == "objective":
             return [*_scale(config, record), *_cured(config, record, cause)]
@@ -96,11 +96,37 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     return found + _sampler(record)
 
 
-def is_open(config: Setting, record: Mapping[str, Any]) -> bool:
-    """Whether, of a dead code without a cause, what a code would be worth hangs on training images that are not at
-    hand."""
-    kld = record["predicted_kld"]
-    return bool(kld is not None and kld < config.evaluation.thresholds.little_kld)
+def why_open(config: Setting, record: Mapping[str, Any]) -> str:
+    """Why nothing can be said of the cause of a dead code that has none; empty where it is not for want of images."""
+    limits, kld, images = config.evaluation.thresholds, record["predicted_kld"], record.get("test_images")
+    needed = needed_nats(record["kl_weight"], limits, is_drawn(record))
+    gap, error = record["swap_gap"], record["swap_gap_error"]
+    if images is not None and is_unsure(images, gap, error, needed):
+        return (
+            f"It cannot be told from {images} images: with another's code they lose {number(gap)} ± {error:.2g} nats. "
+            "Measure more of them"
+        )
+    if kld is None or is_drawn(record):
+        return ""
+    little = number(limits.little_kld)
+    if kld < limits.little_kld:
+        return (
+            f"It cannot be told without the training images: {number(kld)} nats are predicted for other images like "
+            f"these, and at least {little} for these very ones, which a code could learn by heart. Hand over the "
+            "training images, as train="
+        )
+    of_test = record.get("predicted_test_kld")
+    if of_test is None or of_test >= limits.little_kld or record["kld"] >= kld / 2:
+        return ""
+    return (
+        f"It cannot be told: {number(kld)} nats are predicted for the training images, and {number(of_test)} for test "
+        "images, so a code would learn the former by heart. Train on more images"
+    )
+
+
+def is_drawn(record: Mapping[str, Any]) -> bool:
+    """Whether the decoder predicts pixels from pixels."""
+    return bool(record.get("one_step"))
 
 
 def mixture_is_nearer(record: Mapping[str, Any]) -> bool:

@@ -196,6 +196,13 @@ class SplitMeasures:
         "of the mean over images of that difference",
         "paired: standard deviation / sqrt N",
     )
+    swap_gap_p: float = measure(
+        "its sign test",
+        "",
+        "the chance that so many images lose by the swap, or more, if each did with probability 1/2, as where the "
+        "decoder does not read the code",
+        "exact, one-sided; tells with few images, of which a mean is not known well",
+    )
     explained_variance: float = measure(
         "explained variance",
         "",
@@ -286,7 +293,8 @@ class FinalMeasures:
         "MSE of a PCA",
         "per pixel",
         "squared error of the test images' projections on the first d principal components of the training images",
-        "exact up to 1,024 pixels or images, a block Krylov method beyond",
+        "exact up to 1,024 pixels or images, a block Krylov method beyond; where the training images are not at hand, "
+        "of one half of the images on the other's components, which errs high",
     )
     constant_elbo: float | None = measure(
         "ELBO of a constant image",
@@ -316,6 +324,16 @@ class FinalMeasures:
         "pixel values",
         "mean over j of |d image / d z_j| at z = mu",
         "exact, by differentiating twice, on the images of `used_dimensions`; none of more than 512 dimensions",
+    )
+    predicted_test_kld: float | None = measure(
+        "KL of a linear VAE, of test images",
+        "nats",
+        "`predicted_kld` with the variance of the test images along the principal components of the training images "
+        "in place of the eigenvalues: what a code can say of images that it has not learnt by heart",
+        "errs low where components are known from few training images",
+        source=_WANG,
+        place="prediction",
+        default=None,
     )
 
 

@@ -112,6 +112,14 @@ def paired(differences: Tensor) -> Paired:
     return Paired(float(differences.mean()), float(differences.std() / math.sqrt(len(differences))))
 
 
+def sign_test(differences: Tensor) -> float:
+    """The chance that as many of (N,) are above 0, or more, if each were with probability 1/2 (Arbuthnot 1710)."""
+    total, above = len(differences), int((differences > 0).sum())
+    count = torch.arange(above, total + 1, dtype=torch.float64)
+    ways = math.lgamma(total + 1) - torch.lgamma(count + 1) - torch.lgamma(total - count + 1)
+    return min(1.0, float((ways - total * math.log(2)).logsumexp(0).exp()))
+
+
 def dimension_gaps(
     nll: Callable[[Tensor], Tensor], z: Tensor, noise: Tensor, groups: Sequence[Tensor] | None = None
 ) -> Tensor:

@@ -154,6 +154,7 @@ def evaluate(
         marginal_kl=None if in_doubt else aggregate.marginal_kl,
         swap_gap=swap.mean,
         swap_gap_error=swap.error,
+        swap_gap_p=diagnostics.sign_test(nll_shuffled - nll[probed]),
         explained_variance=1 - mean_sse / split.total_variance if split.total_variance else 0.0,
         reconstruction_gap=gap,
         reconstruction_gap_prior=gap_prior,
@@ -266,7 +267,8 @@ def examine(
     constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
     pca = pca_mse(spectrum, data.test, z.shape[1], settings.batch_size)
     if pca is None:
-        notes.append(f"pca_mse: {spectrum.components.shape[1]} principal components are known, not {z.shape[1]}")
+        known = len(spectrum.eigenvalues) if spectrum.of_halves else spectrum.components.shape[1]
+        notes.append(f"pca_mse: {known} principal components are known, not {z.shape[1]}")
     measures = FinalMeasures(
         total_correlation=total_correlation,
         probe_accuracy=None if probe is None else probe.accuracy,
@@ -296,9 +298,12 @@ def examine(
 
 
 def pca_mse(spectrum: Spectrum, split: Split, count: int, batch_size: int) -> float | None:
-    """Per pixel: the images' squared distance to the plane of the first `count` principal components. None where not so
-    many are known, and those that are leave some of the variance of the training images."""
+    """Per pixel: the images' squared distance to the plane of the first `count` principal components; of a half of them
+    to the plane of the other, where those trained on are not at hand. None where not so many are known, and those that
+    are leave some of the variance of the training images."""
     known = spectrum.components.shape[1]
+    if spectrum.of_halves:  # these images are those that the components are of
+        return spectrum.beyond(count) / spectrum.pixels if len(spectrum.eigenvalues) >= count else None
     if known < count and spectrum.beyond(known) > ROUNDING * spectrum.total:
         return None
     components = spectrum.components[:, :count].double()

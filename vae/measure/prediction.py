@@ -36,11 +36,14 @@ def whitened(
     measured: Callable[[Split, int, Tensor], Spectrum] = spectra.measure,
 ) -> Spectrum | None:
     """The spectrum of the data whitened by the likelihood's curvature at the mean image; None where it has none."""
+    scale = whitening(likelihood, spectrum)
+    return None if scale is None else measured(split, count, scale)
+
+
+def whitening(likelihood: Likelihood, spectrum: Spectrum) -> Tensor | None:
+    """What each pixel is multiplied by, (n,): 1 / sqrt(curvature at the mean image)."""
     curvature = likelihood.curvature(spectrum.mean)
-    if curvature is None:
-        return None
-    able = curvature > 0
-    return measured(split, count, able / curvature.clamp(min=1e-300).sqrt())
+    return None if curvature is None else (curvature > 0) / curvature.clamp(min=1e-300).sqrt()
 
 
 def wider(latent_dim: int) -> int:

@@ -39,6 +39,7 @@ class Spectrum:
     mean: Tensor  # (n,), float64, of the pixels as they are
     total: float  # the sum of all `pixels` eigenvalues: the variance of an image
     pixels: int  # n
+    of_halves: bool = False  # `eigenvalues` are what they would be of other images; components and mean are of all
 
     @property
     def largest(self) -> float:
@@ -83,18 +84,30 @@ def of_halves(split: Split, count: int, scale: Tensor | None = None) -> Spectrum
     the other, mean over both ways, made to fall by isotonic regression. Where the images are not many times the pixels,
     the eigenvalues that `measure` gives are on average too large, since they hold the chance in these very images, and
     those that this gives too small, since components hold the chance of the half that they were found on."""
-    from sklearn.isotonic import isotonic_regression  # a second
-
     whole, split = measure(split, count, scale), _some(split)
     order = torch.randperm(len(split), generator=generator(0, "spectrum halves"))
     halves = [split.take(rows.sort().values) for rows in order.chunk(2)]
     count = min(count, len(halves[-1]) - 1)
+    whole = dataclasses.replace(whole, total=whole.total * len(split) / (len(split) - 1), of_halves=True)
     if count < 1:
         return dataclasses.replace(whole, eigenvalues=torch.zeros(1, dtype=torch.float64))
     found = [_variances(other, _measured(half, count, scale), scale) for half, other in (halves, halves[::-1])]
     known = min(map(len, found))
-    mean = sum(values[:known] for values in found) / 2
-    return dataclasses.replace(whole, eigenvalues=torch.tensor(isotonic_regression(mean, increasing=False).copy()))
+    mean = torch.stack([values[:known] for values in found]).mean(0)
+    return dataclasses.replace(whole, eigenvalues=_falling(mean))
+
+
+def along(split: Split, spectrum: Spectrum, scale: Tensor | None = None) -> Spectrum:
+    """The same with the variance of other images along the components in place of the eigenvalues, made to fall; the
+    images are scaled as those of the spectrum were."""
+    return dataclasses.replace(spectrum, eigenvalues=_falling(_variances(_some(split), spectrum, scale)))
+
+
+def _falling(variances: Tensor) -> Tensor:
+    """The nearest (k,) that never rise."""
+    from sklearn.isotonic import isotonic_regression  # a second
+
+    return torch.tensor(isotonic_regression(variances, increasing=False).copy())
 
 
 def _variances(split: Split, spectrum: Spectrum, scale: Tensor | None) -> Tensor:
@@ -103,7 +116,7 @@ def _variances(split: Split, spectrum: Spectrum, scale: Tensor | None) -> Tensor
     squares = torch.zeros(components.shape[1], dtype=torch.float64)
     for rows in _Centred(split, scale).chunks(torch.float64):
         squares += (rows @ components).square().sum(0)
-    return squares / (len(split) - 1)
+    return squares / max(1, len(split) - 1)
 
 
 def _measured(split: Split, count: int, scale: Tensor | None) -> Spectrum:

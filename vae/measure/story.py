@@ -77,6 +77,8 @@ def _giver(config: Setting) -> str:
 
 def _why(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | None) -> str:
     weight, edge, kld = record["max_kl_weight"], record["predicted_collapse_weight"], record["predicted_kld"]
+    if verdict in DEAD and cause is None and (unknown := advice.why_open(config, record)):
+        return f"{unknown}."
     if verdict in DEAD and weight == 0:
         return "No KL term can have caused this, its weight was 0 throughout: the network itself is stuck."
     if cause == "optimiser":
@@ -115,13 +117,6 @@ def _why(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | 
         )
     if verdict in DEAD and kld is None:
         return "There is no prediction for this objective: only a test can tell the cause."
-    if verdict in DEAD and advice.is_open(config, record):
-        little = config.evaluation.thresholds.little_kld
-        return (
-            f"It cannot be told without the training images: {number(kld)} nats are predicted for other images like "
-            f"these, and at least {number(little)} for these very ones, which a code could learn by heart. Hand over "
-            "the training images, as train=."
-        )
     if verdict in DEAD:
         return (
             f"Predicted: {number(kld)} nats are to be had, and as many are paid, for a code that is not read: only a "

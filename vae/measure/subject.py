@@ -75,6 +75,18 @@ class Measured:
         """What is predicted of the images at hand as if these were trained on; None where they were."""
         return dataclasses.replace(self, unseen=False).prediction(weight).predicted_kld if self.unseen else None
 
+    def _test_kld(self, weight: float) -> float | None:
+        """What is predicted of the test images along the principal components of those trained on: what a code can say
+        of images that it does not know by heart. None where there is no prediction, or these are not apart."""
+        if self.unseen or self.model.is_autoregressive:
+            return None
+        test, white = self.data.test, self.whitened
+        found = spectrum.along(test, self.spectrum)
+        if white is not None:
+            white = spectrum.along(test, white, prediction.whitening(self.likelihood, self.spectrum))
+        latent_dim = self.model.latent_dim
+        return prediction.measures(found, white, self.likelihood, latent_dim, weight).predicted_kld
+
     def constant_loss(self) -> float | None:
         """What training minimises, for the mean of the training images as an image for all codes; of some of them."""
         raw = self.likelihood.raw_of(self.spectrum.mean)
@@ -100,7 +112,7 @@ class Measured:
         """The costly measures of a model that was evaluated at this KL weight."""
         settings, seed = self.config.evaluation, self.config.seed
         with self._memory_advice(), Stages("measuring", evaluation.STAGES) as stage:
-            return evaluation.examine(
+            found = evaluation.examine(
                 self.model,
                 self.likelihood,
                 self.data,
@@ -112,6 +124,8 @@ class Measured:
                 self.by_dimension,
                 stage,
             )
+            measures = dataclasses.replace(found.measures, predicted_test_kld=self._test_kld(weight))
+            return dataclasses.replace(found, measures=measures)
 
     def sample_quality(self) -> Quality:
         """Nothing of a model whose training images are not at hand: there is nothing to hold its samples against."""
@@ -134,7 +148,12 @@ class Measured:
         early or by a learning rate of 0."""
         evidence = self._evidence(found, weight, trajectory, final.gain)
         evidence = dataclasses.replace(
-            evidence, steps=steps, stopped=stopped, cut_gap=final.cut_gap, cut_gap_error=final.cut_gap_error
+            evidence,
+            steps=steps,
+            stopped=stopped,
+            cut_gap=final.cut_gap,
+            cut_gap_error=final.cut_gap_error,
+            least_kld=final.predicted_test_kld,
         )
         return verdict.judge(evidence, self.config.evaluation.thresholds)
 

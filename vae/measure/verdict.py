@@ -11,6 +11,9 @@ from vae.config.schema import Thresholds
 from vae.measure.catalogue import Prediction, SplitMeasures
 from vae.measure.watch import Trajectory
 
+SURE = 0.00135  # the chance of three standard errors, on one side
+FEW = 100  # images, of which the mean of what is lost may hang on a few
+
 DEAD = ("collapsed", "decoder_ignores_code")  # verdicts: the decoder does not use the code
 VERDICTS = ("alive", "partly_collapsed", "alive_on_paper", *DEAD, "deterministic", "unfinished")
 
@@ -31,7 +34,9 @@ class Evidence:
     stopped: bool = False  # early, or by a learning rate of 0: a loss that still fell says nothing
     cut_gap: float | None = None  # as in FinalMeasures; None: not measured
     cut_gap_error: float = 0.0
-    most_kld: float | None = None  # predicted at most, where the prediction is of other images than those trained on
+    # The same prediction for other images. None: not known
+    most_kld: float | None = None  # at most, where `predicted` is of other images than those trained on
+    least_kld: float | None = None  # at least: for the test images, along the components of those trained on
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,17 @@ def needed_nats(weight: float, limits: Thresholds, autoregressive: bool) -> floa
 
 
 def is_used(measured: SplitMeasures, weight: float, limits: Thresholds, autoregressive: bool = False) -> bool:
-    """Whether the decoder uses the code: log p(x|z) with the own code exceeds that with another image's by three
-    standard errors, and by what is needed for each unit of the KL weight. (A loss with KL weight w and pixel variance
-    sigma^2 has the optima of weight 1 and variance w sigma^2: there the same gap is 1 / w times as many nats.)"""
-    return measured.swap_gap > max(3 * measured.swap_gap_error, needed_nats(weight, limits, autoregressive))
+    """Whether the decoder uses the code: log p(x|z) with the own code exceeds that with another image's by what is
+    needed for each unit of the KL weight, and surely: by three standard errors, or on so many images that it is as
+    unlikely a chance. (A loss with KL weight w and pixel variance sigma^2 has the optima of weight 1 and variance
+    w sigma^2: there the same gap is 1 / w times as many nats.)"""
+    is_sure = measured.swap_gap > 3 * measured.swap_gap_error or measured.swap_gap_p < SURE
+    return is_sure and measured.swap_gap > needed_nats(weight, limits, autoregressive)
+
+
+def is_unsure(images: int, swap_gap: float, error: float, needed: float) -> bool:
+    """Whether a decoder that is not known to use the code looks as if it did, on images too few to be sure."""
+    return images < FEW and swap_gap > max(needed, error)
 
 
 def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
@@ -74,6 +86,8 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         elif needed > 3 * found.swap_gap_error:
             scale = "" if e.weight == 1 else f"{needed / e.weight:g} x KL weight {e.weight:.3g} = "
             unread = f"log p(x|z) loses {gap} with another image's code (used from {scale}{number(needed)} on)"
+        if is_unsure(found.test_images, found.swap_gap, found.swap_gap_error, needed):
+            unread += f", and {found.test_images} images are too few to be sure"
         if e.posterior == "dirac":
             name = "decoder_ignores_code" if found.active_units else "collapsed"
             return Verdict(
@@ -152,14 +166,19 @@ def _what_lacks(e: Evidence, limits: Thresholds) -> str | None:
 
 def _cause(e: Evidence, limits: Thresholds) -> str | None:
     """Why the code is dead, as far as a formula can say. None where it does not apply."""
+    found, needed = e.measured, needed_nats(e.weight, limits, e.autoregressive)
+    if is_unsure(found.test_images, found.swap_gap, found.swap_gap_error, needed):
+        return None
     if e.trajectory.max_kl_weight == 0:
         return "optimiser"  # with no KL term a code costs nothing
-    kld = e.predicted.predicted_kld
+    kld, least, most = e.predicted.predicted_kld, e.least_kld, e.most_kld
     if kld is None:
         return None
     if kld < limits.little_kld:
-        return "objective" if e.most_kld is None or e.most_kld < limits.little_kld else None
-    return "optimiser" if e.measured.kld < kld / 2 else None  # as much KL as predicted is not stuck
+        return "objective" if most is None or most < limits.little_kld else None
+    if least is not None and least < limits.little_kld:
+        return None
+    return "optimiser" if found.kld < kld / 2 else None  # as much KL as predicted is not stuck
 
 
 def below(nats: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vae.config import checks
 from vae.config.errors import InputError
 from vae.measure.verdict import number
 
@@ -53,8 +54,7 @@ def audit_schedule(
     """`schedule`: the KL weight at a step (1, 2, ... `steps`): a function, all weights in a row, or one number. `loss`:
     the loss as a function of the KL weight, everything else fixed; its gradient with respect to whatever it is made of
     must change in proportion. Raises InputError for what is no schedule or no loss."""
-    if steps < 1:
-        raise InputError(f"steps={steps}: must be at least 1")
+    steps = checks.whole("steps", steps, 1)
     weights = _weights(schedule, steps)
     problems: list[str] = []
     highest, last = max(weights.values()), weights[steps]
@@ -82,19 +82,21 @@ def audit_schedule(
 def _weights(schedule: Any, steps: int) -> dict[int, float]:
     if isinstance(schedule, int | float):
         return {1: _checked(schedule, 1), steps: _checked(schedule, steps)}
-    if isinstance(schedule, Sequence):
+    if isinstance(schedule, Sequence) and not isinstance(schedule, str):
         if len(schedule) < steps:
             raise InputError(f"schedule: has {len(schedule)} weights for {steps} steps")
         at = lambda step: schedule[step - 1]  # noqa: E731
     else:
         at = getattr(schedule, "weight", schedule)
+    if not callable(at):
+        raise InputError(f"schedule={schedule}: must be a function of the step, all weights in a row, or one number")
     stride = max(1, steps // LOOKED_AT)
     looked_at = sorted({*range(1, steps + 1, stride), steps})
     return {step: _checked(at(step), step) for step in looked_at}
 
 
 def _checked(weight: Any, step: int) -> float:
-    found = float(weight)
+    found = checks.number(f"schedule at step {step}", weight)
     if not 0 <= found < math.inf:
         raise InputError(f"schedule: is {found} at step {step}; a KL weight must be a finite number from 0 on")
     return found
@@ -143,6 +145,8 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
     """How the value and the gradient of a loss change with the weight."""
     import torch
 
+    if not callable(loss):
+        raise InputError(f"loss={loss}: must be a function of the KL weight")
     values, gradients = [], []
     for factor in PROBED:
         with torch.random.fork_rng(), torch.enable_grad():

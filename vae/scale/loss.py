@@ -8,10 +8,12 @@ where t exceeds the largest eigenvalue of the data's covariance. No torch, unles
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vae.config import checks
 from vae.config.errors import InputError
 from vae.measure.verdict import number
 
@@ -78,9 +80,10 @@ class Scale:
         """The KL weight to write for this beta, beside the pixel variance that the loss means or, where `sigma` is
         given, as if that were the standard deviation of a pixel. Raises InputError where the reconstruction term has
         none."""
-        per_weight = self.beta / self.kl_weight
+        per_weight, beta = self.beta / self.kl_weight, checks.number("beta", beta)
         if sigma is None:
             return beta / per_weight
+        sigma = checks.number("sigma", sigma)
         if self.sigma2 is None:
             raise InputError(
                 f"sigma={sigma:g}: reconstruction={self.reconstruction} has no pixel variance; leave it out"
@@ -170,30 +173,27 @@ def scale(
     `batch_size` matters where one term is summed over the batch and the other is not; without it such a sum is taken
     for that of one image, and the answer says so. `images`, of any kind that vae.diagnose takes, in `pixel_range`:
     where these data collapse. Raises InputError."""
-    if isinstance(image_shape, int):
-        image_shape = (image_shape,)
     _one_of("reconstruction", reconstruction, KINDS)
     _one_of("reduction", reduction, REDUCTIONS)
     _one_of("kl_reduction", kl_reduction, REDUCTIONS)
-    _above_zero(kl_weight=kl_weight, reconstruction_weight=reconstruction_weight)
-    black, white = (float(value) for value in pixel_range)
-    if not black < white:
-        raise InputError(f"pixel_range=({black:g}, {white:g}): must be (black, white), black below white")
+    kl_weight = _above_zero("kl_weight", kl_weight)
+    reconstruction_weight = _above_zero("reconstruction_weight", reconstruction_weight)
+    black, white = _range(pixel_range)
+    if image_shape is not None:
+        image_shape = _shape(image_shape)
     split, notes, unsaid = None, list[str](), list[str]()
     if images is not None:
         from vae.data.in_memory import split_of
 
         split, notes = split_of(images)
         if image_shape is not None and math.prod(image_shape) != math.prod(split.shape):
-            raise InputError(f"image_shape={tuple(image_shape)}: the images have shape {split.shape}")
+            raise InputError(f"image_shape={image_shape}: the images have shape {split.shape}")
         image_shape = split.shape
     if image_shape is None:
         raise InputError("image_shape: needed, as in (3, 64, 64), or images")
-    if latent_dim is not None and latent_dim < 1:
-        raise InputError(f"latent_dim={latent_dim}: must be at least 1")
+    if latent_dim is not None:
+        latent_dim = checks.whole("latent_dim", latent_dim, 1)
     pixels = math.prod(image_shape)
-    if pixels < 1:
-        raise InputError(f"image_shape={tuple(image_shape)}: must be whole numbers from 1 on, as in (3, 64, 64)")
     over_pixels, over_batch = REDUCTIONS[reduction]
     over_dimensions, kl_over_batch = REDUCTIONS[kl_reduction]
     if over_dimensions and latent_dim is None:
@@ -204,9 +204,9 @@ def scale(
             f"the {term} term is taken for that of one image; summed over a batch, the KL weighs {times} times as "
             "much: say batch_size if it is"
         )
+    if batch_size is not None:
+        batch_size = checks.whole("batch_size", batch_size, 1)
     size = batch_size or 1
-    if size < 1:
-        raise InputError(f"batch_size={batch_size}: must be at least 1")
     error = reconstruction_weight * KINDS[reconstruction]
     averaged = pixels if over_pixels else 1
     kl = kl_weight / (latent_dim if over_dimensions and latent_dim else 1)
@@ -264,15 +264,36 @@ def _on_data(found: Scale, split: Any, latent_dim: int | None) -> Scale:
     )
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str] | dict[str, Any]) -> None:
-    if value not in allowed:
+def _range(given: Any) -> tuple[float, float]:
+    try:
+        black, white = (float(value) for value in given)
+    except (TypeError, ValueError):
+        black = white = math.nan
+    if not -math.inf < black < white < math.inf:
+        raise InputError(f"pixel_range={given}: must be (black, white), two numbers, black below white")
+    return black, white
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(operator.index(size) for size in (given if isinstance(given, Iterable) else (given,)))
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"image_shape={given}: must be whole numbers from 1 on, as in (3, 64, 64)")
+    return shape
+
+
+def _one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
+    if value not in [*allowed]:
         raise InputError(f"{name}={value}: must be one of {', '.join(allowed)}")
 
 
-def _above_zero(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise InputError(f"{name}={value}: must be a finite number above 0")
+def _above_zero(name: str, value: Any) -> float:
+    number = checks.number(name, value)
+    if not 0 < number < math.inf:
+        raise InputError(f"{name}={value}: must be a finite number above 0")
+    return number
 
 
 def _times(factor: float) -> str:

@@ -12,6 +12,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
+from vae.config import checks
 from vae.config.errors import InputError
 from vae.config.load import check_allowed
 from vae.config.schema import RunConfig
@@ -79,7 +80,10 @@ class Run(TransformerMixin, BaseEstimator):
 
     def decode(self, z: Any) -> Tensor:
         """Codes (N, d) to mean images (N, C, H, W). Raises InputError for codes of another length."""
-        codes = torch.as_tensor(z).detach().cpu().float()
+        try:
+            codes = torch.as_tensor(z).detach().cpu().float()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"codes: are a {type(z).__name__}; must be numbers, (N, d)") from error
         if codes.shape[-1:] != (self.latent_dim,) or codes.dim() > 2:
             raise InputError(f"codes of shape {tuple(codes.shape)}: the run has {self.latent_dim} dimensions, (N, d)")
         return samplers.decoded(self.model, codes.reshape(-1, self.latent_dim), BATCH)
@@ -91,6 +95,7 @@ class Run(TransformerMixin, BaseEstimator):
     def sample(self, count: int, seed: int = 0, sampler: str = "prior") -> Tensor:
         """`count` mean images (count, C, H, W). `sampler`: codes from the prior, or from a gaussian or a mixture that
         is fitted to the codes of the training images, which are read for it. Raises InputError."""
+        count, seed = checks.whole("count", count, 1), checks.whole("seed", seed, 0)
         if sampler == "prior":
             return self.model.sample(count, seed)
         if sampler not in samplers.FITTED:
@@ -130,6 +135,6 @@ def load_run(directory: str | Path, allow: Sequence[str] = ()) -> Run:
     A run may name parts from modules of the user's own; those are imported only where `allow` names the module, or one
     above it. Raises `vae.InputError` where there is no checkpoint, where it cannot be read, and where it wants a module
     that is not allowed."""
-    run = Run(directory, allow)
+    run = Run(checks.path("directory", directory), allow)
     run._loaded  # noqa: B018  (raises here, not at the first use)
     return run

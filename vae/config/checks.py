@@ -1,0 +1,34 @@
+"""What a function of the library is handed, before it is used. No torch."""
+
+import numbers
+import os
+from pathlib import Path
+from typing import Any
+
+from vae.config.errors import InputError
+
+
+def number(name: str, value: Any) -> float:
+    """A real number, or a tensor or array without a dimension. Raises InputError for anything else."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try:
+        if is_number or getattr(value, "ndim", None) == 0:
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{name}={value}: must be a number")
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number, from `least` on. Raises InputError for anything else."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (is_whole and int(value) >= least):
+        raise InputError(f"{name}={value}: must be a whole number, at least {least}")
+    return int(value)
+
+
+def path(name: str, value: Any) -> Path:
+    """Raises InputError for what is no path."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{name}={value}: must be a path, as in 'outputs/my_run'")
+    return Path(value)
