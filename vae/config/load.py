@@ -77,12 +77,9 @@ def _of_another_type(error: ValidationError, given: dict[str, Any], node: type =
     key = str((grouped and grouped[1]) or error.full_key or "")
     if key and (grouped is not None or "is not a ListConfig" in str(error)):
         value, of = flat(given).get(key, getattr(error, "value", None)), _field(key, given, node).type
-        keys = (
-            [field.name for field in dataclasses.fields(of)]
-            if isinstance(of, type) and dataclasses.is_dataclass(of)
-            else []
-        )
-        allowed = f"a group of settings, each by itself, as in {key}.{keys[0]}=..." if keys else "a list, as in [1,2]"
+        allowed = "a list, as in [1,2]"
+        if isinstance(of, type) and dataclasses.is_dataclass(of):
+            allowed = f"a group of settings, each by itself, as in {key}.{dataclasses.fields(of)[0].name}=..."
         return f"{key}={'null' if value is None else value}: must be {allowed}"
     found = WRONG_TYPE.search(str(error))
     wanted = None if found is None else WANTED.get(next(filter(None, found.groups())))
