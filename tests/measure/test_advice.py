@@ -27,8 +27,6 @@ RECORD: dict[str, Any] = {
     "latent_dim": 32,
     "train_images": 4000,
     "test_images": 1000,
-    "swap_gap": 0.0,
-    "swap_gap_error": 0.0,
     "kl_weight": 1.0,
     "kld": 10.0,
     "mse": 0.03,
@@ -222,11 +220,40 @@ def test_what_was_advised_takes_the_place_of_what_was_asked_for(tmp_path: Path) 
 
 
 def test_more_dimensions_of_few_images_are_their_noise() -> None:
-    wants = {"used_dimensions": 30, "latent_dim": 32, "predicted_active_units": 32, "predicted_gain": 10.0}
+    wants = {
+        "used_dimensions": 30,
+        "latent_dim": 32,
+        "predicted_active_units": 32,
+        "predicted_gain": 10.0,
+        "gain": 12.0,
+    }
     found = RECORD | wants | {"predicted_gain_wider": 20.0}
     assert wants_dimensions(found)  # how many images there were is not known of runs of earlier versions
     assert wants_dimensions(found | {"train_images": 640})
     assert not wants_dimensions(found | {"train_images": 639})
+    assert not wants_dimensions(found | {"gain": 20.5})  # a network that has more already
+    assert not wants_dimensions(
+        found | {"predicted_gain": 0.2, "predicted_gain_wider": 0.9, "gain": 0.1}
+    )  # of next to nothing
+
+
+def test_noise_needs_no_other_weight() -> None:
+    """Where a PCA leaves about the pixel variance that is given, with that fitted the code stays dead."""
+    asks: dict[str, Any] = {"verdict": "collapsed", "cause": "objective", "predicted_collapse_weight": 0.9}
+    gaussian = ("objective=gaussian", "objective.sigma2=0.05")
+    assert advised(*gaussian, **asks, effective_t=0.05, pca_mse=0.048) == []
+    assert advised(*gaussian, **asks, effective_t=0.05, pca_mse=0.017) == [("objective=optimal_gaussian",)]
+    high = asks | {"max_kl_weight": 30.0}
+    assert advised(*gaussian, "anneal.weight=30", **high, effective_t=1.5, pca_mse=0.048) == [("anneal.weight=1",)]
+    narrow = advised(
+        "objective=gaussian",
+        "objective.sigma2=0.001",
+        "anneal.weight=9000",
+        **asks | {"max_kl_weight": 9000.0},
+        effective_t=9.0,
+        pca_mse=0.017,
+    )
+    assert narrow == [("anneal.weight=1", "objective=optimal_gaussian")]
 
 
 def test_more_dimensions_help(ask: Ask, follow: Ask) -> None:

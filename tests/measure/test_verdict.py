@@ -82,11 +82,11 @@ def test_where_each_image_loses_a_mean_need_not_be_known() -> None:
 
 
 def test_few_images_leave_it_open() -> None:
-    """No cause where the code seems to be used; on many images the same numbers, or on few no gap, are an answer."""
+    """No verdict where the code seems to be used; on many images the same numbers, or on few no gap, are an answer."""
     gap = {"kld": 30.0, "swap_gap": 2.0, "swap_gap_error": 1.0, "swap_gap_p": 0.01}
     few = verdict({"predicted": predicted(23, 80.0, 15.0)}, test_images=8, **gap)
-    assert (few.name, few.cause) == ("decoder_ignores_code", None)
-    assert "8 images are too few to be sure" in few.reason
+    assert (few.name, few.cause) == ("undecided", None)
+    assert "8 images are too few to tell" in few.reason
     many = verdict({"predicted": predicted(23, 80.0, 15.0)}, test_images=1000, **gap)
     assert (many.name, many.cause) == ("decoder_ignores_code", "optimiser")
     assert "too few" not in many.reason

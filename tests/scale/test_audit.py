@@ -1,3 +1,6 @@
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -96,12 +99,22 @@ def test_the_caller_s_random_numbers_stay() -> None:
 
 
 @pytest.mark.parametrize(
+    "schedule",
+    [np.linspace(0, 1, 100), torch.linspace(0, 1, 100), lambda step: torch.tensor([(step - 1) / 99])],
+)
+def test_arrays_are_schedules(schedule: Any) -> None:
+    found = vae.audit_schedule(schedule, 100)
+    assert (found.first, found.last) == (0, pytest.approx(1))
+    assert vae.audit_schedule(np.float32(1)).last == 1
+
+
+@pytest.mark.parametrize(
     ("schedule", "said"),
     [
         (lambda step: -1.0, "is -1.0 at step 1"),
         (lambda step: float("nan"), "is nan at step 1"),
         ([1.0], "has 1 weights for 3 steps"),
-        ("linear", "schedule=linear: must be a function of the step"),
+        ("linear", "schedule: is a str; must be a function of the step"),
         (lambda step: "a", "schedule at step 1=a: must be a number"),
     ],
 )
@@ -110,7 +123,7 @@ def test_what_is_no_schedule(schedule: object, said: str) -> None:
         vae.audit_schedule(schedule, 3)  # type: ignore[arg-type]
     with pytest.raises(vae.InputError, match="steps=x: must be a whole number, at least 1"):
         vae.audit_schedule(1.0, "x")  # type: ignore[arg-type]
-    with pytest.raises(vae.InputError, match="loss=3: must be a function"):
+    with pytest.raises(vae.InputError, match="loss: is a int; must be a function"):
         vae.audit_schedule(1.0, 1, 3)  # type: ignore[arg-type]
     with pytest.raises(vae.InputError, match="must give one number"):
         vae.audit_schedule(1.0, 1, lambda weight: 3.0)  # type: ignore[arg-type, return-value]

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae.cli import refusals
+from vae.cli import failures, refusals
 from vae.cli.grid import (
     composed_jobs,
     count_jobs,
@@ -32,7 +32,7 @@ from vae.cli.grid import (
 )
 from vae.cli.reporting import write_report
 from vae.cli.session import CURRENT, DIRECTORIES
-from vae.config.errors import InputError, Misfit, one_line
+from vae.config.errors import Inconsistent, InputError, Misfit, one_line
 from vae.config.load import load
 from vae.runtime import children, cores
 from vae.runtime import directory as names
@@ -188,16 +188,22 @@ def check_values(config: DictConfig) -> None:
     value is tried in one job. What a search will try is not known."""
     if is_search(config):
         return
+    try:
+        every = jobs(config)
+    except HydraException:  # of a glob, say, which Hydra's own sweeper can read
+        return
     tried: set[str] = set()
     new: dict[int, list[str]] = {}
-    for number, job in enumerate(jobs(config)):
+    for number, job in enumerate(every):
         if not tried.issuperset(job):
-            new[number] = [*job]
+            new[number] = job
             tried.update(job)
-    with suppress(HydraException):  # of which Hydra tells the user, before the first job
+    try:
         for composed in composed_jobs(config.hydra.job.config_name, new, own_overrides(config)):
-            with suppress(Misfit):  # values that are fine in other jobs
+            with suppress(Misfit, Inconsistent):  # values that are fine in other jobs
                 load(settings(composed))
+    except HydraException as error:
+        raise InputError(failures.in_one_line(error)) from error
 
 
 def check_subdirectories(config: DictConfig) -> None:

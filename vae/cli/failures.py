@@ -73,11 +73,16 @@ def last_line(error: Exception, session: Session) -> str:
         return f"a worker of the sweep was killed or ran out of memory; resume={directory} continues where it stopped"
     if isinstance(error, InputError):
         return str(error)
-    said = _mistake(str(error)) or one_line(error) or type(error).__name__
+    said = in_one_line(error)
     if session.new_directory is None:
         return said
     discard(session.new_directory)
     return f"{session.new_directory}: {said}" if isinstance(error, OSError) else said
+
+
+def in_one_line(error: Exception) -> str:
+    """What Hydra, OmegaConf or the system say."""
+    return _mistake(str(error)) or one_line(error) or type(error).__name__
 
 
 def _mistake(text: str) -> str | None:

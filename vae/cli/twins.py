@@ -19,7 +19,7 @@ from vae.config.load import load_saved, located
 from vae.config.schema import RunConfig
 from vae.measure.advice import as_overrides, gentle_start
 from vae.measure.causes import REACHED
-from vae.measure.verdict import VERDICTS
+from vae.measure.verdict import OPEN, VERDICTS
 from vae.output import record as records
 from vae.runtime import commands, files
 from vae.runtime import directory as names
@@ -129,7 +129,7 @@ class Twins:
             if other.train.steps != self.steps:
                 continue
             other = dataclasses.replace(other, train=dataclasses.replace(other.train, steps=self.config.train.steps))
-            if place != own and verdict in VERDICTS and verdict != "unfinished" and matches(other, record):
+            if place != own and verdict in VERDICTS and verdict not in OPEN and matches(other, record):
                 found.append((verdict != "alive", place, other))
         if not found:
             return None

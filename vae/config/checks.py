@@ -7,28 +7,35 @@ from typing import Any
 
 from vae.config.errors import InputError
 
+SHOWN = 60  # characters of what was given
+
 
 def number(name: str, value: Any) -> float:
-    """A real number, or a tensor or array without a dimension. Raises InputError for anything else."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    """A real number, or a tensor or array of one. Raises InputError for anything else."""
     try:
-        if is_number or getattr(value, "ndim", None) == 0:
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    raise InputError(f"{name}={value}: must be a number")
+        single = value.item() if hasattr(value, "item") else value
+    except (TypeError, ValueError, RuntimeError):  # of several
+        single = None
+    if isinstance(single, numbers.Real) and not isinstance(single, bool):
+        return float(single)
+    raise InputError(f"{name}={_short(value)}: must be a number")
 
 
 def whole(name: str, value: Any, least: int) -> int:
     """A whole number, from `least` on. Raises InputError for anything else."""
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not (is_whole and int(value) >= least):
-        raise InputError(f"{name}={value}: must be a whole number, at least {least}")
+        raise InputError(f"{name}={_short(value)}: must be a whole number, at least {least}")
     return int(value)
 
 
 def path(name: str, value: Any) -> Path:
     """Raises InputError for what is no path."""
     if not isinstance(value, str | os.PathLike):
-        raise InputError(f"{name}={value}: must be a path, as in 'outputs/my_run'")
+        raise InputError(f"{name}={_short(value)}: must be a path, as in 'outputs/my_run'")
     return Path(value)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -7,7 +7,11 @@ class InputError(Exception):
 
 
 class Misfit(InputError):
-    """Values that are fine alone, and do not fit each other."""
+    """Parts that are fine alone, and do not fit each other."""
+
+
+class Inconsistent(InputError):
+    """Values of one part that are fine alone, and do not fit each other."""
 
 
 class RunFailed(InputError):

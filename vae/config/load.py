@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from vae.config import legacy, schema
-from vae.config.errors import InputError, Misfit, one_line
+from vae.config.errors import Inconsistent, InputError, Misfit, one_line
 
 GROUPS = {
     field.name: field.type
@@ -451,7 +451,7 @@ def _check_fields(node: Any, path: str) -> None:
         try:
             node.check()
         except ValueError as error:
-            raise InputError(f"{path}{error}") from error
+            raise Inconsistent(f"{path}{error}") from error
 
 
 def _check_together(config: schema.RunConfig) -> None:

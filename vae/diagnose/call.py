@@ -101,12 +101,10 @@ def diagnose(
 
     Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
     check_loss(loss)
-    for key, number in (("sigma2", sigma2), ("kl_weight", kl_weight)):
-        if number is not None:
-            checks.number(key, number)
-    for key, count, least in (("max_images", max_images, 2), ("seed", seed, 0)):
-        if count is not None:
-            checks.whole(key, count, least)
+    sigma2 = None if sigma2 is None else checks.number("sigma2", sigma2)
+    kl_weight = None if kl_weight is None else checks.number("kl_weight", kl_weight)
+    max_images = None if max_images is None else checks.whole("max_images", max_images, 2)
+    seed = None if seed is None else checks.whole("seed", seed, 0)
     if not callable(decode) and images is None:
         decode, images = None, decode
     if isinstance(encode, str | Path):

@@ -11,7 +11,7 @@ from typing import Any
 from vae.config import schema
 from vae.measure import cured
 from vae.measure.setting import Setting
-from vae.measure.verdict import DEAD, is_unsure, needed_nats, number
+from vae.measure.verdict import DEAD, number
 
 LONG = 1000  # steps that most runs need
 PATIENCE = 5  # evaluations
@@ -24,7 +24,8 @@ WIDE, WORSE_IMAGES = 10, 1.2  # times the squared error that is left, and times 
 WORSE = 0.9  # of a linear VAE's gain: with less the network is worse than one
 LEFT_OUT, BROUGHT_BACK = 0.1, 0.5  # of the test images; of those left out: where another sampler is worth it
 IMAGES_EACH = 10  # to train on, for each dimension of a code
-WIDER = 1.2  # of a linear VAE's gain, with more latent dimensions: from there on they are worth it
+WIDER, LITTLE = 1.2, 1.0  # of a linear VAE's gain, with more latent dimensions, and nats: from there on worth them
+NEAR = 0.8  # times the KL weight, at most 1: what is no less leaves a dead code dead
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     """For a run with this flat record, the most helpful first; nothing where nothing is wrong."""
     if verdict == "unfinished":
         return [_longer(config, record)]
+    if verdict == "undecided":
+        return []
     if not_begun(record):
         return [_begin(config, record)]
     if config.model.posterior == "none":
@@ -98,20 +101,13 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
 
 def why_open(config: Setting, record: Mapping[str, Any]) -> str:
     """Why nothing can be said of the cause of a dead code that has none; empty where it is not for want of images."""
-    limits, kld, images = config.evaluation.thresholds, record["predicted_kld"], record.get("test_images")
-    needed = needed_nats(record["kl_weight"], limits, is_drawn(record))
-    gap, error = record["swap_gap"], record["swap_gap_error"]
-    if images is not None and is_unsure(images, gap, error, needed):
-        return (
-            f"It cannot be told from {images} images: with another's code they lose {number(gap)} ± {error:.2g} nats. "
-            "Measure more of them"
-        )
+    limits, kld = config.evaluation.thresholds, record["predicted_kld"]
     if kld is None or is_drawn(record):
         return ""
     little = number(limits.little_kld)
     if kld < limits.little_kld:
         return (
-            f"It cannot be told without the training images: {number(kld)} nats are predicted for other images like "
+            f"Why cannot be told without the training images: {number(kld)} nats are predicted for other images like "
             f"these, and at least {little} for these very ones, which a code could learn by heart. Hand over the "
             "training images, as train="
         )
@@ -119,7 +115,7 @@ def why_open(config: Setting, record: Mapping[str, Any]) -> str:
     if of_test is None or of_test >= limits.little_kld or record["kld"] >= kld / 2:
         return ""
     return (
-        f"It cannot be told: {number(kld)} nats are predicted for the training images, and {number(of_test)} for test "
+        f"Why cannot be told: {number(kld)} nats are predicted for the training images, and {number(of_test)} for test "
         "images, so a code would learn the former by heart. Train on more images"
     )
 
@@ -140,13 +136,14 @@ def mixture_is_nearer(record: Mapping[str, Any]) -> bool:
 
 def overfit(config: Setting, record: Mapping[str, Any]) -> tuple[float, float] | None:
     """What training and test images have gained, each over a constant image, in nats, where the test images lack much
-    of it; None where they do not, or that is not known."""
+    of it, and more than their mean may be off; None where they do not, or that is not known."""
     if record["constant_elbo"] is None or record["train_constant_elbo"] is None:
         return None
     limits = config.evaluation.thresholds
     train = record["train_elbo"] - record["train_constant_elbo"]
     test = record["elbo"] - record["constant_elbo"]
-    is_much = train >= limits.little_kld and train - test > limits.overfit * train
+    chance = 3 * (record.get("elbo_error") or 0.0)
+    is_much = train >= limits.little_kld and train - test > max(limits.overfit * train, chance)
     return (float(train), float(test)) if is_much else None
 
 
@@ -158,7 +155,7 @@ def by_heart(config: Setting, record: Mapping[str, Any]) -> bool:
 
 def _stop_earlier(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
     """What helps where images are learnt by heart, of those that this run has not had."""
-    why = "fewer training images learnt by heart: training stops once others gain no more; more images help as well"
+    why = "training stops before images are learnt by heart: once others gain no more; more images help as well"
     elsewhere = "train on more images, or stop once images that are not trained on gain no more"
     if config.train is None:
         return [Advice(why, (), elsewhere=elsewhere)]
@@ -206,15 +203,16 @@ def _width(record: Mapping[str, Any]) -> float:
 
 
 def wants_dimensions(record: Mapping[str, Any]) -> bool:
-    """Whether a linear VAE with more latent dimensions would gain much more, and this run has used those it has. Of few
-    images that gain is their noise, learnt by heart."""
+    """Whether a linear VAE with more latent dimensions would gain much more, and more than this run has, which has used
+    those it has. Of few images that gain is their noise, learnt by heart."""
     images, dimensions = record.get("train_images"), 2 * record["latent_dim"]
     if images is not None and images < IMAGES_EACH * dimensions:
         return False
     gain, more, kept = (record[f"predicted_{name}"] for name in ("gain", "gain_wider", "active_units"))
     if gain is None or more is None or kept < record["latent_dim"] or record["used_dimensions"] is None:
         return False
-    return more > WIDER * gain and record["used_dimensions"] >= 0.9 * record["latent_dim"]
+    is_more = more > max(WIDER * gain, gain + LITTLE, record["gain"] or 0.0)
+    return is_more and record["used_dimensions"] >= 0.9 * record["latent_dim"]
 
 
 def _has_scale(config: Setting) -> bool:
@@ -287,6 +285,8 @@ def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
         to = 1.0
         why.append("KL weight 1, where the loss is the ELBO")
         overrides += _at_weight(config, 1)
+    if has_little_to_say(config, record):
+        return [Advice("; ".join(why), tuple(overrides), elsewhere=_TO_WEIGHT, kl_weight=to)] if overrides else []
     if _has_scale(config) and (edge is None or edge < FAR * min(weight, 1)):
         why.append("the pixel variance is fitted to what is left, so that t falls with it")
         overrides.append("objective=optimal_gaussian")
@@ -301,6 +301,13 @@ def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
         to = min(weight, edge) / 10
         overrides += _at_weight(config, to)
     return [Advice("; ".join(why), tuple(overrides), elsewhere=_TO_WEIGHT, kl_weight=to)] if overrides else []
+
+
+def has_little_to_say(config: Setting, record: Mapping[str, Any]) -> bool:
+    """Whether what a PCA of as many dimensions leaves is about the pixel variance that is given: with that fitted, a
+    dead code would stay dead. So it is of noise."""
+    to = _fitted_weight(record) if _has_scale(config) else None
+    return to is not None and NEAR * min(record["max_kl_weight"], 1) < to < 1 / NEAR
 
 
 _TO_WEIGHT = "write {weight} as the KL weight"
@@ -338,8 +345,7 @@ def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
     return Advice(
         "the KL term waits until the images are reconstructed",
         overrides,
-        elsewhere="train anew with KL weight 0, and raise it to {weight} in small steps once the images are "
-        "reconstructed",
+        elsewhere="train anew with KL weight 0, and raise it to {weight} in small steps later",
         kl_weight=weight,
     )
 

@@ -330,7 +330,8 @@ class FinalMeasures:
         "nats",
         "`predicted_kld` with the variance of the test images along the principal components of the training images "
         "in place of the eigenvalues: what a code can say of images that it has not learnt by heart",
-        "errs low where components are known from few training images",
+        "errs low where components are known from few training images; none of fewer than 100 test images, or where "
+        "these vary by less than half as much",
         source=_WANG,
         place="prediction",
         default=None,

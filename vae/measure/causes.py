@@ -14,7 +14,7 @@ from typing import Any
 
 from vae.config.schema import Thresholds
 from vae.measure.diagnostics import Paired
-from vae.measure.verdict import DEAD, number
+from vae.measure.verdict import DEAD, OPEN, number
 
 REACHED = 0.999  # of a KL weight
 
@@ -85,7 +85,7 @@ class Comparison:
 def cause_of(found: Comparison) -> str | None:
     """Optimiser, objective or decoder; None where nothing is wrong, or it could not be told."""
     kind = found.kind_start
-    if kind is None or kind.verdict == "unfinished" or not _reached(kind, found.kl_weight):
+    if kind is None or kind.verdict in OPEN or not _reached(kind, found.kl_weight):
         return None
     if kind.verdict not in DEAD and kind.lower_by.mean > 3 * kind.lower_by.error:
         return "optimiser"
@@ -95,7 +95,7 @@ def cause_of(found: Comparison) -> str | None:
         return None
     if found.factorised is None:  # a decoder that sees no pixels draws one image without a code
         return "objective"
-    if found.factorised.verdict == "unfinished":
+    if found.factorised.verdict in OPEN:
         return None
     return "objective" if found.factorised.verdict in DEAD else "decoder"
 
@@ -103,7 +103,7 @@ def cause_of(found: Comparison) -> str | None:
 def would_use_a_map(found: Comparison, limits: Thresholds) -> bool:
     """Whether the same decoder uses a code that can say where, and it pays."""
     as_map = found.as_map
-    if as_map is None or as_map.verdict in (*DEAD, "unfinished"):
+    if as_map is None or as_map.verdict in (*DEAD, *OPEN):
         return False
     return _pays(as_map, limits)
 
@@ -154,6 +154,8 @@ def _told(found: Comparison, kind: KindStart, cause: str | None, limits: Thresho
         return f"Tested, and not told: a {twin}, {compared}.{_decoders(found, limits)} Raise explain.steps."
     if not _reached(kind, found.kl_weight) or kind.verdict == "unfinished":
         return f"Tested, and not told: a {twin} (the run had {found.kl_weight:.3g}); raise explain.steps."
+    if kind.verdict == "undecided":
+        return f"Tested, and not told: a {twin}, {compared}; there are too few test images to tell."
     return f"Tested, and not told: a {twin}, {compared}; the network itself may be what keeps the code small."
 
 
@@ -162,7 +164,7 @@ def _decoders(found: Comparison, limits: Thresholds) -> str:
     factorised, as_map = found.factorised, found.as_map
     if factorised is None:
         return ""
-    lives = factorised.verdict not in (*DEAD, "unfinished")
+    lives = factorised.verdict not in (*DEAD, *OPEN)
     said = [
         f"With a decoder that sees no pixels ({factorised.place}), the same likelihood and KL weight, the code is "
         f"{factorised.verdict}, with a KL of {number(factorised.kld)} nats"

@@ -303,6 +303,7 @@ def pca_mse(spectrum: Spectrum, split: Split, count: int, batch_size: int) -> fl
     are leave some of the variance of the training images."""
     known = spectrum.components.shape[1]
     if spectrum.of_halves:  # these images are those that the components are of
+        count = min(count, spectrum.pixels)
         return spectrum.beyond(count) / spectrum.pixels if len(spectrum.eigenvalues) >= count else None
     if known < count and spectrum.beyond(known) > ROUNDING * spectrum.total:
         return None

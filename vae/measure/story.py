@@ -7,7 +7,7 @@ from typing import Any
 from vae.config import schema
 from vae.measure import advice
 from vae.measure.setting import Setting
-from vae.measure.verdict import DEAD, below, number
+from vae.measure.verdict import DEAD, FEW, OPEN, below, number
 
 _WHAT = {
     "alive": "The code is alive.",
@@ -16,6 +16,7 @@ _WHAT = {
     "collapsed": "The posterior has collapsed: every code says the same, and so does every image made from the prior.",
     "deterministic": "This is an autoencoder in effect.",
     "decoder_ignores_code": "The decoder ignores the code, although the encoder writes one.",
+    "undecided": "Whether the decoder uses the code cannot be told from these images; measure more of them.",
     "unfinished": "The run has not done its learning, so nothing is said of its code or of causes.",
 }
 
@@ -46,8 +47,10 @@ def explain(
         )
     elif record["kl_weight"] < record["final_kl_weight"] and record["max_kl_weight"] < record["final_kl_weight"]:
         said.append(f"The schedule has reached KL weight {record['kl_weight']:.3g} of {record['final_kl_weight']:.3g}.")
-    if verdict == "unfinished":
+    if verdict in OPEN:
         return " ".join(said)
+    if config.train is not None and record.get("test_images", FEW) < FEW:  # vae.diagnose notes it by itself
+        said.append(f"So it is on {record['test_images']} test images, which are few.")
     if verdict == "deterministic":
         said.append(
             f"Mu runs from {record['mu_min']:.3g} to {record['mu_max']:.3g}, and codes from the prior need not be like "
@@ -88,6 +91,12 @@ def _why(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | 
             f"{_dimensions(record)}, so the objective does not ask for this; the optimiser got "
             f"stuck{unseen}."
         )
+    little = ""
+    if advice.has_little_to_say(config, record):
+        little = (
+            f" There may be little for a code to say: a PCA of {config.model.latent_dim} dimensions leaves an MSE of "
+            f"{number(record['pca_mse'])}, about the pixel variance that is given."
+        )
     if cause == "objective" and kld == 0:
         when = (
             ""
@@ -96,12 +105,12 @@ def _why(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | 
         )
         return (
             f"Predicted: at KL weight {weight:.3g}{when}, the collapsed state is stable (from {edge:.3g} on): no small "
-            "step away from it pays. Whether a better state lies far from it, only a test can tell."
+            f"step away from it pays. Whether a better state lies far from it, only a test can tell.{little}"
         )
     if cause == "objective":
         return (
             f"Predicted: at KL weight {weight:.3g} the objective leaves no more than {number(kld)} nats to be had, in "
-            f"{_dimensions(record)}: its scale is what keeps the code small."
+            f"{_dimensions(record)}{'.' if little else ': its scale is what keeps the code small.'}{little}"
         )
     if verdict == "partly_collapsed":
         return (
@@ -147,7 +156,7 @@ def _context(config: Setting, record: Mapping[str, Any], verdict: str) -> str:
             f". That is worse than a linear VAE: its loss lies {below(record['gain'])} that of a constant image, a "
             f"linear one's would lie {below(record['predicted_gain'])}"
         )
-    elif record["max_kl_weight"] == 0 and pca is not None and record["mse"] > pca:
+    elif record["max_kl_weight"] == 0 and pca is not None and record["mse"] > 1.01 * pca:
         said += ": it is worse than the PCA"
     return f"{said}.{overfit}"
 

@@ -29,6 +29,7 @@ from vae.runtime.terminal import Stages
 
 MORE_EIGENVALUES = 32  # than latent dimensions, for the picture
 SAMPLED_IMAGES = 2000
+ALIKE = 0.5  # of the training images' variance, that of test images: with less they are of another kind
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,14 @@ class Measured:
 
     def _test_kld(self, weight: float) -> float | None:
         """What is predicted of the test images along the principal components of those trained on: what a code can say
-        of images that it does not know by heart. None where there is no prediction, or these are not apart."""
-        if self.unseen or self.model.is_autoregressive:
+        of images that it does not know by heart. None where there is no prediction, these are not apart, or the test
+        images are too few, or vary by far less in all."""
+        test = self.data.test
+        if self.unseen or self.model.is_autoregressive or len(test) < verdict.FEW:
             return None
-        test, white = self.data.test, self.whitened
+        if test.total_variance < ALIKE * self.spectrum.total:
+            return None
+        white = self.whitened
         found = spectrum.along(test, self.spectrum)
         if white is not None:
             white = spectrum.along(test, white, prediction.whitening(self.likelihood, self.spectrum))

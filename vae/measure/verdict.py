@@ -15,7 +15,8 @@ SURE = 0.00135  # the chance of three standard errors, on one side
 FEW = 100  # images, of which the mean of what is lost may hang on a few
 
 DEAD = ("collapsed", "decoder_ignores_code")  # verdicts: the decoder does not use the code
-VERDICTS = ("alive", "partly_collapsed", "alive_on_paper", *DEAD, "deterministic", "unfinished")
+OPEN = ("undecided", "unfinished")  # nothing is said of the code
+VERDICTS = ("alive", "partly_collapsed", "alive_on_paper", *DEAD, "deterministic", *OPEN)
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,6 @@ def is_used(measured: SplitMeasures, weight: float, limits: Thresholds, autoregr
     return is_sure and measured.swap_gap > needed_nats(weight, limits, autoregressive)
 
 
-def is_unsure(images: int, swap_gap: float, error: float, needed: float) -> bool:
-    """Whether a decoder that is not known to use the code looks as if it did, on images too few to be sure."""
-    return images < FEW and swap_gap > max(needed, error)
-
-
 def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     e, found, predicted = evidence, evidence.measured, evidence.predicted
     if e.posterior == "none":
@@ -76,7 +72,7 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         return Verdict("unfinished", unfinished)
     needed = needed_nats(e.weight, limits, e.autoregressive)
     collapsed_kld = max(limits.collapsed_kld, limits.residue_nats if e.autoregressive else 0.0)
-    gap = f"{number(found.swap_gap)} ± {found.swap_gap_error:.2g} nats"
+    gap = f"{number(found.swap_gap)} ± {uncertainty(found.swap_gap_error)} nats"
     varies = f"mu varies by more than {limits.active_variance:g}"
     units = f"{found.active_units} of {e.latent_dim} dimensions are active ({varies})"
     if not is_used(found, e.weight, limits, e.autoregressive):
@@ -86,8 +82,9 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         elif needed > 3 * found.swap_gap_error:
             scale = "" if e.weight == 1 else f"{needed / e.weight:g} x KL weight {e.weight:.3g} = "
             unread = f"log p(x|z) loses {gap} with another image's code (used from {scale}{number(needed)} on)"
-        if is_unsure(found.test_images, found.swap_gap, found.swap_gap_error, needed):
-            unread += f", and {found.test_images} images are too few to be sure"
+        if found.test_images < FEW and found.swap_gap > max(needed, found.swap_gap_error):
+            images = f"{found.test_images} images are too few to tell"
+            return Verdict("undecided", f"KL is {number(found.kld)} nats, {units}; {unread}, and {images}")
         if e.posterior == "dirac":
             name = "decoder_ignores_code" if found.active_units else "collapsed"
             return Verdict(
@@ -143,8 +140,8 @@ def _why_on_paper(e: Evidence) -> str | None:
         return None
     scale = "" if e.weight == 1 else f" at KL weight {e.weight:.3g}"
     return (
-        f"the code costs {number(paid)} nats{scale} and saves at most {number(saved)} ± {error:.2g} of log p(x|z), so "
-        "it is not worth what is paid for it"
+        f"the code costs {number(paid)} nats{scale} and saves {_at_most(saved, error)} of log p(x|z), so it is not "
+        "worth what is paid for it"
     )
 
 
@@ -166,9 +163,6 @@ def _what_lacks(e: Evidence, limits: Thresholds) -> str | None:
 
 def _cause(e: Evidence, limits: Thresholds) -> str | None:
     """Why the code is dead, as far as a formula can say. None where it does not apply."""
-    found, needed = e.measured, needed_nats(e.weight, limits, e.autoregressive)
-    if is_unsure(found.test_images, found.swap_gap, found.swap_gap_error, needed):
-        return None
     if e.trajectory.max_kl_weight == 0:
         return "optimiser"  # with no KL term a code costs nothing
     kld, least, most = e.predicted.predicted_kld, e.least_kld, e.most_kld
@@ -178,7 +172,17 @@ def _cause(e: Evidence, limits: Thresholds) -> str | None:
         return "objective" if most is None or most < limits.little_kld else None
     if least is not None and least < limits.little_kld:
         return None
-    return "optimiser" if found.kld < kld / 2 else None  # as much KL as predicted is not stuck
+    return "optimiser" if e.measured.kld < kld / 2 else None  # as much KL as predicted is not stuck
+
+
+def _at_most(saved: float, error: float) -> str:
+    measured = f"{number(saved)} ± {uncertainty(error)}"
+    return f"at most {measured}" if saved > 0 else f"nothing ({measured})"
+
+
+def uncertainty(error: float) -> str:
+    """A standard error, two digits, written out."""
+    return f"{error:.0f}" if 10 <= error < math.inf else f"{error:.2g}"
 
 
 def below(nats: float) -> str:

@@ -320,7 +320,6 @@ def count_words(verdict: str, count: int) -> str:
     ignores = "has a decoder that ignores the code" if count == 1 else "have decoders that ignore the code"
     told["decoder ignores code"] = ignores
     told["cannot go together"] = "cannot go together"
-    told["unfinished"] = f"{verb} unfinished"
     told["without a verdict"] = "has no verdict" if count == 1 else "have no verdict"
     return told.get(verdict, f"{verb} {verdict}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vae.config.load import flat
+from vae.measure.verdict import OPEN
 from vae.report import contents
 from vae.report.contents import MAX_VALUE, Array, Curve, Events
 from vae.runtime import directory as names
@@ -101,7 +102,7 @@ class Run:
     @property
     def is_conclusive(self) -> bool:
         """Whether its verdict says something of its code."""
-        return self.verdict not in (None, "unfinished")
+        return self.verdict not in (None, *OPEN)
 
     @property
     def fate(self) -> str | None:

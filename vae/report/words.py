@@ -102,6 +102,8 @@ def sentence(run: Run) -> str:
         "deterministic": f"An autoencoder in effect: its code is a point rather than a cloud (sigma "
         f"{_said(record, 'sigma_mean')} on average), spread over mu from {_said(record, 'mu_min')} to "
         f"{_said(record, 'mu_max')}, so codes from the prior need not mean anything to its decoder.",
+        "undecided": f"Whether the code is used cannot be told from {_said(record, 'test_images')} test images: with "
+        f"another image's code the decoder {unread}.",
         "unfinished": "It was still learning at its last step, so nothing is said of its code.",
     }
     return tell.get(verdict, f"{verdict}: KL {kld} nats.")

@@ -80,6 +80,8 @@ def audit_schedule(
 
 
 def _weights(schedule: Any, steps: int) -> dict[int, float]:
+    if hasattr(schedule, "tolist"):  # an array, or a tensor
+        schedule = schedule.tolist()
     if isinstance(schedule, int | float):
         return {1: _checked(schedule, 1), steps: _checked(schedule, steps)}
     if isinstance(schedule, Sequence) and not isinstance(schedule, str):
@@ -89,7 +91,10 @@ def _weights(schedule: Any, steps: int) -> dict[int, float]:
     else:
         at = getattr(schedule, "weight", schedule)
     if not callable(at):
-        raise InputError(f"schedule={schedule}: must be a function of the step, all weights in a row, or one number")
+        raise InputError(
+            f"schedule: is a {type(schedule).__name__}; must be a function of the step, all weights in a row, or one "
+            "number"
+        )
     stride = max(1, steps // LOOKED_AT)
     looked_at = sorted({*range(1, steps + 1, stride), steps})
     return {step: _checked(at(step), step) for step in looked_at}
@@ -146,7 +151,7 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
     import torch
 
     if not callable(loss):
-        raise InputError(f"loss={loss}: must be a function of the KL weight")
+        raise InputError(f"loss: is a {type(loss).__name__}; must be a function of the KL weight")
     values, gradients = [], []
     for factor in PROBED:
         with torch.random.fork_rng(), torch.enable_grad():
