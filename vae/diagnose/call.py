@@ -21,6 +21,7 @@ from vae.measure.advice import Advice
 from vae.measure.evaluation import Evaluation
 from vae.measure.setting import Elsewhere
 from vae.measure.subject import Measured
+from vae.measure.verdict import FEW
 from vae.measure.watch import Rows, Trajectory
 from vae.models import likelihood as likelihoods
 from vae.models.faces import Face, face_of
@@ -35,7 +36,6 @@ from vae.training.finished import Run, load_run
 
 MAX_CODES = 2**26  # numbers of all codes that are held; with larger codes fewer images are measured
 MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
-FEW = 100  # images, below which it is said
 UNLIKE = 2.5  # times, by which the mean square of a pixel differs between images and train where it is said
 SHOWN = 100  # eigenvalues in the plot
 SMOOTHING = 0.99  # of a fitted variance in training, which is not seen here

@@ -49,7 +49,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         return []
     if cause is None and verdict in DEAD and why_open(config, record):
         return []
-    if cause == "decoder" or (cause is None and verdict in DEAD and is_drawn(record)):
+    if cause == "decoder" or (cause is None and verdict in DEAD and record.get("one_step")):
         return [*_blinder(config), *_cured(config, record, cause)]
     if verdict in DEAD:
         if cause == "objective":
@@ -102,7 +102,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
 def why_open(config: Setting, record: Mapping[str, Any]) -> str:
     """Why nothing can be said of the cause of a dead code that has none; empty where it is not for want of images."""
     limits, kld = config.evaluation.thresholds, record["predicted_kld"]
-    if kld is None or is_drawn(record):
+    if kld is None or record.get("one_step"):
         return ""
     little = number(limits.little_kld)
     if kld < limits.little_kld:
@@ -118,11 +118,6 @@ def why_open(config: Setting, record: Mapping[str, Any]) -> str:
         f"Why cannot be told: {number(kld)} nats are predicted for the training images, and {number(of_test)} for test "
         "images, so a code would learn the former by heart. Train on more images"
     )
-
-
-def is_drawn(record: Mapping[str, Any]) -> bool:
-    """Whether the decoder predicts pixels from pixels."""
-    return bool(record.get("one_step"))
 
 
 def mixture_is_nearer(record: Mapping[str, Any]) -> bool:

@@ -267,8 +267,7 @@ def examine(
     constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
     pca = pca_mse(spectrum, data.test, z.shape[1], settings.batch_size)
     if pca is None:
-        known = len(spectrum.eigenvalues) if spectrum.of_halves else spectrum.components.shape[1]
-        notes.append(f"pca_mse: {known} principal components are known, not {z.shape[1]}")
+        notes.append(f"pca_mse: {spectrum.known} principal components are known, not {z.shape[1]}")
     measures = FinalMeasures(
         total_correlation=total_correlation,
         probe_accuracy=None if probe is None else probe.accuracy,
@@ -301,10 +300,10 @@ def pca_mse(spectrum: Spectrum, split: Split, count: int, batch_size: int) -> fl
     """Per pixel: the images' squared distance to the plane of the first `count` principal components; of a half of them
     to the plane of the other, where those trained on are not at hand. None where not so many are known, and those that
     are leave some of the variance of the training images."""
-    known = spectrum.components.shape[1]
     if spectrum.of_halves:  # these images are those that the components are of
         count = min(count, spectrum.pixels)
-        return spectrum.beyond(count) / spectrum.pixels if len(spectrum.eigenvalues) >= count else None
+        return spectrum.beyond(count) / spectrum.pixels if spectrum.known >= count else None
+    known = spectrum.known
     if known < count and spectrum.beyond(known) > ROUNDING * spectrum.total:
         return None
     components = spectrum.components[:, :count].double()

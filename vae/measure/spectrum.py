@@ -45,6 +45,11 @@ class Spectrum:
     def largest(self) -> float:
         return float(self.eigenvalues[0])
 
+    @property
+    def known(self) -> int:
+        """How many principal components."""
+        return len(self.eigenvalues) if self.of_halves else self.components.shape[1]
+
     def beyond(self, kept: int) -> float:
         """The variance that the first `kept` principal components leave."""
         return max(0.0, self.total - float(self.eigenvalues[:kept].sum()))

@@ -81,7 +81,7 @@ class Measured:
         of images that it does not know by heart. None where there is no prediction, these are not apart, or the test
         images are too few, or vary by far less in all."""
         test = self.data.test
-        if self.unseen or self.model.is_autoregressive or len(test) < verdict.FEW:
+        if self.unseen or len(test) < verdict.FEW or self.prediction(weight).predicted_kld is None:
             return None
         if test.total_variance < ALIKE * self.spectrum.total:
             return None

@@ -290,10 +290,10 @@ def _one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
 
 
 def _above_zero(name: str, value: Any) -> float:
-    number = checks.number(name, value)
-    if not 0 < number < math.inf:
+    found = checks.number(name, value)
+    if not 0 < found < math.inf:
         raise InputError(f"{name}={value}: must be a finite number above 0")
-    return number
+    return found
 
 
 def _times(factor: float) -> str:
