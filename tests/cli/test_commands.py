@@ -118,14 +118,18 @@ def test_a_value_that_is_wrong_in_any_job_is_said_before_the_first(
     assert err.splitlines()[-1] == "train.lr=fast: must be a number, above 0"
     status, _, err = program("-m", *QUICK, *digits, "model=mlp_vae,nosuch", "hydra.sweep.dir=sweep")
     assert (status, "model=nosuch: no such option" in err.splitlines()[-1]) == (1, True)
+    status, _, err = program("-m", *QUICK, *digits, "model=mlp_vae", "anneal=glob(cu*)", "hydra.sweep.dir=sweep")
+    assert (status, err.strip()) == (1, "anneal.schedule._target_: needs a value, as in anneal.schedule._target_=...")
     assert not (tmp_path / "sweep").exists()
 
 
 def test_values_of_one_option_that_fit_in_other_jobs(digits: list[str], program: Program, tmp_path: Path) -> None:
-    status, _, err = program("-m", *QUICK, *digits, "model=mlp_vae", "cure=mmd", "cure.alpha=0,0.9", "cure.lam=0.5")
+    grid = ["cure=mmd", "cure.alpha=0,0.9", "cure.lam=0.5"]
+    status, _, err = program("-m", *QUICK, *digits, "model=mlp_vae", *grid, "seed=${hydra:job.num}")
     assert (status, "would have weight" in err.splitlines()[-1]) == (1, True)
     (result,) = (tmp_path / "multirun_sweeps").glob("*/*/result.json")
     assert "alpha=0.9" in result.parent.name
+    assert json.loads(result.read_text())["seed"] == 1  # the job's own number
 
 
 def test_tab_completion_is_offered(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ CONFIG_MISTAKES = {
     "unknown top-level key": (["+nosuch=1"], "nosuch"),
     "unknown group": (["modell=ae"], "modell"),
     "unknown option": (["model=resnet"], "conv_vae"),
+    "a number for an option": (["model=3"], "model=3: no such option; there are ae"),
     "unknown kind": (["model.kind=resnet"], "conv, ae, mlp, linear, pixelcnn, custom"),
     "unknown experiment": (["experiment=none_such"], "low_capacity"),
     "wrong type": (["train.steps=many"], "train.steps"),

@@ -14,6 +14,7 @@ import torch
 import yaml
 from conftest import QUICK, ROOT, until
 
+from vae.cli.failures import what_ended
 from vae.runtime import directory as names
 from vae.training import checkpoint
 
@@ -99,6 +100,15 @@ def test_a_sweep_that_is_terminated_saves_its_runs_and_leaves_none(
         assert all(now > then for then, now in zip(before, step, strict=True))
         assert not [run for run in runs if (run / names.RESULT).exists()]
     assert said.read_text().splitlines()[-1].endswith("python run.py resume=sweep")
+
+
+def test_what_ended_a_worker_is_said() -> None:
+    submitit = pytest.importorskip("submitit", reason="needs the extra slurm")
+    rule = "-" * 22
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 1, in main\nImportError: no module named x\n'
+    own = submitit.core.utils.FailedJobError(f"Job failed during processing with trace:\n{rule}\n{trace}\n{rule}\nSee")
+    assert what_ended(own) == "a job failed (ImportError: no module named x)"
+    assert what_ended(submitit.core.utils.UncompletedJobError("Job not requeued")).startswith("a job was killed")
 
 
 def saved(run: Path) -> float:

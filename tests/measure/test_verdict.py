@@ -5,7 +5,7 @@ import pytest
 from conftest import composed
 
 from vae.measure.catalogue import Prediction, SplitMeasures, measures
-from vae.measure.verdict import Evidence, Verdict, is_used, judge, number
+from vae.measure.verdict import Evidence, Verdict, is_used, judge
 from vae.measure.watch import Trajectory
 
 LIMITS = composed().evaluation.thresholds
@@ -219,16 +219,6 @@ def test_thresholds_are_said() -> None:
     narrow = verdict(sigma_ratio=0.02, active_spread=30).reason
     assert "a point below 0.1" in narrow
     assert "from 10 on" in narrow
-
-
-def test_numbers_near_zero_can_be_told_from_zero() -> None:
-    assert [number(value) for value in (0, 3e-7, 0.00123, 12.345, float("inf"))] == [
-        "0",
-        "3e-07",
-        "0.00123",
-        "12.3",
-        "inf",
-    ]
 
 
 def test_a_code_that_costs_more_than_it_saves_is_alive_on_paper() -> None:

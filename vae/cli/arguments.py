@@ -20,6 +20,7 @@ from vae.config.load import GROUPS, PLACES, at_home, nearest_keys
 from vae.config.schema import EXPORTS, TABLES
 from vae.runtime import commands, files
 from vae.runtime import directory as names
+from vae.runtime.composing import OTHERS_ALONE
 
 WITH_PATHS = (*PLACES, *DIRECTORIES, "init", "hydra.run.dir", "hydra.sweep.dir")  # keys whose value is one
 # Hydra's flags: those alone, and those that a value follows. It would answer others with all that it has, in ten lines.
@@ -82,7 +83,7 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments as Hydra reads them, and those among them that nobody has typed. Raises InputError."""
     check_flags(arguments)
     is_sweep = any(item in ("-m", "--multirun") for item in arguments)
-    given = [_plain(_quoted(_long(item), is_sweep)) for item in arguments]
+    given = [_plain(_name(_quoted(_long(item), is_sweep))) for item in arguments]
     pairs = {key: "" if value.lower() == "null" else value for key, value in map(_parted, given)}
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
         return ["experiment=images", *given], ["experiment=images"]
@@ -125,6 +126,13 @@ def _plain(argument: str) -> str:
     except ValidationError:
         return argument  # Hydra says what it must be
     return f"{argument[: -len(value)]}{str(is_true).lower()}"
+
+
+def _name(argument: str) -> str:
+    """An option that is called by a number is found, or not, by that name; Hydra takes names alone."""
+    key, value = _parted(argument)
+    is_option = key in {*GROUPS, *OTHERS_ALONE} and re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?|true|false", value, re.I)
+    return f"{argument[: -len(value)]}'{value}'" if is_option else argument
 
 
 def _quoted(argument: str, is_sweep: bool) -> str:

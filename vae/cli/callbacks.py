@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -25,9 +24,11 @@ from vae.cli.grid import (
     jobs,
     naming_override,
     own_overrides,
+    parsed,
     settings,
     shared_keys,
     subdirectories,
+    task_overrides,
     unresolved_subdir,
 )
 from vae.cli.reporting import write_report
@@ -76,7 +77,7 @@ class Guard(Callback):
         with _refusals():
             if world().size > 1:
                 raise InputError("torchrun is for one run; a sweep takes hydra/launcher=joblib instead")
-            for item in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+            for item in parsed(task_overrides(config)):
                 if item.key_or_group in DIRECTORIES:
                     raise InputError(f"{DIRECTORIES[item.key_or_group]}= takes one directory; leave -m out")
             check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
@@ -188,13 +189,9 @@ def check_values(config: DictConfig) -> None:
     value is tried in one job. What a search will try is not known."""
     if is_search(config):
         return
-    try:
-        every = jobs(config)
-    except HydraException:  # of a glob, say, which Hydra's own sweeper can read
-        return
     tried: set[str] = set()
     new: dict[int, list[str]] = {}
-    for number, job in enumerate(every):
+    for number, job in enumerate(jobs(config)):
         if not tried.issuperset(job):
             new[number] = job
             tried.update(job)

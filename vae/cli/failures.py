@@ -70,7 +70,7 @@ def last_line(error: Exception, session: Session) -> str:
     """The line that ends the program; the directory of a run that Hydra could not begin goes with it."""
     if is_killed_worker(error):
         directory = session.sweep.directory if session.sweep is not None else None
-        return f"a worker of the sweep was killed or ran out of memory; resume={directory} continues where it stopped"
+        return f"{what_ended(error)}; resume={directory} continues where it stopped"
     if isinstance(error, InputError):
         return str(error)
     said = in_one_line(error)
@@ -108,3 +108,10 @@ def is_killed_worker(error: Exception) -> bool:
     lost = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "OutOfMemoryError")
     launcher = type(error).__module__.partition(".")[0] in ("submitit", "ray")
     return isinstance(error, BrokenExecutor) or (launcher and type(error).__name__ in lost)
+
+
+def what_ended(error: Exception) -> str:
+    """What a launcher says of a process of its own that came to an end: killed, or with an exception of its own, whose
+    traceback submitit hands on between two rules."""
+    raised = re.search(r"([^\n]+)\s*\n-{20,}", str(error).partition("with trace:")[2].partition("\n")[2].lstrip("-\n"))
+    return f"a job failed ({raised[1]})" if raised else "a job was killed, or ran out of memory or time"

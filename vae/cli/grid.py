@@ -5,8 +5,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
@@ -15,16 +17,24 @@ def grid(params: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]]
     combination of their values."""
     given = [*(f"{key}={value}" for key, value in params.items()), *overrides]
     choices: dict[str, list[str]] = {}  # what is given again replaces what was given before, in its place
-    for item in OverridesParser.create().parse_overrides(given):
+    for item in parsed(given):
         key = item.get_key_element()
         values = item.sweep_string_iterator() if item.is_sweep_override() else [item.get_value_element_as_str()]
         choices[key] = [f"{key}={value}" for value in values]
     return [list(job) for job in itertools.product(*choices.values())]
 
 
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """As Hydra reads them; a glob needs its options."""
+    hydra = GlobalHydra.instance()
+    return OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None).parse_overrides(
+        list(overrides)
+    )
+
+
 def jobs(config: DictConfig) -> list[list[str]]:
     """Those of the sweep that `config`, Hydra's, describes."""
-    return grid(_params(config), _unresolved(config.hydra.overrides.task))
+    return grid(_params(config), task_overrides(config))
 
 
 def count_jobs(config: DictConfig) -> int:
@@ -40,8 +50,7 @@ def is_search(config: DictConfig) -> bool:
 def shared_keys(config: DictConfig) -> list[str]:
     """The keys that have one value in all jobs, whether these are a grid's or a search's."""
     given = [f"{key}={value}" for key, value in _params(config).items()]
-    items = OverridesParser.create().parse_overrides([*given, *_unresolved(config.hydra.overrides.task)])
-    is_swept = {item.key_or_group: item.is_sweep_override() for item in items}
+    is_swept = {item.key_or_group: item.is_sweep_override() for item in parsed([*given, *task_overrides(config)])}
     return [key for key, swept in is_swept.items() if not swept]
 
 
@@ -74,6 +83,11 @@ def subdirectories(config_name: str, jobs: Sequence[Sequence[str]], overrides: S
     """hydra.sweep.subdir of each job."""
     numbered = dict(enumerate(jobs))
     return [str(composed.hydra.sweep.subdir) for composed in composed_jobs(config_name, numbered, overrides)]
+
+
+def task_overrides(config: DictConfig) -> list[str]:
+    """The overrides of this call but for Hydra's own, as they were typed."""
+    return _unresolved(config.hydra.overrides.task)
 
 
 def own_overrides(config: DictConfig) -> list[str]:

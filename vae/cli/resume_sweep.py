@@ -141,8 +141,7 @@ def _launched(directory: Path, todo: Sequence[Todo], launcher: "Launcher", main:
     except Exception as error:
         if not failures.is_killed_worker(error):
             raise
-        said = f"{directory}: a job was killed, or ran out of memory or time; {commands.resume(directory)}"
-        raise InputError(said) from error
+        raise InputError(f"{directory}: {failures.what_ended(error)}; {commands.resume(directory)}") from error
     failed = 0
     for item, done in zip(todo, returned, strict=True):
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vae.measure.catalogue import CATALOGUE, FinalMeasures, SplitMeasures, measures
-from vae.measure.verdict import number
+from vae.measure.written import number
 from vae.output.record import RunRecord
 from vae.runtime import commands
 from vae.runtime import directory as names

@@ -10,7 +10,7 @@ from typing import Any
 
 from vae.config.errors import InputError
 from vae.measure.catalogue import CATALOGUE, Prediction
-from vae.measure.verdict import number
+from vae.measure.written import number, uncertainty
 from vae.output.events import there
 from vae.output.pictures import Picture
 from vae.output.record import Answer, RunRecord, finite, write
@@ -33,7 +33,7 @@ class Value:
     error: float | None
 
     def __str__(self) -> str:
-        error = "" if self.error is None else f" ± {self.error:.2g}"
+        error = "" if self.error is None else f" ± {uncertainty(self.error)}"
         return f"{self.label}: {number(self.value)}{error}{' ' if self.unit else ''}{self.unit}"
 
 

@@ -21,8 +21,8 @@ from vae.diagnose.diagnosis import Diagnosis
 from vae.measure import prediction, spectrum, verdict
 from vae.measure.catalogue import CATALOGUE, SplitMeasures
 from vae.measure.subject import MORE_EIGENVALUES
-from vae.measure.verdict import number
 from vae.measure.watch import Watch
+from vae.measure.written import number
 from vae.output.events import there
 from vae.output.history import History as Rows
 from vae.output.recorder import tagged

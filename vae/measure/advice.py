@@ -11,7 +11,8 @@ from typing import Any
 from vae.config import schema
 from vae.measure import cured
 from vae.measure.setting import Setting
-from vae.measure.verdict import DEAD, number
+from vae.measure.verdict import DEAD
+from vae.measure.written import number
 
 LONG = 1000  # steps that most runs need
 PATIENCE = 5  # evaluations

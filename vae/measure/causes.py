@@ -14,7 +14,8 @@ from typing import Any
 
 from vae.config.schema import Thresholds
 from vae.measure.diagnostics import Paired
-from vae.measure.verdict import DEAD, OPEN, number
+from vae.measure.verdict import DEAD, OPEN
+from vae.measure.written import number, with_error
 
 REACHED = 0.999  # of a KL weight
 
@@ -120,7 +121,7 @@ def sentences(found: Comparison, cause: str | None, limits: Thresholds) -> tuple
     saves = found.code_saves
     without = f"a decoder that gets none ({found.without_code})"
     bits = (
-        f"{whose} saves {number(saves.mean)} ± {saves.error:.2g} nats of log p(x|z) on training images, against "
+        f"{whose} saves {with_error(saves.mean, saves.error)} nats of log p(x|z) on training images, against "
         f"{f'one image for all, which does better than {without}' if found.against_constant else without}, and costs "
         f"{number(found.code_costs)}."
     )
@@ -144,7 +145,7 @@ def _told(found: Comparison, kind: KindStart, cause: str | None, limits: Thresho
     lower = kind.lower_by
     twin = f"twin with {kind.what}, at KL weight {kind.kl_weight:.3g} at its end, is {kind.verdict}"
     compared = (
-        f"with a loss of {kind.loss:.2f} against {found.loss:.2f} nats, {abs(lower.mean):.2g} ± {lower.error:.2g} "
+        f"with a loss of {kind.loss:.2f} against {found.loss:.2f} nats, {with_error(abs(lower.mean), lower.error)} "
         f"{'lower' if lower.mean > 0 else 'higher'}"
     )
     if cause is not None:
@@ -198,10 +199,10 @@ def _worth(other: OtherDecoder, than: str) -> str:
     if other.pays is None:
         return ""
     side = "below" if other.pays.mean > 0 else "above"
-    return f", and the loss lies {number(abs(other.pays.mean))} ± {other.pays.error:.2g} nats {side} {than}"
+    return f", and the loss lies {with_error(abs(other.pays.mean), other.pays.error)} nats {side} {than}"
 
 
 def _amount(found: Paired) -> str:
     if abs(found.mean) <= max(3 * found.error, 0.001):
         return "nothing that can be measured"
-    return f"{number(found.mean)} ± {found.error:.2g} nats"
+    return f"{with_error(found.mean, found.error)} nats"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vae.measure.diagnostics import paired
-from vae.measure.verdict import number
+from vae.measure.written import number
 from vae.models.foreign import READINGS, ForeignModel
 from vae.models.likelihood import Bernoulli, Likelihood
 from vae.models.posteriors import Posterior
@@ -89,7 +89,8 @@ def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor) -> str
     if found[best] < max(NOTHING, found[""] + BETTER):
         return None
     dark, bright = float(truth.min()), float(truth.max())
-    ranges = f"the images have values from {dark:.3g} to {bright:.3g}, what decode gives from {low:.3g} to {high:.3g}"
+    given, gives = (f"from {number(least)} to {number(most)}" for least, most in ((dark, bright), (low, high)))
+    ranges = f"the images have values {given}, what decode gives {gives}"
     if best == "twice":
         return f"{ranges}, as a sigmoid of a sigmoid does: does decode apply it twice?"
     if best == "logits":

@@ -14,6 +14,7 @@ from vae.data.split import Split
 from vae.measure import spectrum as spectra
 from vae.measure.catalogue import Prediction
 from vae.measure.spectrum import LinearOptimum, Spectrum, linear_optimum
+from vae.measure.written import number
 from vae.models.likelihood import Likelihood, OptimalGaussian
 
 
@@ -115,7 +116,7 @@ def sentence(
         who = "a code of " if optimum is None else "a linear VAE would keep "
         return (
             f"Prediction: a code pays, so nothing but the training can make it collapse: {who}{kept} of {latent_dim} "
-            f"dimensions with {kld:.3g} nats; from KL weight {edge:.4g} on the collapsed state is stable. ({scale})"
+            f"dimensions with {number(kld)} nats; from KL weight {edge:.4g} on the collapsed state is stable. ({scale})"
         )
     postponed = f" Annealing reaches that at about KL weight {edge:.3g}." if rises else ""
     given = optimum is not None and not optimum.is_fitted

@@ -7,7 +7,8 @@ from typing import Any
 from vae.config import schema
 from vae.measure import advice
 from vae.measure.setting import Setting
-from vae.measure.verdict import DEAD, FEW, OPEN, below, number
+from vae.measure.verdict import DEAD, FEW, OPEN, below
+from vae.measure.written import number
 
 _WHAT = {
     "alive": "The code is alive.",

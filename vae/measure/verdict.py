@@ -4,12 +4,12 @@ The KL term alone does not tell: an encoder may pay for codes that the decoder n
 huge. So a verdict starts from whether the decoder uses the code: what log p(x|z) loses with another image's code, in
 nats. Beyond that a run is held against what could be had: the closed form of vae.measure.prediction."""
 
-import math
 from dataclasses import dataclass
 
 from vae.config.schema import Thresholds
 from vae.measure.catalogue import Prediction, SplitMeasures
 from vae.measure.watch import Trajectory
+from vae.measure.written import number, with_error
 
 SURE = 0.00135  # the chance of three standard errors, on one side
 FEW = 100  # images, of which the mean of what is lost may hang on a few
@@ -72,7 +72,7 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
         return Verdict("unfinished", unfinished)
     needed = needed_nats(e.weight, limits, e.autoregressive)
     collapsed_kld = max(limits.collapsed_kld, limits.residue_nats if e.autoregressive else 0.0)
-    gap = f"{number(found.swap_gap)} ± {uncertainty(found.swap_gap_error)} nats"
+    gap = f"{with_error(found.swap_gap, found.swap_gap_error)} nats"
     varies = f"mu varies by more than {limits.active_variance:g}"
     units = f"{found.active_units} of {e.latent_dim} dimensions are active ({varies})"
     if not is_used(found, e.weight, limits, e.autoregressive):
@@ -176,24 +176,10 @@ def _cause(e: Evidence, limits: Thresholds) -> str | None:
 
 
 def _at_most(saved: float, error: float) -> str:
-    measured = f"{number(saved)} ± {uncertainty(error)}"
-    return f"at most {measured}" if saved > 0 else f"nothing ({measured})"
-
-
-def uncertainty(error: float) -> str:
-    """A standard error, two digits, written out."""
-    return f"{error:.0f}" if 10 <= error < math.inf else f"{error:.2g}"
+    said = with_error(saved, error)
+    return f"at most {said}" if saved > 0 else f"nothing ({said})"
 
 
 def below(nats: float) -> str:
     """A gain in words: a loss that is so many nats lower than another, or higher."""
     return f"{number(abs(nats))} nats {'above' if nats < 0 else 'below'}"
-
-
-def number(value: float) -> str:
-    """Three digits, or as many as it takes to tell a small number from 0."""
-    if not math.isfinite(value):
-        return str(value)
-    if abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.0005 else f"{value:.1g}" if value else "0"

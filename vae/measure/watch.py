@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae.config.schema import Thresholds
+from vae.measure.written import number, with_error
 
 LAST_PART = 1 / 3  # of a run, in which its loss should have stopped falling
 MIN_ROWS = 4  # of training measures in that part, for a line through them
@@ -65,12 +66,12 @@ class Trajectory:
             return None
         if self.loss_excess is not None and self.loss_excess > max(before, 0):
             return (
-                f"the loss is {self.loss_excess:.3g} nats above that of a constant image, and has "
-                f"{'fallen' if before > 0 else 'risen'} by {abs(before):.3g} so far"
+                f"the loss is {number(self.loss_excess)} nats above that of a constant image, and has "
+                f"{'fallen' if before > 0 else 'risen'} by {number(abs(before))} so far"
             )
         if not stopped and fall > 3 * error and fall > limits.unfinished_fall * before > 0:
             return (
-                f"the loss is still falling: by {fall:.3g} ± {error:.2g} nats over the last third of the steps, "
+                f"the loss is still falling: by {with_error(fall, error)} nats over the last third of the steps, "
                 f"{fall / before:.1%} of its whole fall (finished below {limits.unfinished_fall:.1%})"
             )
         return None
@@ -151,14 +152,14 @@ class Watch:
             return self._recover(step, kld) if self.out else None
         if self.out:
             return None
-        return self._collapse(step, self.weight or 0.0, f"the decoder does not use it, at a KL of {kld:.3g} nats")
+        return self._collapse(step, self.weight or 0.0, f"the decoder does not use it, at a KL of {number(kld)} nats")
 
     def _fell(self, step: int, kld: float) -> str:
         if self.high_step == step and self.free:
-            return f"KL fell from {self.free:.3g} nats, before the KL term began, to {kld:.2g}"
+            return f"KL fell from {number(self.free)} nats, before the KL term began, to {number(kld)}"
         if self.high_step == step:
-            return f"KL is {kld:.2g} nats from the start"
-        return f"KL fell from {self.high:.3g} nats (step {self.high_step}) to {kld:.2g}"
+            return f"KL is {number(kld)} nats from the start"
+        return f"KL fell from {number(self.high)} nats (step {self.high_step}) to {number(kld)}"
 
     def _start_over(self, step: int, kld: float) -> None:
         self.peak, self.peak_step = kld, step
@@ -181,10 +182,12 @@ class Watch:
         self.high, self.high_step = finite or 0.0, step
         self._start_over(step, finite or 0.0)
         self._note(recovered_at_step=step, recovered_to_kld=finite)
-        return f"step {step}: the code is alive again" + (f" (KL {finite:.3g} nats)" if finite is not None else "")
+        return f"step {step}: the code is alive again" + (f" (KL {number(finite)} nats)" if finite is not None else "")
 
     def _dip(self, step: int, kld: float) -> str:
-        fall = f"from {self.peak:.3g} nats (step {self.peak_step}) to {self.trough:.2g} (step {self.trough_step})"
+        fall = (
+            f"from {number(self.peak)} nats (step {self.peak_step}) to {number(self.trough)} (step {self.trough_step})"
+        )
         deepest = self.found.dipped_to_kld
         if deepest is None or self.trough < deepest:
             self._note(
@@ -195,7 +198,7 @@ class Watch:
                 dip_over_kld=kld,
             )
         self._start_over(step, kld)
-        return f"step {step}: KL is back at {kld:.3g} nats after a dip {fall}"
+        return f"step {step}: KL is back at {number(kld)} nats after a dip {fall}"
 
     def _note(self, **changes: Any) -> None:
         self.found = dataclasses.replace(self.found, **changes)

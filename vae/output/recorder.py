@@ -18,8 +18,8 @@ from vae.measure import catalogue
 from vae.measure.evaluation import Evaluation
 from vae.measure.prediction import sentence
 from vae.measure.subject import Subject
-from vae.measure.verdict import number
 from vae.measure.watch import Rows, Trajectory, Watch
+from vae.measure.written import number
 from vae.output import plots, tracking
 from vae.output.conclusion import conclude
 from vae.output.events import check_written, there

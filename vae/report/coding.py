@@ -4,7 +4,7 @@ section 2.1): -log p(x|z) nats say it given a code, KL nats say the code."""
 import math
 from collections.abc import Sequence
 
-from vae.measure.verdict import number
+from vae.measure.written import number
 from vae.report.runs import Run
 
 COLUMNS = {

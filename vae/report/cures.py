@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from vae.measure.verdict import number
+from vae.measure.written import number, with_error
 from vae.report.drawing import Chart, Panel
 from vae.report.groups import NO_SETTINGS, Group
 from vae.report.runs import Run
@@ -119,8 +119,8 @@ def mean_and_spread(values: Sequence[float]) -> str:
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return ""
-    mean = number(float(np.mean(known)))
-    return mean if len(known) == 1 else f"{mean} ± {np.std(known, ddof=1):.2g}"
+    mean = float(np.mean(known))
+    return number(mean) if len(known) == 1 else with_error(mean, float(np.std(known, ddof=1)))
 
 
 def cells(runs: Sequence[Run]) -> dict[str, list[Cell]]:

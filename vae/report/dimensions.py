@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vae.measure.catalogue import CATALOGUE
-from vae.measure.verdict import number
+from vae.measure.written import number, uncertainty
 from vae.report.drawing import COLOURS, Chart, Panel, logarithmic, short
 from vae.report.groups import Group
 from vae.report.runs import Run
@@ -90,6 +90,6 @@ def measures(run: Run) -> list[tuple[str, list[str]]]:
     for name, item in CATALOGUE.items():
         value, error = run.number(name), run.number(f"{name}_error")
         if np.isfinite(value):
-            shown = number(value) + (f" ± {error:.2g}" if np.isfinite(error) else "")
+            shown = number(value) + (f" ± {uncertainty(error)}" if np.isfinite(error) else "")
             rows.append((item.label, [shown, item.unit, item.definition]))
     return rows

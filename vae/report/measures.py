@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from vae.measure.catalogue import CATALOGUE
+from vae.measure.written import uncertainty
 from vae.report.groups import Group
 from vae.report.runs import Run
 
@@ -115,7 +116,7 @@ def cell(values: Sequence[float], least: float = -math.inf) -> str:
         return ""
     mean = digits(max(float(series.mean()), least))
     spread = 0.0 if len(series) == 1 else float(series.std())
-    return mean if spread <= 1e-4 * abs(series.mean()) or mean[0] == "<" else f"{mean} ± {spread:.2g}"
+    return mean if spread <= 1e-4 * abs(series.mean()) or mean[0] == "<" else f"{mean} ± {uncertainty(spread)}"
 
 
 def digits(value: float) -> str:

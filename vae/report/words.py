@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vae.measure.verdict import DEAD, number
+from vae.measure.verdict import DEAD
+from vae.measure.written import number
 from vae.report.groups import Difference
 from vae.report.runs import Run
 from vae.runtime import commands

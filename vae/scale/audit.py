@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae.config import checks
 from vae.config.errors import InputError
-from vae.measure.verdict import number
+from vae.measure.written import number
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from typing import Any
 
 from vae.config import checks
 from vae.config.errors import InputError
-from vae.measure.verdict import number
+from vae.measure.written import number
 
 REDUCTIONS = {  # averaged over the numbers of an image, and over the batch
     "sum": (False, False),
