@@ -22,6 +22,20 @@ def test_collapse_for_good() -> None:
     assert events == [None, "step 20: the code is out (KL fell from 0.5 nats (step 10) to 0.05)", None, None]
 
 
+@pytest.mark.parametrize("weights", [[1.0] * 7, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]], ids=["constant", "rising"])
+def test_a_code_that_is_out_from_the_start_and_grows_is_back_before_an_evaluation(weights: list[float]) -> None:
+    seen = Watch(LIMITS)
+    klds = [0.014, 0.002, 0.004, 0.098, 0.24, 0.485, 0.691]
+    told = [
+        seen.training(10 * i, 0.1, kld, weight)
+        for i, (kld, weight) in enumerate(zip(klds, weights, strict=True), start=1)
+    ]
+    assert [event for event in told if event] == [
+        "step 10: the code is out (KL is 0.014 nats from the start)",
+        "step 50: the code is alive again (KL 0.24 nats)",
+    ]
+
+
 def test_a_dip_is_known_when_it_is_over() -> None:
     seen, events = watch(7.5, 4.3, 1.9, 1.3, 1.7, 3.0, 4.7, 5.2, 6.0)
     found = seen.found

@@ -126,7 +126,7 @@ class Watch:
         if weight == 0:  # KL is free, and that of a point infinite
             self.free = kld if math.isfinite(kld) else 0.0
             return None
-        if changed or kld > self.peak:
+        if not self.out and (changed or kld > self.peak):  # while it is out, the lowest since then counts
             self._start_over(step, kld)
         if kld < self.trough:
             self.trough, self.trough_step = kld, step
