@@ -463,6 +463,8 @@ def spoiled(part: str) -> Any:
         "probabilities": lambda z: decode(z).sigmoid(),
         "logits": lambda z: 3 * decode(z),
         "decode nan": lambda z: decode(z) / 0,
+        "decode sample": lambda z: decode(z) + torch.randn(len(z), 1, 2, 3),
+        "decode batch": lambda z: decode(z) - decode(z).mean(0),
     }
     return faults[part]
 
@@ -481,6 +483,8 @@ def spoiled(part: str) -> Any:
         ("raises", None, {}, "encode: fails on images of shape .*ZeroDivisionError"),
         (None, "few", {}, r"decode: gave shape \(8, 1, 1, 3\) for codes of \(8, 2\); must give \(8, 1, 2, 3\)"),
         (None, "decode nan", {}, "decode: gave numbers that are not finite"),
+        (None, "decode sample", {}, "decode: gave other images for the same codes"),
+        (None, "decode batch", {}, "decode: a code gives another image in another batch"),
         (None, "probabilities", BERNOULLI | {"decoder_gives": "logits"}, "probabilities, not logits"),
         (None, "logits", BERNOULLI | {"decoder_gives": "mean"}, "are no probabilities"),
         (None, None, BERNOULLI | {"images": gaussian_images(64)}, "likelihood=bernoulli: .* must be in \\[0, 1\\]"),
@@ -526,6 +530,23 @@ def test_a_mistake_is_one_line(encode: str | None, decode: str | None, how: dict
     with pytest.raises(vae.InputError, match=said) as failure:
         vae.diagnose(*parts, **given)
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_decoder_that_sees_the_images_past_the_code_is_refused(repeats: bool) -> None:
+    """As a U-Net does. One that fails on fewer codes than images were encoded is told the same."""
+    seen: list[Tensor] = []
+
+    def encode(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen[:] = [images]
+        return LINEAR.encode(images)
+
+    def decode(z: Tensor) -> Tensor:
+        past = seen[0].repeat(-(-len(z) // len(seen[0])), 1, 1, 1)[: len(z)] if repeats else seen[0]
+        return LINEAR.decode(z) + past
+
+    with pytest.raises(vae.InputError, match=r"decode: .* must be a function of z alone"):
+        vae.diagnose(encode, decode, gaussian_images(64), **GAUSSIAN)
 
 
 def test_channels_last_are_not_taken_for_channels_first() -> None:

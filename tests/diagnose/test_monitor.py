@@ -88,11 +88,11 @@ def test_a_kl_term_that_has_not_begun_is_said(tmp_path: Path) -> None:
 def test_numbers_that_no_training_should_show_are_told_once(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
         for step in range(40):
-            monitor.step(torch.nan if step > 20 else 1.0, torch.tensor([-0.5, 0.9]))
+            monitor.step(torch.nan if step > 20 else 1.0, torch.tensor([-0.5, -0.9]))
     assert [event.partition(":")[2].partition(" nats")[0] for event in monitor.events] == [
-        " the KL of a dimension is -0.5",
+        " the KL of a dimension is -0.9",
         " the reconstruction term is no finite number",
-    ]
+    ]  # and no collapse, of what is no KL
 
 
 def test_steps_that_tell_another_loss_than_is_measured_are_doubted(tmp_path: Path) -> None:
@@ -105,6 +105,30 @@ def test_steps_that_tell_another_loss_than_is_measured_are_doubted(tmp_path: Pat
                 monitor.step(factor * max(right, 1.5), torch.ones(4), 1.0)
             found = monitor.evaluate((best.encode, best.decode), **FAST)
         assert any("reconstruction term of" in doubt for doubt in found.doubts) == doubted
+
+
+@pytest.mark.parametrize(("factor", "doubted"), [(1.0, False), (1 / 64, True), (20.0, True)])
+def test_steps_that_tell_another_kl_than_is_measured_are_doubted(factor: float, doubted: bool, tmp_path: Path) -> None:
+    best = LinearVAE(IMAGES, 4, 0.5)
+    mu, log_sigma = best.encode(IMAGES)
+    kl = 0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma
+    with Monitor(tmp_path, images=IMAGES, latent_dim=4, **TOLD) as monitor:
+        for _ in range(10):
+            monitor.step(3.0, factor * kl, 1.0)
+        found = monitor.evaluate((best.encode, best.decode), **FAST)
+    assert any("told of a KL of" in doubt for doubt in found.doubts) == doubted
+
+
+def test_an_evaluation_before_a_row_goes_by_the_weight_of_the_steps(tmp_path: Path) -> None:
+    best = LinearVAE(IMAGES, 4, 0.5)
+    with Monitor(tmp_path, images=IMAGES, latent_dim=4, log_every=1000, **TOLD) as monitor:
+        before = monitor.evaluate((best.encode, best.decode), **FAST)
+        for _ in range(200):
+            monitor.step(3.0, torch.ones(4), 1.0)
+        found = monitor.evaluate((best.encode, best.decode), **FAST)
+    for answer in (before, found):
+        assert (answer.verdict, answer.to_dict()["kl_weight"]) == ("alive", 1.0)
+    assert "which the schedule reached" not in str(found)
 
 
 def test_a_variance_that_is_told_at_the_evaluation_is_the_one_that_is_held_against(tmp_path: Path) -> None:
@@ -127,8 +151,10 @@ def test_event_files_of_others_stay(tmp_path: Path) -> None:
 def test_what_is_no_row_is_refused(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor, pytest.raises(vae.InputError, match="kl_per_dimension: has shape"):
         monitor.step(1.0, torch.tensor(3.0))
-    with pytest.raises(vae.InputError, match="the monitor is closed"):
+    with pytest.raises(vae.InputError, match=r"monitor.step: the monitor is closed"):
         monitor.step(1.0, torch.ones(3))
+    with pytest.raises(vae.InputError, match=r"monitor.evaluate: the monitor is closed"):
+        monitor.evaluate((None, None), IMAGES)
     with Monitor(tmp_path, images=IMAGES, latent_dim=4, **TOLD) as monitor:
         with pytest.raises(vae.InputError, match=r"has shape \(128,\); must be \(4,\)"):
             monitor.step(1.0, torch.ones(128))  # of each image, where one of each dimension is wanted

@@ -3,11 +3,13 @@ own loss, dead with one that is wrongly weighed, and alive again as advised."""
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vae
 
@@ -51,6 +53,23 @@ def test_pythae() -> None:
 def test_lightning() -> None:
     found = example("lightning_module", "lightning", 300)
     dead_and_alive(found, *found)
+
+
+@pytest.mark.peers
+def test_lightning_steps_of_several_batches_have_one_row(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning")
+    sys.path.insert(0, str(ROOT / "examples" / "elsewhere"))
+    module = importlib.import_module("lightning_module")
+    images = torch.rand(96, 1, 28, 28)
+    monitor = module.CollapseMonitor(images, likelihood="gaussian", sigma2=0.5, every=2, directory=tmp_path)
+    loader = module.DataLoader(module.TensorDataset(images), batch_size=8)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", accumulate_grad_batches=3, callbacks=[monitor], **quiet
+    )
+    trainer.fit(module.LitVAE(1.0), loader)
+    rows = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload().Scalars("train/kld")
+    assert [row.step for row in rows] == [2, 4, 6, 8]
 
 
 @pytest.mark.peers

@@ -81,10 +81,13 @@ class CollapseMonitor(Callback):
         )
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """A row: the reconstruction term and the KL of this batch, one draw of z an image."""
+        """A row: the reconstruction term and the KL of this batch, one draw of z an image. Of several batches that one
+        step is made of, the one that ends it."""
         step = int(trainer.global_step)
+        if self.monitor is None or step % self.every or step == self.monitor.steps:
+            return
         given, _ = pair_of(batch, "batch")
-        if self.monitor is None or step % self.every or len(given) < 2:
+        if len(given) < 2:
             return
         with undisturbed([pl_module]), torch.no_grad():
             images = split_of(given)[0].batch(slice(None))

@@ -32,7 +32,7 @@ from vae.scale.loss import Scale
 log = logging.getLogger(__name__)
 
 NEGATIVE = 1e-3  # nats, of a dimension's KL: rounding
-APART = 5  # times: a reconstruction term that differs by so much from what is measured is another
+APART = 5  # times: a term that differs by so much from what is measured, and is more than a nat, is another
 
 
 class Monitor:
@@ -64,9 +64,9 @@ class Monitor:
         self.thresholds = load.measuring()[0].thresholds
         self.watch = Watch(self.thresholds)
         self.rows: Rows | None = None
-        self.steps, self.weight, self.is_closed = 0, 0.0, False
+        self.steps, self.weight, self.is_closed = 0, self.final_weight, False
         self.dimensions = latent_dim  # d; None until the first step
-        self.reconstruction: float | None = None  # of the last row
+        self.fed: tuple[float, float] | None = None  # of the last row: reconstruction term and KL
         self.said: set[str] = set()  # what is said once
         self.events: list[str] = []
         self.warning: str | None = None
@@ -79,8 +79,7 @@ class Monitor:
         """After a training step. `loss_reconstruction`: -log p(x|z) in nats, the mean over the batch of the sum over
         pixels, without constants (for a Gaussian, SSE / (2 sigma^2)). `kl_per_dimension`: in nats, (d,), or of each
         image (B, d) or (B, ...). `kl_weight`: that the KL had in this step, beside that reconstruction term."""
-        if self.is_closed:
-            raise InputError("monitor.step: the monitor is closed; make another one")
+        self._check_open("step")
         if not isinstance(kl_per_dimension, Tensor):
             raise InputError(f"kl_per_dimension: is a {type(kl_per_dimension).__name__}; must be a tensor")
         weight = checks.number("kl_weight", kl_weight)
@@ -103,6 +102,7 @@ class Monitor:
                 f"loss_reconstruction: has shape {tuple(given.shape)}; must be one number, the mean over the batch"
             )
         self.waiting.append((given, kl))
+        self.weight = weight
         self.watch.weighed(weight)
         if self.steps % self.log_every == 0:
             self._row(weight)
@@ -110,10 +110,10 @@ class Monitor:
     def evaluate(self, model: Any, images: Any = None, **how: Any) -> Diagnosis:
         """Measure `model`, or a pair (encode, decode), on `images` (those of the constructor, where none are given),
         log it, and return the diagnosis, which knows how the training went. `how`: as for vae.diagnose."""
+        self._check_open("evaluate")
         encode, decode = model if isinstance(model, tuple) else (model, None)
-        trajectory = self.watch.found
-        seen = None if self.rows is None else self.rows.rows()
-        history = History(self.steps, trajectory, self.final_weight, *(() if seen is None else (seen,)))
+        seen = () if self.rows is None else (self.rows.rows(),)
+        history = History(self.steps, self.watch.found, self.final_weight, *seen) if self.steps else None
         given: dict[str, Any] = {"kl_weight": self.weight, "name": self.name, "history": history} | self.told | how
         found = diagnose(encode, decode, self.images if images is None else images, **given)
         split = found.record.split
@@ -140,6 +140,10 @@ class Monitor:
     ) -> None:
         self.close()
 
+    def _check_open(self, call: str) -> None:
+        if self.is_closed:
+            raise InputError(f"monitor.{call}: the monitor is closed; make another one")
+
     def _expect(self, latent_dim: int) -> None:
         """Say what the closed form says of these images at the weight at which the schedule ends."""
         split, _ = split_of(self.images)
@@ -161,15 +165,16 @@ class Monitor:
         reconstruction = sum(float(given) for given, _ in self.waiting) / len(self.waiting)
         kl: Sequence[float] = torch.stack([kl for _, kl in self.waiting]).double().mean(0).tolist()
         self.waiting.clear()
-        self.weight, kld = weight, math.fsum(kl)
+        kld = math.fsum(kl)
         self._check(reconstruction, kld, min(kl))
-        self.reconstruction = reconstruction
+        self.fed = reconstruction, kld
         values = {"train/loss": reconstruction + weight * kld, "train/kld": kld, "train/kl_weight": weight}
         self.tensorboard.scalars(values, self.steps)
         if self.rows is None:
             self.rows = Rows(len(kl))
         self.rows.add(self.steps, weight, reconstruction, list(kl))
-        self._tell(self.watch.training(self.steps, None, kld, weight))
+        if min(kl) >= -NEGATIVE:  # else it is no KL, and says nothing of a code
+            self._tell(self.watch.training(self.steps, None, kld, weight))
 
     def _check(self, reconstruction: float, kld: float, lowest: float) -> None:
         """Say once what no training should show."""
@@ -185,18 +190,25 @@ class Monitor:
 
     def _fed(self, split: SplitMeasures, found: Diagnosis) -> Iterator[str]:
         """What says that the steps were told of another loss than was measured: likelihood or reduction differ."""
-        objective, fed = found.record.identity.objective, self.reconstruction
-        measured = -split.elbo - split.kld
+        if self.fed is None:
+            return
+        reconstruction, kld = self.fed
+        objective = found.record.identity.objective
+        measured = -split.elbo - split.kld if objective == "bernoulli" else 0.0
         if objective == "gaussian":  # without the constants
             t, trajectory = found.record.prediction.effective_t, found.record.trajectory
             measured = split.sse * trajectory.max_kl_weight / (2 * t) if t and trajectory else 0.0
-        if fed is None or objective not in ("gaussian", "bernoulli") or not measured:
-            return
-        if max(fed, measured) > APART * max(min(fed, measured), 1e-300) and max(fed, measured) > 1:
+        if measured and _are_apart(reconstruction, measured):
             yield (
-                f"The steps were told of a reconstruction term of {number(fed)} nats an image, measured are "
+                f"The steps were told of a reconstruction term of {number(reconstruction)} nats an image, measured are "
                 f"{number(measured)}: it must be summed over the pixels, or the likelihood is another; vae.scale(...) "
                 "tells what a loss means"
+            )
+        if math.isfinite(split.kld) and _are_apart(kld, split.kld):
+            yield (
+                f"The steps were told of a KL of {number(kld)} nats an image, measured are {number(split.kld)}: it "
+                "must be summed over the dimensions, and have no weight and no free bits in it; what is said of the "
+                "code's way there rests on what was told"
             )
 
     def _tell(self, event: str | None) -> None:
@@ -204,3 +216,8 @@ class Monitor:
             self.events.append(event)
             log.info("%s  %s", self.name, event)
             self.tensorboard.text("events", event, self.steps)
+
+
+def _are_apart(fed: float, measured: float) -> bool:
+    least, most = sorted((abs(fed), abs(measured)))
+    return most > max(1.0, APART * least)

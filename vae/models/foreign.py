@@ -228,10 +228,11 @@ def tried(
         )
     layout = Layout(latent_shape, flat, spread is None)
     model = ForeignModel(encode, decode, likelihood, shape, layout, log_variance, device)
+    _check_codes(first, model.encode(images))
+    _check_repeats(model, images, first.mu)
     posterior = model.encode(images)
-    _check_codes(first, posterior)
-    _check_repeats(model, images, posterior)
     output = _first_images(model, posterior, likelihood)
+    _check_decodes(model, images, posterior)
     layout = Layout(latent_shape, flat, spread is None, _are_probabilities(likelihood, output, gives))
     return ForeignModel(encode, decode, likelihood, shape, layout, log_variance, device)
 
@@ -262,20 +263,51 @@ def _check_codes(first: Encoded, posterior: Posterior) -> None:
         )
 
 
-def _check_repeats(model: ForeignModel, images: Tensor, posterior: Posterior) -> None:
-    """The same images must have the same code, whatever is encoded with them."""
-    noise = SAME * max(float(posterior.mu.std()), 1e-6) if posterior.mu.numel() > 1 else SAME
-    if not torch.allclose(model.encode(images).mu, posterior.mu, rtol=SAME, atol=noise):
+def _check_repeats(model: ForeignModel, images: Tensor, mu: Tensor) -> None:
+    """The same images must have the same code, `mu`, whatever is encoded with them."""
+    mu = mu.flatten(1).float().to(images.device)
+    if not _same(model.encode(images).mu, mu):
         raise InputError(
             "encode: gave another mu for the same images; must give the mean of q(z|x), no sample of it, with nothing "
             "random inside (such as dropout in training mode)"
         )
-    alone = model.encode(images[: len(images) // 2]).mu
-    if not torch.allclose(alone, posterior.mu[: len(alone)], rtol=SAME, atol=10 * noise):
+    if not _same(model.encode(images[: len(images) // 2]).mu, mu, batched=True):
         raise InputError(
             "encode: an image has another mu in another batch, as with a BatchNorm in training mode; put the network "
             "into eval mode, or hand over its own method, so that it can be found and put there"
         )
+
+
+def _check_decodes(model: ForeignModel, images: Tensor, posterior: Posterior) -> None:
+    """The same codes must give the same images, whatever was encoded last and is decoded with them. `posterior` is what
+    was encoded last, of `images`."""
+    first = model.raw(posterior.mu)
+    if not _same(model.raw(posterior.mu), first):
+        raise InputError(
+            "decode: gave other images for the same codes; must give the mean of p(x|z), no sample of it, with nothing "
+            "random inside (such as dropout in training mode)"
+        )
+    model.encode(images.flip(0))
+    leak = (
+        "what it gives depends on the images that were encoded last, as with skip connections from encoder to decoder; "
+        "must be a function of z alone: with such a path nothing need go through the code"
+    )
+    if not _same(model.raw(posterior.mu), first):
+        raise InputError(f"decode: {leak}")
+    with one_line_for("decode", f"fails on half of the codes; if {leak}"):
+        half = model.raw(posterior.mu[: len(images) // 2])
+    if not _same(half, first, batched=True):
+        raise InputError(
+            "decode: a code gives another image in another batch, as with a BatchNorm in training mode; put the "
+            "network into eval mode, or hand over its own method, so that it can be found and put there"
+        )
+
+
+def _same(found: Tensor, expected: Tensor, batched: bool = False) -> bool:
+    """Whether they are equal to rounding, which may be larger in a batch of another size (the first of `expected`)."""
+    spread = float(expected.std()) if expected.numel() > 1 else 1.0
+    noise = SAME * max(spread, 1e-6) * (10 if batched else 1)
+    return torch.allclose(found, expected[: len(found)], rtol=SAME, atol=noise)
 
 
 def _first_images(model: ForeignModel, posterior: Posterior, likelihood: Likelihood) -> Tensor:
