@@ -216,7 +216,22 @@ def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapp
     rows = None if whole else torch.tensor(found.kept)
     images = arrays.mapped(np.load(found.path, mmap_mode="r"))
     sources = tuple(str(found.sources[place]) for place in found.kept)
-    return FolderSplit(Split(images, labels, rows, mapped=True, sources=sources), found.span, found.note)
+    outside = [Path(source).name for source, parts in zip(sources, inside, strict=True) if not parts]
+    note = f"{found.note}{_unlabelled(outside) if outside and _has_classes(scans) else ''}"
+    return FolderSplit(Split(images, labels, rows, mapped=True, sources=sources), found.span, note)
+
+
+def _has_classes(scans: Mapping[Path, Found]) -> bool:
+    """Whether any image lies in a folder of its split."""
+    return any(Path(path).parent != root for root, found in scans.items() for path, _, _ in found.images)
+
+
+def _unlabelled(outside: list[str]) -> str:
+    lie = "1 image lies" if len(outside) == 1 else f"{len(outside)} images lie"
+    return (
+        f"; no labels: {lie} outside the class folders ({folders.named(outside)}), move them into class folders, or "
+        "elsewhere"
+    )
 
 
 @read.register
