@@ -28,6 +28,8 @@ from vae.data.split import Data, Split, hold_out
 from vae.runtime import custom
 from vae.runtime.rng import generator
 
+GREY = "all images are grey: trained with dataset.grayscale=true they have one channel, a third of the numbers"
+
 
 def load(config: schema.Dataset) -> Data:
     """The training and test images that `config` describes, binary where it says so. Raises InputError."""
@@ -170,11 +172,14 @@ def folder(config: schema.Folder) -> Data:
         whole = read_folder(root, config, names, {root: scan(root, config.follow_links)})
         data = _hold_out(whole.split, config, config.root)
         classes = None if whole.split.labels is None else tuple(names)
-        return dataclasses.replace(data, classes=classes, range=whole.range, notes=(whole.note,))
+        notes = (whole.note, *([GREY] if whole.is_grey else []))
+        return dataclasses.replace(data, classes=classes, range=whole.range, notes=notes, is_grey=whole.is_grey)
     names = sorted({name for part in parts.values() for name in _folders(part)})
     scans = {part: scan(part, config.follow_links) for part in parts.values()}
     read = {name: read_folder(part, config, names, scans) for name, part in parts.items()}
-    notes = (*(part.note for part in read.values()), *_beside(root, list(parts.values())))
+    is_grey = all(part.is_grey for part in read.values())
+    beside = _beside(root, list(parts.values()))
+    notes = (*(part.note for part in read.values()), *([GREY] if is_grey else []), *beside)
     splits = {name: part.split for name, part in read.items()}
     limits = next((part.range for part in read.values() if part.range is not None), None)
     test = "test" if "test" in parts else "validation"
@@ -183,7 +188,8 @@ def folder(config: schema.Folder) -> Data:
     if validation is not None:
         _same_shape(Data(splits["train"], validation), str(parts["train"]), str(parts["validation"]))
     classes = None if data.train.labels is None else tuple(names)
-    return dataclasses.replace(data, validation=validation, classes=classes, range=limits, notes=notes)
+    data = dataclasses.replace(data, validation=validation, classes=classes, range=limits)
+    return dataclasses.replace(data, notes=notes, is_grey=is_grey)
 
 
 def _beside(root: Path, parts: list[Path]) -> list[str]:
@@ -203,6 +209,7 @@ class FolderSplit(NamedTuple):
     split: Split
     range: tuple[float, float] | None  # as in Data
     note: str  # how it was read
+    is_grey: bool  # as in Data
 
 
 def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapping[Path, Found]) -> FolderSplit:
@@ -218,7 +225,8 @@ def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapp
     sources = tuple(str(found.sources[place]) for place in found.kept)
     outside = [Path(source).name for source, parts in zip(sources, inside, strict=True) if not parts]
     note = f"{found.note}{_unlabelled(outside) if outside and _has_classes(scans) else ''}"
-    return FolderSplit(Split(images, labels, rows, mapped=True, sources=sources), found.span, note)
+    split = Split(images, labels, rows, mapped=True, sources=sources)
+    return FolderSplit(split, found.span, note, found.is_grey)
 
 
 def _has_classes(scans: Mapping[Path, Found]) -> bool:
