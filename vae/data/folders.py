@@ -75,12 +75,12 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
     if broken and not config.skip_broken:
         names = named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
         raise InputError(
-            f"{root}: {_counted(len(broken), 'image')} cannot be read: {names}; replace or remove them, or leave them "
+            f"{root}: {counted(len(broken), 'image')} cannot be read: {names}; replace or remove them, or leave them "
             "out by dataset.skip_broken=true"
         )
     kept = [place for place in range(len(sources)) if place not in broken]
     notes = [*record["notes"], *([f"{len(broken)} that cannot be read left out"] if broken else [])]
-    said = "; ".join([f"{_counted(len(kept), 'image')} below {root}", *notes])
+    said = "; ".join([f"{counted(len(kept), 'image')} below {root}", *notes])
     span = None if record["span"] is None else (record["span"][0], record["span"][1])
     return Decoded(path, sources, kept, span, f"{said}{_left_out(found)}", record["tripled"] == len(kept))
 
@@ -93,10 +93,10 @@ def _perhaps_deep(found: Found, config: schema.Folder) -> list[tuple[str, int, i
 
 
 def _left_out(found: Found) -> str:
-    parts = [f"{_counted(found.hidden, 'hidden file or folder', 'hidden files and folders')}"] if found.hidden else []
+    parts = [f"{counted(found.hidden, 'hidden file or folder', 'hidden files and folders')}"] if found.hidden else []
     if found.others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(NAMED))
-        parts.append(f"{_counted(found.others.total(), 'file')} of another kind ({kinds})")
+        parts.append(f"{counted(found.others.total(), 'file')} of another kind ({kinds})")
     return f"; left out: {' and '.join(parts)}" if parts else ""
 
 
@@ -230,7 +230,7 @@ class _Decoder:
         if clear:
             self._discard()
             raise InputError(
-                f"{self.root}: {_counted(len(clear), 'image is', 'images are')} transparent in places: "
+                f"{self.root}: {counted(len(clear), 'image is', 'images are')} transparent in places: "
                 f"{named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"
             )
 
@@ -257,7 +257,7 @@ class _Decoder:
             notes.append(f"{deep} of more than 8 bits, brought to 8 from {span[0]:g} (black) to {span[1]:g} (white)")
         if several and config.frames == "first":
             dropped = sum(header.frames - 1 for header in headers)
-            notes.append(f"of {_counted(several, 'file')} with several frames the first, {dropped} dropped")
+            notes.append(f"of {counted(several, 'file')} with several frames the first, {dropped} dropped")
         return notes
 
 
@@ -289,7 +289,7 @@ def _digest(values: Any) -> str:
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=10).hexdigest()
 
 
-def _counted(count: int, one: str, several: str | None = None) -> str:
+def counted(count: int, one: str, several: str | None = None) -> str:
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 

@@ -235,11 +235,9 @@ def _has_classes(scans: Mapping[Path, Found]) -> bool:
 
 
 def _unlabelled(outside: list[str]) -> str:
-    lie = "1 image lies" if len(outside) == 1 else f"{len(outside)} images lie"
-    return (
-        f"; no labels: {lie} outside the class folders ({folders.named(outside)}), move them into class folders, or "
-        "elsewhere"
-    )
+    lie = folders.counted(len(outside), "image lies", "images lie")
+    names = folders.named(outside)
+    return f"; no labels: {lie} outside the class folders ({names}), move them into class folders, or elsewhere"
 
 
 @read.register
@@ -337,7 +335,9 @@ def _check_images(split: Split, place: str) -> None:
 
 def _hold_out(split: Split, config: schema.HoldOut, source: str) -> Data:
     if len(split) < 4 and config.test_fraction > 0:
-        raise InputError(f"{source}: {len(split)} images; at least 4 are needed, 2 to train on and 2 to test on")
+        raise InputError(
+            f"{source}: {folders.counted(len(split), 'image')}; at least 4 are needed, 2 to train on and 2 to test on"
+        )
     return hold_out(split, config.test_fraction, config.split_seed)
 
 
