@@ -88,9 +88,10 @@ def diagnose(
     autoencoder's. `decode`: codes to mean images, or to logits (Bernoulli likelihoods; `decoder_gives` says mean or
     logits, else their range does). Or a model in place of both: `diagnose(model, images)`, of the kinds in
     vae.models.faces. Or a run of this program, `diagnose("outputs/...")` or `diagnose(vae.load_run(...))`, which says
-    all the rest itself. `images`: a tensor, an array, a DataLoader or a dataset, on the scale that the model was
-    trained on, best of images that it was not trained on. `train`: those that it was trained on, for the prediction,
-    the gain and a linear probe; without it `images` stand for them. `labels` and `train_labels`: whole numbers.
+    all the rest itself. `images`: a tensor, an array, a DataLoader, a list of its batches or a dataset, on the scale
+    that the model was trained on, best of images that it was not trained on. `train`: those that it was trained on, for
+    the prediction, the gain and a linear probe; without it `images` stand for them. `labels` and `train_labels`: whole
+    numbers.
 
     `likelihood`: gaussian (with `sigma2`, the variance of a pixel: 0.5 for a summed squared error), optimal_gaussian
     (its variance fitted), bernoulli, continuous_bernoulli, categorical, discretised_logistic, or a Likelihood of one's
