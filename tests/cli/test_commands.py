@@ -155,6 +155,7 @@ def test_a_finished_run_is_measured_again(finished: Finished, program: Program, 
     status, out, err = program("evaluate=mine", "evaluation.iw_samples=3", "evaluation.thresholds.unfinished_steps=9")
     assert status == 0, err
     assert "4 steps are too few to judge by (from 9 on)" in " ".join(out.split())
+    assert re.search(r"^ELBO of a constant image, training images, nats  -?\d", out, re.MULTILINE)
     after = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     new = tmp_path / "mine" / "evaluation.json"
     measured = json.loads(after.pop(new))

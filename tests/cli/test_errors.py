@@ -186,7 +186,13 @@ def test_folder_mistakes(program: Program, tmp_path: Path) -> None:
     (tmp_path / "broken" / "1.png").write_bytes((tmp_path / "broken" / "0.png").read_bytes()[:40])
     save_images(tmp_path / "halves" / "train", (8, 8), (8, 8))
     save_images(tmp_path / "halves" / "test", (12, 12), (12, 12))
-    cases = {"empty": "no images", "mixed": "dataset.size", "single": "at least 4", "broken": "1.png", "halves": "same"}
+    cases = {
+        "empty": "no images",
+        "mixed": "dataset.size",
+        "single": ": 1 image; at least 4",
+        "broken": "1.png",
+        "halves": "same",
+    }
     for name, says in cases.items():
         assert_refused(program("dataset=folder", f"dataset.root={name}"), says, tmp_path)
 

@@ -11,6 +11,7 @@ import torch
 from conftest import QUICK, ROOT, composed
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 from sklearn.decomposition import PCA
 
 from vae.cli import recommend
@@ -147,6 +148,29 @@ def test_what_is_as_long_as_the_run_goes_with_the_steps_that_are_chosen(
     assert flat(dataclasses.asdict(shorter))[key] == 7, "as in a twin with other steps"
     steps, length, shorter = chosen_with(option, f"{key}=10000")
     assert (steps, length, flat(dataclasses.asdict(shorter))[key]) == (3456, 10000, 10000)
+
+
+def test_a_folder_of_grey_files_is_trained_with_one_channel(program: Program, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "grey").mkdir()
+    for i in range(60):
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / "grey" / f"{i}.png")
+    images = ["dataset=folder", "dataset.root=grey", "dataset.cache=cache"]
+    status, out, err = program("recommend=true", *images)
+    assert status == 0, err
+    assert "8x8, 1 channel;" in out
+    *_, command = out.splitlines()
+    assert "dataset.grayscale=true" in shlex.split(command)
+    assert "8x8, 3 channels;" in program("recommend=true", *images, "dataset.grayscale=false")[1]
+    status, _, err = program("experiment=images", *images, *QUICK, *SMALL, "hydra.run.dir=run")
+    assert status == 0, err
+    assert "Chosen: dataset.grayscale=true: all images are grey" in err
+    saved = checkpoint.read(tmp_path / "run").config
+    assert isinstance(saved.dataset, schema.Folder)
+    assert saved.dataset.grayscale
+    assert program("evaluate=run")[0] == 0
+    init = ["init=run", "hydra.run.dir=no"]
+    assert "Chosen: dataset" not in program("experiment=images", *init, *images, *QUICK)[2], "it has that run's model"
 
 
 def test_data_that_cannot_be_read(program: Program, tmp_path: Path) -> None:

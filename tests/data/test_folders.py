@@ -437,6 +437,32 @@ def test_a_suffix_that_lies_is_found(root: Path) -> None:
         load(root)
 
 
+@pytest.mark.parametrize("kind", ["L", "LA", "1", "I;16", "P"])
+def test_a_folder_of_grey_files_is_told_of_the_channel_that_it_needs(kind: str, root: Path, said: Any) -> None:
+    for path in root.iterdir():
+        image = Image.open(path)
+        image = Image.fromarray(np.asarray(image).astype(np.uint16)) if kind == "I;16" else image
+        (image.quantize(4) if kind == "P" else image if kind == "I;16" else image.convert(kind)).save(path)
+    data = load(root)
+    assert (data.is_grey, data.train.shape) == (True, (3, 8, 8))
+    assert "6 in grey given three equal channels" in said.text
+    assert "all images are grey: trained with dataset.grayscale=true they have one channel" in said.text
+    assert ("6 converted from 1 bit" in said.text) is (kind == "1")
+    one = load(root, "dataset.grayscale=true")
+    assert (one.is_grey, one.train.shape, levels(one)) == (False, (1, 8, 8), levels(data))
+    save(root / "z.png", np.full((8, 8, 3), (200, 0, 0), np.uint8))
+    said.clear()
+    assert not load(root).is_grey
+    assert "6 in grey given three" in said.text
+    assert "all images are grey" not in said.text
+
+
+def test_inks_are_converted_and_counted(root: Path, said: Any) -> None:
+    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(root / "z.jpg")
+    load(root)
+    assert "1 converted from CMYK" in said.text
+
+
 def test_colours_that_are_dropped_are_counted(root: Path, said: pytest.LogCaptureFixture) -> None:
     """Files in colour, also those of a palette or a camera's; not those that are grey in whatever form."""
     colour = np.zeros((8, 8, 3), np.uint8)

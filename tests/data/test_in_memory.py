@@ -29,11 +29,15 @@ LABELS = torch.arange(12) % 3
         (Data(Split(IMAGES[:4]), Split(IMAGES)), (3, 4, 5)),
         (DataLoader(TensorDataset(IMAGES, LABELS), batch_size=5), (3, 4, 5)),
         (TensorDataset(IMAGES), (3, 4, 5)),
+        ([*DataLoader(TensorDataset(IMAGES), batch_size=5)], (3, 4, 5)),
+        ([IMAGES[:5], IMAGES[5:]], (3, 4, 5)),
+        ([*IMAGES], (3, 4, 5)),
+        ([(image, torch.ones(3)) for image in IMAGES], (3, 4, 5)),  # targets that are no labels
         ([{"pixel_values": IMAGES[:6], "label": LABELS[:6]}, {"pixel_values": IMAGES[6:], "label": LABELS[6:]}], None),
     ],
 )
 def test_images_of_every_kind(images: Any, shape: tuple[int, int, int] | None) -> None:
-    if shape is None:  # a list is a dataset, a generator gives batches
+    if shape is None:  # a generator gives batches
         images, shape = iter(images), (3, 4, 5)
     split, _ = split_of(images)
     assert (len(split), split.shape) == (12, shape)
@@ -61,6 +65,9 @@ def test_labels_come_with_the_images_or_beside_them() -> None:
         (IMAGES, LABELS.numpy()),
         (IMAGES, LABELS.tolist()),
         (DataLoader(TensorDataset(IMAGES, LABELS), batch_size=5), None),
+        ([*DataLoader(TensorDataset(IMAGES, LABELS), batch_size=5)], None),
+        ([*DataLoader(TensorDataset(IMAGES[:, 0].flatten(1), LABELS), batch_size=5)], None),
+        ([{"image": IMAGES[:6], "label": LABELS[:6]}, {"image": IMAGES[6:], "label": LABELS[6:]}], None),
         (TensorDataset(IMAGES, LABELS), None),
         ([(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True)], None),
     ):

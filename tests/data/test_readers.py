@@ -138,6 +138,29 @@ def test_labels_mean_the_same_in_both_splits(tmp_path: Path) -> None:
     assert data.test.labels.tolist() == [1, 1]
 
 
+def test_images_outside_the_class_folders_leave_none_a_label_and_are_named(tmp_path: Path) -> None:
+    save_folder(tmp_path, 8, (8, 8))
+    assert "labels" not in folder(tmp_path).notes[0]
+    for name in ("x.png", "y.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    data = folder(tmp_path)
+    assert data.train.labels is data.test.labels is data.classes is None
+    assert "; no labels: 2 images lie outside the class folders (x.png, y.png), move them into class" in data.notes[0]
+    (tmp_path / "train").mkdir()
+    for name in ("cats", "dogs"):
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    (tmp_path / "test").mkdir()
+    for name in ("x.png", "y.png"):
+        (tmp_path / name).rename(tmp_path / "test" / name)
+    test, train = folder(tmp_path).notes
+    assert "labels" not in train
+    assert "no labels: 2 images lie outside" in test
+    for i in range(4):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "test" / f"{i}.png")
+    (tmp_path / "test" / "empty").mkdir()
+    assert "labels" not in folder(tmp_path / "test").notes[0]
+
+
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     for i, level in enumerate((0, 257 * 10, 257 * 100, 65535)):
         Image.fromarray(np.full((8, 8), level, np.uint16)).save(tmp_path / f"{i}.png")

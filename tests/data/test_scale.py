@@ -35,7 +35,7 @@ def test_of_very_many_images_some_are_looked_at(monkeypatch: pytest.MonkeyPatch)
             IMAGES,
             "would be read as 1/255; multiply them by 255, or save them as floats",
         ),
-        (IMAGES, IMAGES[:1], "1 test images; at least 2 are needed"),
+        (IMAGES, IMAGES[:1], "1 test image; at least 2 are needed"),
     ],
 )
 def test_images_that_cannot_be_learnt_from(train: torch.Tensor, test: torch.Tensor, says: str) -> None:

@@ -41,7 +41,15 @@ def test_a_table_of_what_a_loss_weighs(call: Call) -> None:
     assert "t = beta sigma^2          1.54" in out
     assert "for beta = 1, sigma = 0.1 KL weight 1.63e-06" in out
     assert call(scale, "reduction=batchmean", "image_shape=3,256,256", "kl_weight=1e-6")[1].count("5e-07") == 1
-    assert "python -m vae.scale" in call(scale, "--help")[1]
+    long = call(scale, "reduction=mean", "image_shape=3,64,64", "beta=0.0625", "sigma=0.0625")[1]
+    assert "for beta = 0.0625, sigma = 0.0625 KL weight" in long
+
+
+@pytest.mark.parametrize("module", [scale, diagnose])
+def test_examples_of_the_help_are_lines_to_copy(module: ModuleType, call: Call) -> None:
+    examples = [line for line in call(module, "--help")[1].splitlines() if line.startswith("python -m")]
+    assert len(examples) == 2
+    assert not any("python" in line[1:] for line in examples)
 
 
 def test_where_a_dataset_collapses(call: Call) -> None:

@@ -30,6 +30,13 @@ def test_codes_are_told_apart(named: bool) -> None:
     assert (drawn != plots.aggregate_plot(z, [0, 1], None)).any()
 
 
+def test_names_whose_signs_the_font_lacks_are_told_apart() -> None:
+    labels = torch.arange(60) % 2
+    z = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    drawn = plots.aggregate_plot(z, [0, 1], labels, ("日本", "中国"))
+    assert (drawn == plots.aggregate_plot(z, [0, 1], labels, (r"\u65e5\u672c", r"\u4e2d\u56fd"))).all()
+
+
 def test_the_spectrum_is_drawn() -> None:
     found = spectrum.measure(Split(torch.rand(50, 1, 4, 4)), 16)
     drawn = plots.spectrum_plot(found, None, 4)

@@ -36,6 +36,12 @@ def test_events_are_told_in_their_order(dip: int, out: int) -> None:
     assert (told.index("fell to") < told.index("went out")) == (dip < out)
 
 
+@pytest.mark.parametrize("verdict", ["unfinished", "undecided"])
+def test_where_nothing_is_said_of_the_code_its_past_is_not_told(verdict: str) -> None:
+    """As in the explanation at the end of the run: story.explain."""
+    assert words.on_the_way(run("a", verdict, collapsed_at_step=75, recovered_at_step=150)) == ""
+
+
 def test_causes_of_many_runs_are_sentences() -> None:
     dead = [run(f"dead {i}", "collapsed", cause="optimiser", cause_rests_on="predicted") for i in range(2)]
     unknown = run("unknown", "decoder_ignores_code", cause=None)

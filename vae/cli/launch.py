@@ -78,7 +78,8 @@ def begin_job() -> Job:
     directory = Path(hydra.runtime.output_dir)
     overrides = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
     added = session.added if session is not None else []
-    overrides = [item for item in overrides if item.input_line not in added]
+    lines = [item.input_line for item in overrides]  # what was typed comes after what was added, perhaps the same
+    overrides = [item for i, item in enumerate(overrides) if lines[i] not in added or lines[i] in lines[:i]]
     keys = [item.key_or_group for item in overrides if item.key_or_group not in VERBS]
     if not any(item.key_or_group in {*DIRECTORIES, "recommend"} - {"resume"} for item in overrides):
         (directory / names.ERROR).unlink(missing_ok=True)  # of an earlier attempt

@@ -31,20 +31,21 @@ def recommend(job: Job, config: RunConfig, composed: DictConfig) -> None:
     configure_process(config.train.threads)
     data = _read(config)
     variance = scale.check(data, f"dataset={config.dataset.name}")
-    channels, height, width = data.train.shape
-    held = {"to train on": data.train, "to stop by": data.validation, "to test on": data.test}
-    counts = [f"{len(split)} {what}" for what, split in held.items() if split is not None]
     found = measured.choices(config, data, job.keys)
     chosen_values = {choice.key: choice.value for choice in found}
     config = with_values(config, chosen_values, references(config, composed))
+    data = _read(config) if "dataset.grayscale" in chosen_values else data
+    channels, height, width = data.train.shape
+    held = {"to train on": data.train, "to stop by": data.validation, "to test on": data.test}
+    counts = [f"{len(split)} {what}" for what, split in held.items() if split is not None]
     lines = [
         f"{'images':<24}{height}x{width}, {channels} channel{'s' if channels > 1 else ''}; {', '.join(counts)}",
         f"{'variance of a pixel':<24}{variance:.4g}",
-        *(f"{f'{choice.key}={choice.value}':<24}{choice.why}" for choice in found),
+        *(f"{f'{choice.key}={commands.written(choice.value)}':<24}{choice.why}" for choice in found),
         f"{'parameters':<24}{_parameters(config, data)}",
     ]
     own = [item for item in HydraConfig.get().overrides.task if not item.startswith("recommend=")]
-    values = [f"{choice.key}={choice.value}" for choice in found]
+    values = [f"{choice.key}={commands.written(choice.value)}" for choice in found]
     show("\n".join([*lines, "", commands.run(commands.changed(own, values))]))
 
 
@@ -56,10 +57,11 @@ def chosen(keys: Sequence[str], directory: Path, config: RunConfig) -> tuple[Run
     values = {}
     for choice in measured.choices(config, data, keys):
         values[choice.key] = choice.value
-        log.info("Chosen: %s=%s: %s.", choice.key, choice.value, choice.why)
+        log.info("Chosen: %s=%s: %s.", choice.key, commands.written(choice.value), choice.why)
     saved = directory / names.CONFIG
     following = references(config, files.read_yaml(saved)) if saved.exists() else {}
     config = dataclasses.replace(with_values(config, values, following), choose=False)
+    data = _read(config) if "dataset.grayscale" in values else data
     if saved.exists():
         written = OmegaConf.create(dataclasses.asdict(config))
         for name, key in following.items():

@@ -23,14 +23,15 @@ def size(directory: Path) -> int:
 
 def measured(record: RunRecord, before: Mapping[str, Any]) -> str:
     """Every measure of the test split and of the end, beside what `before`, an earlier record, has."""
-    found, lines = record.to_dict(), []
-    for group in (SplitMeasures, FinalMeasures):
-        for item in measures(group):
-            new, old = found.get(item.name), before.get(item.name)
-            if not isinstance(new, int | float):
-                continue
-            was = f"   was {number(old)}" if isinstance(old, int | float) and number(old) != number(new) else ""
-            lines.append(f"{item.title:<44}{number(new)}{was}")
+    found = record.to_dict()
+    listed = [item for group in (SplitMeasures, FinalMeasures) for item in measures(group)]
+    shown = [item for item in listed if isinstance(found.get(item.name), int | float)]
+    wide = max(len(item.title) for item in shown)
+    lines = []
+    for item in shown:
+        new, old = found[item.name], before.get(item.name)
+        was = f"   was {number(old)}" if isinstance(old, int | float) and number(old) != number(new) else ""
+        lines.append(f"{item.title:<{wide}}  {number(new)}{was}")
     return "\n".join(lines)
 
 

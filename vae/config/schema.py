@@ -632,7 +632,7 @@ class Folder(HoldOut):
         metadata={"accepts": is_side, "allowed": "a whole number from 4 to 4096, or [height,width] of them"},
     )
     fit: str = one_of("crop", "pad", "stretch", default="crop")  # how another shape is brought to `size`
-    grayscale: bool = MISSING
+    grayscale: bool = MISSING  # one channel; else three, equal ones of grey files
     background: str | None = dataclasses.field(  # what lies behind transparent pixels; null: they are refused
         default=None, metadata={"accepts": is_colour, "allowed": "white, black, or a colour as in CSS (#ff8800)"}
     )

@@ -25,7 +25,7 @@ from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
 from vae.data.scan import SUFFIXES, Found
 from vae.runtime import files
 
-FORMAT = 3  # of what is written; what an earlier version has decoded is decoded anew
+FORMAT = 4  # of what is written; what an earlier version has decoded is decoded anew
 CHUNK = 2**25  # bytes of decoded images in memory at a time
 NAMED = 5  # files in a message
 OPENED = ("size", "fit", "grayscale", "background", "range", "frames", "max_megapixels")  # settings that change pixels
@@ -43,6 +43,7 @@ class Decoded:
     kept: list[int]  # which of them can be used
     span: tuple[float, float] | None  # the values of files of more than 8 bits that are black and white
     note: str  # what was done to them, and what was left out
+    is_grey: bool  # each file is grey, and has three equal channels now
 
 
 def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> Decoded:
@@ -74,14 +75,14 @@ def decoded(root: Path, config: schema.Folder, scans: Mapping[Path, Found]) -> D
     if broken and not config.skip_broken:
         names = named([f"{sources[place]} ({reason})" for place, reason in broken.items()])
         raise InputError(
-            f"{root}: {_counted(len(broken), 'image')} cannot be read: {names}; replace or remove them, or leave them "
+            f"{root}: {counted(len(broken), 'image')} cannot be read: {names}; replace or remove them, or leave them "
             "out by dataset.skip_broken=true"
         )
     kept = [place for place in range(len(sources)) if place not in broken]
     notes = [*record["notes"], *([f"{len(broken)} that cannot be read left out"] if broken else [])]
-    said = "; ".join([f"{_counted(len(kept), 'image')} below {root}", *notes])
+    said = "; ".join([f"{counted(len(kept), 'image')} below {root}", *notes])
     span = None if record["span"] is None else (record["span"][0], record["span"][1])
-    return Decoded(path, sources, kept, span, f"{said}{_left_out(found)}")
+    return Decoded(path, sources, kept, span, f"{said}{_left_out(found)}", record["tripled"] == len(kept))
 
 
 def _perhaps_deep(found: Found, config: schema.Folder) -> list[tuple[str, int, int]]:
@@ -92,10 +93,10 @@ def _perhaps_deep(found: Found, config: schema.Folder) -> list[tuple[str, int, i
 
 
 def _left_out(found: Found) -> str:
-    parts = [f"{_counted(found.hidden, 'hidden file or folder', 'hidden files and folders')}"] if found.hidden else []
+    parts = [f"{counted(found.hidden, 'hidden file or folder', 'hidden files and folders')}"] if found.hidden else []
     if found.others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(NAMED))
-        parts.append(f"{_counted(found.others.total(), 'file')} of another kind ({kinds})")
+        parts.append(f"{counted(found.others.total(), 'file')} of another kind ({kinds})")
     return f"; left out: {' and '.join(parts)}" if parts else ""
 
 
@@ -118,7 +119,8 @@ class _Decoder:
         first = self._first(items, span)
         marks = self._write(items, first.pixels, span)
         self._refuse_transparency(items, marks)
-        notes = self._notes(headers, span, marks)
+        counts = Counter(key for mark in marks for key in mark)
+        notes = self._notes(headers, span, counts, Counter(mark["was"] for mark in marks if "was" in mark))
         broken = {mark["place"]: mark["broken"] for mark in marks if "broken" in mark}
         several = {place: header.frames for place, header in enumerate(headers) if header.frames > 1}
         record = {
@@ -126,6 +128,7 @@ class _Decoder:
             "broken": broken,
             "span": span,
             "notes": notes,
+            "tripled": counts["tripled"],
         }
         files.replace(self.target.with_suffix(".json"), json.dumps(record).encode())
         os.replace(self.partial, self.target)
@@ -227,19 +230,24 @@ class _Decoder:
         if clear:
             self._discard()
             raise InputError(
-                f"{self.root}: {_counted(len(clear), 'image is', 'images are')} transparent in places: "
+                f"{self.root}: {counted(len(clear), 'image is', 'images are')} transparent in places: "
                 f"{named(clear)}; say what lies behind them: dataset.background=white, black, or a colour"
             )
 
-    def _notes(self, headers: list[Header], span: tuple[float, float] | None, marks: list[dict[str, Any]]) -> list[str]:
-        config, counts = self.config, Counter(key for mark in marks for key in mark)
-        size = pixels.wanted(config)
+    def _notes(
+        self, headers: list[Header], span: tuple[float, float] | None, counts: Counter[str], were: Counter[str]
+    ) -> list[str]:
+        """`counts` of what was done to images, `were` of what some were converted from."""
+        config, size = self.config, pixels.wanted(self.config)
         verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[config.fit]
         several = sum(header.frames > 1 for header in headers)
         notes = []
         if counts["scaled"] and size is not None:
             reshaped = f", {counts['reshaped']} of them {verb}" if counts["reshaped"] else ""
             notes.append(f"{counts['scaled']} scaled to {size[0]}x{size[1]}{reshaped}")
+        notes += [f"{count} converted from {kind}" for kind, count in sorted(were.items())]
+        if counts["tripled"]:
+            notes.append(f"{counts['tripled']} in grey given three equal channels")
         if counts["greyed"]:
             notes.append(f"{counts['greyed']} in colour made grey (dataset.grayscale=true)")
         if counts["composed"]:
@@ -249,7 +257,7 @@ class _Decoder:
             notes.append(f"{deep} of more than 8 bits, brought to 8 from {span[0]:g} (black) to {span[1]:g} (white)")
         if several and config.frames == "first":
             dropped = sum(header.frames - 1 for header in headers)
-            notes.append(f"of {_counted(several, 'file')} with several frames the first, {dropped} dropped")
+            notes.append(f"of {counted(several, 'file')} with several frames the first, {dropped} dropped")
         return notes
 
 
@@ -259,7 +267,8 @@ def _mark(place: int, found: Converted | Exception) -> dict[str, Any] | None:
         return {"place": place, "transparent": True}
     if isinstance(found, Exception):
         return {"place": place, "broken": str(found) or type(found).__name__}
-    done = {name: True for name in ("composed", "scaled", "reshaped", "greyed") if getattr(found, name)}
+    noticed = ("composed", "scaled", "reshaped", "greyed", "tripled", "was")
+    done = {name: value for name in noticed if (value := getattr(found, name))}
     return {"place": place, **done} if done else None
 
 
@@ -280,7 +289,7 @@ def _digest(values: Any) -> str:
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=10).hexdigest()
 
 
-def _counted(count: int, one: str, several: str | None = None) -> str:
+def counted(count: int, one: str, several: str | None = None) -> str:
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 

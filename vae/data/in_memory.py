@@ -15,6 +15,7 @@ from vae.data.arrays import MAX_CHANNELS
 from vae.data.split import Data, Split
 
 MAX_VALUES = 2**28  # pixels of all images that are held, a GiB as float32
+CHANNELS = 4  # of an image, at most, where a number may be of these or of something else
 KEYS = ("images", "image", "pixel_values", "x", "data", "input", "inputs")  # of images in a dictionary
 LABELS = ("labels", "label", "y", "targets", "target")
 
@@ -90,7 +91,7 @@ def _laid_out(images: Tensor, what: str, notes: list[str]) -> Tensor:
         return images[:, None]
     if images.dim() != 4 or not math.prod(shape[1:]):
         raise InputError(f"{what}: have shape {shape}; must be (N, C, H, W), (N, H, W) or rows (N, pixels)")
-    if shape[1] > 4 and shape[3] in (1, 3, 4):
+    if shape[1] > CHANNELS and shape[3] in (1, 3, 4):
         notes.append(f"{what} have shape {shape}, taken for channels last")
         return images.permute(0, 3, 1, 2)
     if shape[1] > MAX_CHANNELS:
@@ -130,9 +131,19 @@ def _batches(source: Any, what: str) -> Iterator[tuple[Tensor, Tensor | None]]:
         for item in source:
             yield pair_of(item, what)
         return
+    if isinstance(source, list | tuple) and source and _is_batch(*pair_of(source[0], what)):
+        for item in source:
+            yield pair_of(item, what)
+        return
     for place in range(len(source)):
         image, label = pair_of(source[place], what)
-        yield image[None], None if label is None else label.reshape(1)
+        yield image[None], None if label is None or label.numel() != 1 else label.reshape(1)
+
+
+def _is_batch(images: Tensor, labels: Tensor | None) -> bool:
+    """Whether an item of a list is a batch of a DataLoader, and no image with its label."""
+    rows = labels is not None and labels.dim() > 0 and len(labels) == len(images) > CHANNELS
+    return images.dim() == 4 or (rows and images.dim() < 4)
 
 
 def pair_of(item: Any, what: str) -> tuple[Tensor, Tensor | None]:

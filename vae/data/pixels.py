@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # PIL's modes of more than 8 bits
 PLAIN = {".jpg", ".jpeg", ".bmp", ".ppm"}  # suffixes of files with 8 bits, one frame and no transparency
 RANGES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # that deep files may use, from 0 on
+OTHERS = {"1": "1 bit", "CMYK": "CMYK", "LAB": "Lab", "YCbCr": "YCbCr"}  # modes whose numbers become others
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
 BITS_PER_SAMPLE = 258  # TIFF tag
 Image.MAX_IMAGE_PIXELS = None  # the limit is dataset.max_megapixels, checked before anything is decoded
@@ -45,6 +46,8 @@ class Converted:
     scaled: bool = False
     reshaped: bool = False  # cropped, padded or stretched
     greyed: bool = False  # its colours were dropped
+    tripled: bool = False  # it is grey, and has three equal channels now
+    was: str | None = None  # what it was converted from, of OTHERS
 
 
 def header(path: Path, settings: schema.Folder) -> Header:
@@ -137,7 +140,7 @@ def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, flo
     mode = "L" if settings.grayscale else "RGB"
     _refuse_deep_colours(file)
     image = _eight_bits(file, span) if file.mode in DEEP else file
-    greyed = settings.grayscale and _has_colours(image)
+    coloured, was = _has_colours(image), OTHERS.get(file.mode)
     size = wanted(settings)
     is_turned = image.getexif().get(ORIENTATION, 1) >= 5
     given = image.size[::-1] if is_turned else image.size
@@ -153,7 +156,8 @@ def converted(file: Image.Image, settings: schema.Folder, span: tuple[float, flo
     scaled = image.size != given
     reshaped = scaled and given[0] * image.height != given[1] * image.width
     pixels = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    return Converted(pixels, composed, scaled, reshaped, greyed)
+    greyed, tripled = settings.grayscale and coloured, not (settings.grayscale or coloured)
+    return Converted(pixels, composed, scaled, reshaped, greyed, tripled, was)
 
 
 def _refuse_deep_colours(file: Image.Image) -> None:
@@ -172,7 +176,7 @@ def _refuse_deep_colours(file: Image.Image) -> None:
 def _has_colours(file: Image.Image) -> bool:
     """Whether its kind of file may have them; of a palette, whether it has."""
     if file.mode == "P":
-        palette = np.asarray(file.getpalette("RGB")).reshape(-1, 3)
+        palette = np.asarray(file.getpalette("RGB") or []).reshape(-1, 3)
         return bool((palette != palette[:, :1]).any())
     return file.mode not in ("1", "L", "LA")
 

@@ -28,6 +28,8 @@ from vae.data.split import Data, Split, hold_out
 from vae.runtime import custom
 from vae.runtime.rng import generator
 
+GREY = "all images are grey: trained with dataset.grayscale=true they have one channel, a third of the numbers"
+
 
 def load(config: schema.Dataset) -> Data:
     """The training and test images that `config` describes, binary where it says so. Raises InputError."""
@@ -170,11 +172,14 @@ def folder(config: schema.Folder) -> Data:
         whole = read_folder(root, config, names, {root: scan(root, config.follow_links)})
         data = _hold_out(whole.split, config, config.root)
         classes = None if whole.split.labels is None else tuple(names)
-        return dataclasses.replace(data, classes=classes, range=whole.range, notes=(whole.note,))
+        notes = (whole.note, *([GREY] if whole.is_grey else []))
+        return dataclasses.replace(data, classes=classes, range=whole.range, notes=notes, is_grey=whole.is_grey)
     names = sorted({name for part in parts.values() for name in _folders(part)})
     scans = {part: scan(part, config.follow_links) for part in parts.values()}
     read = {name: read_folder(part, config, names, scans) for name, part in parts.items()}
-    notes = (*(part.note for part in read.values()), *_beside(root, list(parts.values())))
+    is_grey = all(part.is_grey for part in read.values())
+    beside = _beside(root, list(parts.values()))
+    notes = (*(part.note for part in read.values()), *([GREY] if is_grey else []), *beside)
     splits = {name: part.split for name, part in read.items()}
     limits = next((part.range for part in read.values() if part.range is not None), None)
     test = "test" if "test" in parts else "validation"
@@ -183,7 +188,8 @@ def folder(config: schema.Folder) -> Data:
     if validation is not None:
         _same_shape(Data(splits["train"], validation), str(parts["train"]), str(parts["validation"]))
     classes = None if data.train.labels is None else tuple(names)
-    return dataclasses.replace(data, validation=validation, classes=classes, range=limits, notes=notes)
+    data = dataclasses.replace(data, validation=validation, classes=classes, range=limits)
+    return dataclasses.replace(data, notes=notes, is_grey=is_grey)
 
 
 def _beside(root: Path, parts: list[Path]) -> list[str]:
@@ -203,6 +209,7 @@ class FolderSplit(NamedTuple):
     split: Split
     range: tuple[float, float] | None  # as in Data
     note: str  # how it was read
+    is_grey: bool  # as in Data
 
 
 def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapping[Path, Found]) -> FolderSplit:
@@ -216,7 +223,21 @@ def read_folder(root: Path, config: schema.Folder, names: list[str], scans: Mapp
     rows = None if whole else torch.tensor(found.kept)
     images = arrays.mapped(np.load(found.path, mmap_mode="r"))
     sources = tuple(str(found.sources[place]) for place in found.kept)
-    return FolderSplit(Split(images, labels, rows, mapped=True, sources=sources), found.span, found.note)
+    outside = [Path(source).name for source, parts in zip(sources, inside, strict=True) if not parts]
+    note = f"{found.note}{_unlabelled(outside) if outside and _has_classes(scans) else ''}"
+    split = Split(images, labels, rows, mapped=True, sources=sources)
+    return FolderSplit(split, found.span, note, found.is_grey)
+
+
+def _has_classes(scans: Mapping[Path, Found]) -> bool:
+    """Whether any image lies in a folder of its split."""
+    return any(Path(path).parent != root for root, found in scans.items() for path, _, _ in found.images)
+
+
+def _unlabelled(outside: list[str]) -> str:
+    lie = folders.counted(len(outside), "image lies", "images lie")
+    names = folders.named(outside)
+    return f"; no labels: {lie} outside the class folders ({names}), move them into class folders, or elsewhere"
 
 
 @read.register
@@ -314,7 +335,9 @@ def _check_images(split: Split, place: str) -> None:
 
 def _hold_out(split: Split, config: schema.HoldOut, source: str) -> Data:
     if len(split) < 4 and config.test_fraction > 0:
-        raise InputError(f"{source}: {len(split)} images; at least 4 are needed, 2 to train on and 2 to test on")
+        raise InputError(
+            f"{source}: {folders.counted(len(split), 'image')}; at least 4 are needed, 2 to train on and 2 to test on"
+        )
     return hold_out(split, config.test_fraction, config.split_seed)
 
 

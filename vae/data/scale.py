@@ -19,7 +19,9 @@ def check(data: Data, source: str, to_learn: bool = True) -> float:
     or, with `to_learn`, that nothing can be learnt from."""
     for name, split in (("training", data.train), ("test", data.test)):
         if len(split) < 2 and to_learn:
-            raise InputError(f"{source}: {len(split)} {name} images; at least 2 are needed")
+            raise InputError(
+                f"{source}: {len(split)} {name} image{'' if len(split) == 1 else 's'}; at least 2 are needed"
+            )
     some = sample(data.train)
     if some.span is None and not some.images.is_floating_point() and int(some.images.max()) == 1:
         raise InputError(

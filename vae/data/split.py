@@ -112,6 +112,7 @@ class Data:
     range: tuple[float, float] | None = None  # the values of the files that are black and white; None: their type's
     type: str | None = None  # of the numbers in the files, where `range` is of them
     notes: tuple[str, ...] = ()  # what is to be said of how they were read, a line each
+    is_grey: bool = False  # the files are all grey, and have three equal channels here
     is_undivided: bool = False  # nothing is held out: all images are in both splits
 
     def measured(self, count: int | None) -> "Data":

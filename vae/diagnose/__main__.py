@@ -1,7 +1,7 @@
 """What is wrong with a VAE that was trained elsewhere.
 
-python -m vae.diagnose my_module:load dataset=folder dataset.root=... likelihood=gaussian sigma2=0.5 python -m
-vae.diagnose my_module:load dataset=mnist5k reconstruction=mse reduction=mean kl_weight=1 report=out
+python -m vae.diagnose my_module:load dataset=folder dataset.root=... likelihood=gaussian sigma2=0.5
+python -m vae.diagnose my_module:load dataset=mnist5k reconstruction=mse reduction=mean kl_weight=1 report=out
 
 my_module:load is a function without arguments in a module that can be imported from here; it gives encode and decode,
 or a model of a kind that is known (docs/diagnose.md). dataset=... and dataset.KEY=... as for run.py. Then what the loss

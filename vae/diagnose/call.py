@@ -1,8 +1,10 @@
 """`vae.diagnose`: a model from elsewhere, measured by what measures the runs of this program."""
 
 import dataclasses
+import difflib
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +90,10 @@ def diagnose(
     autoencoder's. `decode`: codes to mean images, or to logits (Bernoulli likelihoods; `decoder_gives` says mean or
     logits, else their range does). Or a model in place of both: `diagnose(model, images)`, of the kinds in
     vae.models.faces. Or a run of this program, `diagnose("outputs/...")` or `diagnose(vae.load_run(...))`, which says
-    all the rest itself. `images`: a tensor, an array, a DataLoader or a dataset, on the scale that the model was
-    trained on, best of images that it was not trained on. `train`: those that it was trained on, for the prediction,
-    the gain and a linear probe; without it `images` stand for them. `labels` and `train_labels`: whole numbers.
+    all the rest itself. `images`: a tensor, an array, a DataLoader, a list of its batches or a dataset, on the scale
+    that the model was trained on, best of images that it was not trained on. `train`: those that it was trained on, for
+    the prediction, the gain and a linear probe; without it `images` stand for them. `labels` and `train_labels`: whole
+    numbers.
 
     `likelihood`: gaussian (with `sigma2`, the variance of a pixel: 0.5 for a summed squared error), optimal_gaussian
     (its variance fitted), bernoulli, continuous_bernoulli, categorical, discretised_logistic, or a Likelihood of one's
@@ -101,6 +104,7 @@ def diagnose(
 
     Raises vae.InputError, in one line, where something is missing or has a wrong shape, range or sign."""
     check_loss(loss)
+    _check_names(evaluation)
     sigma2 = None if sigma2 is None else checks.number("sigma2", sigma2)
     kl_weight = None if kl_weight is None else checks.number("kl_weight", kl_weight)
     max_images = None if max_images is None else checks.whole("max_images", max_images, 2)
@@ -211,6 +215,18 @@ def _measured(
     )
 
 
+def _check_names(further: Iterable[str]) -> None:
+    """Raises InputError for a keyword that is neither an argument of `diagnose` nor one of the evaluation."""
+    parameters = inspect.signature(diagnose).parameters.values()
+    own = [item.name for item in parameters if item.kind is not item.VAR_KEYWORD]
+    known = [*own, *(field.name for field in dataclasses.fields(schema.Evaluation))]
+    for name in further:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise InputError(f"{name}: no such argument; {meant}vae.diagnose takes {', '.join(known)}")
+
+
 def check_loss(loss: Scale | None) -> None:
     if loss is not None and not isinstance(loss, Scale):
         raise InputError(f"loss={loss!r}: must be what vae.scale(...) gives, as in loss=vae.scale({loss!r}, ...)")
@@ -263,9 +279,9 @@ def meaning(
     sigma2 = _first(sigma2, None if loss is None else loss.sigma2, face.sigma2 if said and face else None)
     known = ("gaussian", "optimal_gaussian", *LIKELIHOODS)
     if name not in known:
+        must = "likelihood: needs" if name is None else f"likelihood={name}: must be"
         raise InputError(
-            f"likelihood={name}: must be one of {', '.join(known)}; vae.scale(...) tells what a loss means, and "
-            "goes in as loss="
+            f"{must} one of {', '.join(known)}; vae.scale(...) tells what a loss means, and goes in as loss="
         )
     objective: schema.Objective
     if name == "gaussian":

@@ -29,7 +29,10 @@ class Choice:
 def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Choice]:
     """Values in place of those of `config`, for its kind of model; those `given` stay, and the others go by them. A run
     that begins with another's weights has its model."""
-    total, pixels = len(data.train), math.prod(data.train.shape)
+    total, (channels, height, width) = len(data.train), data.train.shape
+    grey = [Choice("dataset.grayscale", True, "all images are grey: one channel, a third of the numbers")]
+    chosen = grey if data.is_grey and "dataset.grayscale" not in given and config.init is None else []
+    pixels = (1 if chosen else channels) * height * width
     most = max(1, min(DIMENSIONS[1], pixels // 2, total // IMAGES_EACH))
     found = spectrum.measure(data.train.some(LOOKED_AT), most)
     most = min(most, len(found.eigenvalues))  # of huge images fewer are known
@@ -46,7 +49,7 @@ def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Ch
     epochs = steps * batch_size / total
     least = min(DIMENSIONS[0], most)
     limits = f"{least} to {most}" if least < most else f"no more than {most}"
-    chosen = [
+    chosen += [
         Choice(
             "model.latent_dim",
             latent_dim,
@@ -56,7 +59,7 @@ def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Ch
         Choice("train.steps", steps, f"{epochs:.0f} times each of the {total} images"),
         Choice("train.eval_every", max(1, steps // 20), "twenty looks at the validation images"),
     ]
-    side = max(data.train.shape[1:])
+    side = max(height, width)
     if side > SIDE and config.model.start == "spectral":
         lr = float(f"{config.train.lr * SIDE / side:.2g}")
         chosen.append(

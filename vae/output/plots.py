@@ -67,7 +67,7 @@ def aggregate_plot(
     elif (named := _class_names(labels, classes)) is not None:
         for label, name in named.items():
             of_it = (labels == label).numpy()
-            axes.scatter(x[of_it], y[of_it], s=6, alpha=0.7, label=name[:20].replace("$", r"\$"))
+            axes.scatter(x[of_it], y[of_it], s=6, alpha=0.7, label=_drawable(name)[:20].replace("$", r"\$"))
         axes.legend(fontsize=7, markerscale=2, loc="upper right")
     else:
         figure.colorbar(axes.scatter(x, y, s=6, c=labels.numpy(), cmap="tab10", alpha=0.7), label="label")
@@ -83,6 +83,14 @@ def _class_names(labels: Tensor, classes: Sequence[str] | None) -> dict[int, str
     if len(found) > MAX_NAMED:
         return None
     return {label: str(label) if classes is None else classes[label] for label in found}
+
+
+def _drawable(name: str) -> str:
+    """The name, with an escape for each sign that the font lacks: it would be an empty box, and a warning."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(sign if ord(sign) in known else sign.encode("unicode_escape").decode() for sign in name)
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -5,6 +5,7 @@ one PNG and one SVG, for a slide."""
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -189,10 +190,14 @@ def saved(figure: Figure, kind: str) -> bytes:
     """As PNG or SVG. `Figure.savefig` would draw it twice, first for a layout that drawing makes anyway."""
     buffer = io.BytesIO()
     figure.dpi = mpl.rcParams["savefig.dpi"]
-    if kind == "png":
-        FigureCanvasAgg(figure).print_png(buffer)
-    else:
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    with (
+        warnings.catch_warnings()
+    ):  # a PNG has boxes for signs that the font lacks; of an SVG the reader's font has them
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
+        if kind == "png":
+            FigureCanvasAgg(figure).print_png(buffer)
+        else:
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
 
 

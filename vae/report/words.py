@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vae.measure.verdict import DEAD
+from vae.measure.verdict import DEAD, OPEN
 from vae.measure.written import number
 from vae.report.groups import Difference
 from vae.report.runs import Run
@@ -143,7 +143,9 @@ def _saved(run: Run) -> str:
 
 
 def on_the_way(run: Run) -> str:
-    """What happened to the code while it trained; empty where nothing did."""
+    """What happened to the code while it trained; empty where nothing did, or nothing is said of the code."""
+    if run.verdict in OPEN:
+        return ""
     record = run.record
     said: list[tuple[int, str]] = []
     dip, back = record.get("dipped_at_step"), record.get("dip_over_at_step")

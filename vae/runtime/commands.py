@@ -13,6 +13,8 @@ from vae.runtime import files
 from vae.runtime.composing import made_to_fit
 
 PLACE = "DIR"  # in a record, where a command names the run's own directory: the record may be moved with it
+# A word that Hydra's grammar reads as a text without quotes, and a shell too.
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_][\w./-]*", re.ASCII | re.IGNORECASE)
 
 
 def advised(record: Mapping[str, Any], directory: Path) -> list[tuple[str, str]]:
@@ -131,6 +133,8 @@ def written(value: Any) -> str | None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, str) and PLAIN.fullmatch(value):
+        return value
     if isinstance(value, str) and "${" not in value:
         # A backslash escapes a quote there, or a backslash before one, and nothing else.
         escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     show(str(found))
     if wanted:
         asked = ", ".join(f"{name} = {value:g}" for name, value in wanted.items())
-        show(f"{'for ' + asked:<26}KL weight {found.weight_for(**wanted):.3g}")
+        show(f"{'for ' + asked:<25} KL weight {found.weight_for(**wanted):.3g}")
 
 
 if __name__ == "__main__":
