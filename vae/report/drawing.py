@@ -187,12 +187,11 @@ def on_disk(chart: Chart, groups: Sequence[Group]) -> tuple[bytes, bytes]:
 
 
 def saved(figure: Figure, kind: str) -> bytes:
-    """As PNG or SVG. `Figure.savefig` would draw it twice, first for a layout that drawing makes anyway."""
+    """As PNG or SVG. `Figure.savefig` would draw it twice, first for a layout that drawing makes anyway. Signs that the
+    font lacks are boxes in a PNG; of an SVG the reader's own font may have them."""
     buffer = io.BytesIO()
     figure.dpi = mpl.rcParams["savefig.dpi"]
-    with (
-        warnings.catch_warnings()
-    ):  # a PNG has boxes for signs that the font lacks; of an SVG the reader's font has them
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
         if kind == "png":
             FigureCanvasAgg(figure).print_png(buffer)
