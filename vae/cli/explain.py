@@ -35,10 +35,11 @@ from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.output import record as records
 from vae.output.conclusion import command
+from vae.runtime import commands, files, parallel
 from vae.runtime import directory as names
-from vae.runtime import files, parallel
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
+from vae.runtime.signals import continued_by
 from vae.runtime.terminal import Progress, show
 from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
@@ -52,15 +53,26 @@ EXPLAINED = (*DEAD, "partly_collapsed")
 
 
 def explain(job: Job, call: RunConfig) -> None:
-    """Of a run; of a sweep each run whose code is dead, in whole or in part."""
+    """Of a run; of a sweep each run whose code is dead, in whole or in part. Called again after an interruption, it
+    resumes the twin that was trained."""
     directory = job.directory
     if job.keys:
         raise InputError(
             f"{job.keys[0]}: cannot be changed by explain=; a twin has its run's settings, but for explain.steps"
         )
-    if not is_sweep(directory):
-        show(explain_run(directory, call))
-        return
+
+    def again(directory: Path) -> str:
+        steps = call.explain.steps
+        return commands.explain(directory) + ("" if steps is None else f" explain.steps={steps}")
+
+    with continued_by(again, directory):
+        if is_sweep(directory):
+            _explain_sweep(directory, call)
+        else:
+            show(explain_run(directory, call))
+
+
+def _explain_sweep(directory: Path, call: RunConfig) -> None:
     from vae.report import runs
 
     found = [run for run in runs.find([directory]) if run.record.get("verdict") in EXPLAINED]

@@ -19,8 +19,9 @@ from vae.cli import failures
 from vae.cli.arguments import expanded
 from vae.cli.session import CURRENT, DIRECTORIES, SHORT, Job, Session
 from vae.config.errors import InputError
-from vae.runtime import children, naming, terminal
+from vae.runtime import children, commands, naming, terminal
 from vae.runtime import directory as names
+from vae.runtime.signals import Interrupted
 from vae.runtime.torchrun import world
 
 VERBS = (
@@ -55,12 +56,23 @@ def run(main: Callable[[], Any]) -> None:
     except SystemExit as stop:
         sys.exit(_said(stop.code) if isinstance(stop.code, str) else stop.code)
     except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal
-        terminal.say(str(stop) or "interrupted")
+        terminal.say(_stopped(stop, session))
         sys.exit(getattr(stop, "status", 130))
     finally:
         if session.sweep is not None:
             session.sweep.write()
         CURRENT.reset(token)
+
+
+def _stopped(stop: KeyboardInterrupt, session: Session) -> str:
+    """The last line of a call that was interrupted. A sweep is continued as a whole, with the jobs that never began;
+    its table comes before that line."""
+    sweep = session.sweep
+    if sweep is None or sweep.directory is None or not (sweep.directory / names.SWEEP).is_file():
+        return str(stop) or "interrupted"
+    sweep.write()
+    said = stop.said if isinstance(stop, Interrupted) else "interrupted"
+    return f"{said}; {commands.resume(sweep.directory)}"
 
 
 def _said(line: str) -> str:

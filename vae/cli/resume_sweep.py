@@ -111,7 +111,7 @@ def _here(directory: Path, todo: Sequence[Todo], workers: int, program: Path) ->
     if stopped_by:
         unsaved = sum(status not in (0, *SAVED) for status in statuses)
         ended = f"; {unsaved} of {len(statuses)} runs did not save themselves" if unsaved else ", and its runs saved"
-        raise Interrupted(f"stopped{ended}; {commands.resume(directory)}", stopped_by)
+        raise Interrupted(f"stopped{ended}", commands.resume(directory), stopped_by)
     return sum(status != 0 for status in statuses)
 
 
@@ -136,7 +136,7 @@ def _launched(directory: Path, todo: Sequence[Todo], launcher: "Launcher", main:
     log.info("sweep: hydra/launcher=%s gets %d runs", launcher.name, len(todo))
     left = "" if launcher.name in LOCAL else "; what the cluster has been given goes on there"
     try:
-        with interrupting(f"stopped{left}; {commands.resume(directory)}", signal.SIGTERM, signal.SIGINT):
+        with interrupting(f"stopped{left}", commands.resume(directory), signal.SIGTERM, signal.SIGINT):
             returned = engine.launch(jobs, 0)
     except Exception as error:
         if not failures.is_killed_worker(error):
