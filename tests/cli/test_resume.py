@@ -289,6 +289,10 @@ def test_what_became_of_the_runs_of_a_sweep_that_is_stopped(
     sweep = {"hydra": {"launcher": {"_target_": BASIC}, "sweeper": {"_target_": "Searcher"}}}
     (tmp_path / "sweep" / names.SWEEP).write_text(json.dumps(sweep))
     monkeypatch.setattr(children, "run_all", lambda *arguments: children.Ended(statuses, signal.SIGINT))
+    status, _, err = program("resume=sweep", "train.steps=900")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "train.steps: cannot be changed for a sweep that exists" in err
+    assert "resume=sweep/RUN takes values" in err
     status, _, err = program("resume=sweep")
     assert (status, err.splitlines()[-1]) == (130, says)
 

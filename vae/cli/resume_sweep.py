@@ -69,8 +69,14 @@ def is_sweep(directory: Path) -> bool:
 
 def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -> None:
     """Continue each unfinished run of a sweep and begin those that never began, launched as the sweep was, then write
-    its report. Raises InputError where some failed, and Interrupted."""
+    its report. Raises InputError where some failed or this call gives values, and Interrupted."""
     directory = job.directory
+    if job.keys:
+        raise InputError(
+            f"{job.keys[0]}: cannot be changed for a sweep that exists, whose values are those that it was started "
+            f"with; allowed: allow, hydra/launcher, hydra.launcher; {commands.resume(directory / 'RUN')} takes values "
+            "for one of its runs"
+        )
     modules = allowed_modules(call)
     allow = [f"allow=[{','.join(modules)}]"] if modules else []
     unfinished = [
