@@ -65,7 +65,18 @@ WITHOUT_TORCH = [
     ),
     *(
         f"vae.cli.{name}"
-        for name in ("launch", "failures", "callbacks", "summary", "grid", "session", "shell", "reporting", "arguments")
+        for name in (
+            "launch",
+            "failures",
+            "callbacks",
+            "summary",
+            "grid",
+            "session",
+            "shell",
+            "reporting",
+            "arguments",
+            "left_out",
+        )
     ),
     "run",
 ]

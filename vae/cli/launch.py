@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae.cli import failures
 from vae.cli.arguments import expanded
+from vae.cli.left_out import left_out
 from vae.cli.session import CURRENT, DIRECTORIES, SHORT, Job, Session
 from vae.config.errors import InputError
 from vae.runtime import children, commands, naming, terminal
@@ -41,10 +42,15 @@ def run(main: Callable[[], Any]) -> None:
     terminal.open_streams()
     children.end_with_starter()
     try:
-        sys.argv[1:], added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
+        given, added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
     except InputError as error:
         sys.exit(_said(str(error)))
-    session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=added)
+    without, notes = left_out(given)
+    for line in notes:
+        terminal.say(line)
+    place = next((i for i, item in enumerate(given) if item.lstrip("+").startswith("experiment=")), 0)
+    sys.argv[1:] = [*given[:place], *without, *given[place:]]  # a parser of flags wants them side by side
+    session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=[*added, *without])
     token = CURRENT.set(session)
     try:
         with _hydra_raises():
