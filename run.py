@@ -28,7 +28,7 @@ def main(composed: DictConfig) -> float | None:
         if config.evaluate:
             from vae.cli.evaluate import evaluate
 
-            record = evaluate(job, config, composed)
+            record = evaluate(job, config, composed).to_dict()
         elif config.recommend:
             from vae.cli.recommend import recommend
 
@@ -60,9 +60,9 @@ def main(composed: DictConfig) -> float | None:
         else:
             from vae.cli.train import train_new
 
-            record = train_new(job, config)
+            record = train_new(job, config).to_dict()
     show(summary(record, job.directory))
-    return float(record.to_dict()[config.metric])
+    return float(record[config.metric])
 
 
 if __name__ == "__main__":

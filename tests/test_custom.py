@@ -75,14 +75,14 @@ class Lazy(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, shape, latent_dim, height=None, detach=False):
+    def __init__(self, shape, latent_dim, height=None, detach=False, cut=False):
         super().__init__()
         channels, own, width = shape
-        self.shape, self.detach = (channels, height or own, width), detach
+        self.shape, self.detach, self.cut = (channels, height or own, width), detach, cut
         self.layer = nn.Linear(latent_dim, channels * (height or own) * width)
 
     def forward(self, codes):
-        output = self.layer(codes).unflatten(1, self.shape)
+        output = self.layer(codes.detach() if self.cut else codes).unflatten(1, self.shape)
         return output.detach() if self.detach else output
 
 
@@ -268,7 +268,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "images too high": ([*overrides(), "+model.decoder.height=9"], "(2, 1, 9, 8)"),
     "a frozen encoder": ([*overrides(), "+model.encoder.frozen=true"], "model.encoder: none of its parameters"),
     "a detached encoder": ([*overrides(), "+model.encoder.detach=true"], "model.encoder: none of its parameters"),
-    "a detached decoder": ([*overrides(), "+model.decoder.detach=true"], "gets a gradient"),
+    "a detached decoder": ([*overrides(), "+model.decoder.detach=true"], "model.decoder: none of its parameters"),
+    "a code that is detached": ([*overrides(), "+model.decoder.cut=true"], "model.decoder: the code gets no gradient"),
     "no likelihood": (overrides(objective__likelihood="parts.nothing"), "subclass of vae.models.likelihood"),
     "a loss a pixel": ([*overrides(), "+objective.likelihood.summed=false"], "one number an image"),
     "a loss that is infinite": ([*overrides(), "+objective.likelihood.scale=inf"], "finite"),

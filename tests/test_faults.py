@@ -16,6 +16,7 @@ import torch
 from conftest import QUICK, ROOT, composed
 from twins import assert_twins, scalars
 
+import vae
 from vae.config.errors import RunFailed
 from vae.output.events import EventFile
 from vae.runtime import directory as names
@@ -132,7 +133,7 @@ def halved(path: Path) -> None:
     ("change", "says"),
     [(changed, "other content"), (halved, "images was 72, is 36"), (Path.unlink, "not a readable file of arrays")],
 )
-def test_data_that_change_while_a_run_is_interrupted(
+def test_data_that_change_after_a_run_has_begun(
     change: Callable[[Path], None], says: str, digits: list[str], program: Program, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.npz"
@@ -148,6 +149,15 @@ def test_data_that_change_while_a_run_is_interrupted(
     for file in ("config.yaml", "overrides.yaml"):  # train.steps is noted there
         del before[tmp_path / "run" / ".hydra" / file]
     assert {file: file.read_bytes() for file in before} == before
+    status, _, err = program("evaluate=run")  # of the images as they are, others would be its test images
+    assert (status, err.count("\n")) == (1, 1)
+    assert says in err
+    run = vae.load_run("run")
+    for use in (vae.diagnose, lambda run: run.sample(2, sampler="gaussian")):
+        with pytest.raises(vae.InputError, match=says):
+            use(run)
+    if path.exists():
+        assert program("evaluate=run", f"dataset.train={path}")[0] == 0, "others, on purpose"
 
 
 def test_a_clock_that_goes_back(

@@ -65,7 +65,18 @@ WITHOUT_TORCH = [
     ),
     *(
         f"vae.cli.{name}"
-        for name in ("launch", "failures", "callbacks", "summary", "grid", "session", "shell", "reporting", "arguments")
+        for name in (
+            "launch",
+            "failures",
+            "callbacks",
+            "summary",
+            "grid",
+            "session",
+            "shell",
+            "reporting",
+            "arguments",
+            "left_out",
+        )
     ),
     "run",
 ]
@@ -208,5 +219,5 @@ def test_errors_can_be_sent_between_processes() -> None:
     for error in (not_finite(3, "KL", settings), InputError("a"), RunFailed("b"), files.DirectoryInUse("c")):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again)) == (type(error), str(error))
-    stop = pickle.loads(pickle.dumps(Interrupted("stopped", 15)))
-    assert (str(stop), stop.status) == ("stopped", 143)
+    stop = pickle.loads(pickle.dumps(Interrupted("stopped", "python run.py resume=a", 15)))
+    assert (str(stop), stop.status) == ("stopped; python run.py resume=a", 143)

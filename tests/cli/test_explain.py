@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from conftest import QUICK, composed
 from omegaconf import OmegaConf
 
 from vae.cli.twins import Twins
+from vae.config.schema import RunConfig
 from vae.data import readers
 from vae.runtime import directory as names
+from vae.runtime.signals import Interruption
 from vae.training import checkpoint
+from vae.training.loop import Due, due_after
 
 Program = Callable[..., tuple[int, str, str]]
 Finished = Callable[..., Path]
@@ -109,6 +113,29 @@ def test_twins_with_other_steps_have_a_schedule_of_their_length(
     assert program("explain=mine", "explain.steps=20")[0] == 0
     twin = checkpoint.read(tmp_path / "mine" / "explain" / "without_code").config
     assert (twin.train.steps, twin.anneal.steps) == (20, 20)  # type: ignore[attr-defined]
+
+
+def test_what_is_interrupted_is_asked_for_again(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal in a twin's training, which is resumed by the same call."""
+    assert program(*QUICK, *digits, *JUDGED, *SELDOM, "model=mlp_vae", "hydra.run.dir=mine")[0] == 0
+
+    def asked(step: int, config: RunConfig, interruption: Interruption) -> Due:
+        return due_after(step, config, interruption)._replace(checkpoint=True, stop=signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vae.training.loop.due_after", asked)
+        status, _, err = program("explain=mine", "explain.steps=6")
+    said = "stopped after step 1 and saved; python run.py explain=mine explain.steps=6"
+    assert (status, err.splitlines()[-1]) == (130, said)
+    (twin,) = (tmp_path / "mine" / "explain").iterdir()
+    assert checkpoint.read(twin).step == 1
+    log = (twin / names.LOG).read_text()
+    status, _, err = program("explain=mine", "explain.steps=6")
+    assert status == 0, err
+    assert (twin / names.LOG).read_text().startswith(log)
+    assert checkpoint.read(twin).step == 6
 
 
 def test_a_code_is_not_held_against_a_twin_that_broke(digits: list[str], program: Program, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from vae.config.errors import InputError, RunFailed
 from vae.output import record as records
 from vae.runtime import children, files
 from vae.runtime import directory as names
+from vae.runtime.signals import Interrupted
 from vae.training import checkpoint
 from vae.training.loop import train
 
@@ -180,6 +181,44 @@ def test_resuming_refuses(digits: list[str], program: Program, tmp_path: Path) -
         assert not list((tmp_path / "empty").iterdir())
 
 
+def test_a_run_that_was_cut_before_its_report_gets_it(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(directory: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vae.cli.train.write_report", cut)
+    status, _, err = program(*QUICK, *digits, "model=mlp_vae", "pictures.report=true", "hydra.run.dir=mine")
+    assert (status, err.splitlines()[-1]) == (130, "interrupted; python run.py resume=mine")
+    before = (tmp_path / "mine" / names.RESULT).read_bytes()
+    monkeypatch.setattr("vae.cli.train.write_report", lambda directory: (directory / names.REPORT).touch())
+    status, out, err = program("resume=mine")
+    assert status == 0, err
+    assert "finished after 4 steps" in out
+    assert "mine/report.html" in out
+    assert json.loads(before)["verdict"] in out
+    assert (tmp_path / "mine" / names.RESULT).read_bytes() == before
+    assert "has finished its 4 steps" in program("resume=mine")[2]
+
+
+@pytest.mark.parametrize(
+    ("stop", "says"),
+    [(KeyboardInterrupt(), "interrupted"), (Interrupted("stopped after step 2 and saved", "resume=0", 2), "stopped")],
+)
+def test_a_sweep_that_is_stopped_is_continued_as_a_whole(
+    stop: BaseException, says: str, digits: list[str], program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*given: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr("vae.cli.train.train", train)
+    monkeypatch.setattr("vae.cli.callbacks.write_report", lambda directory: None)
+    status, _, err = program("-m", *QUICK, *digits, "seed=0,1", "hydra.sweep.dir=sweep")
+    assert status == 130
+    assert err.splitlines()[-1].startswith(says)
+    assert err.splitlines()[-1].endswith("; python run.py resume=sweep")
+
+
 @pytest.mark.slow
 def test_a_sweep_is_resumed_where_it_is_unfinished_or_never_began(
     digits: list[str], program: Program, tmp_path: Path
@@ -250,6 +289,10 @@ def test_what_became_of_the_runs_of_a_sweep_that_is_stopped(
     sweep = {"hydra": {"launcher": {"_target_": BASIC}, "sweeper": {"_target_": "Searcher"}}}
     (tmp_path / "sweep" / names.SWEEP).write_text(json.dumps(sweep))
     monkeypatch.setattr(children, "run_all", lambda *arguments: children.Ended(statuses, signal.SIGINT))
+    status, _, err = program("resume=sweep", "train.steps=900")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "train.steps: cannot be changed for a sweep that exists" in err
+    assert "resume=sweep/RUN takes values" in err
     status, _, err = program("resume=sweep")
     assert (status, err.splitlines()[-1]) == (130, says)
 

@@ -11,7 +11,7 @@ from vae.cli.session import Job
 from vae.cli.summary import measured
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.config.load import allowed_modules, revise
+from vae.config.load import allowed_modules, is_below, revise
 from vae.config.schema import RunConfig
 from vae.data import readers, scale
 from vae.data.split import Data
@@ -25,6 +25,7 @@ from vae.runtime import directory as names
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.terminal import show
 from vae.training import checkpoint, schedule
+from vae.training.own_data import own_data
 from vae.training.stopping import with_validation
 
 CHANGEABLE = ("evaluation", "dataset", "train.threads", "train.device")
@@ -49,7 +50,10 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         device = choose_device(config.train.device)
-        data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
+        if any(is_below(key, ("dataset",)) for key in job.keys):  # others, on purpose
+            data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
+        else:
+            data = own_data(config, saved.parts["data"])
         data = data.measured(config.evaluation.test_images).to(device)
         check_shape(directory, saved.shape, data, config.dataset)
         model, likelihood = saved.model()

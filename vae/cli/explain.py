@@ -22,8 +22,6 @@ from vae.cli.twins import Twin, Twins
 from vae.config.errors import InputError
 from vae.config.load import allowed_modules, references, with_values
 from vae.config.schema import RunConfig, TensorBoardAlone
-from vae.data import readers
-from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
 from vae.measure import cured, evaluation, inference, residuals, spectrum
 from vae.measure.advice import Advice, advise
@@ -37,15 +35,16 @@ from vae.models.likelihood import Likelihood
 from vae.models.vae import VAE
 from vae.output import record as records
 from vae.output.conclusion import command
+from vae.runtime import commands, files, parallel
 from vae.runtime import directory as names
-from vae.runtime import files, parallel, untrusted
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.rng import generator
+from vae.runtime.signals import continued_by
 from vae.runtime.terminal import Progress, show
 from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
 from vae.training.encoder import train_encoder
-from vae.training.stopping import with_validation
+from vae.training.own_data import own_data
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +53,26 @@ EXPLAINED = (*DEAD, "partly_collapsed")
 
 
 def explain(job: Job, call: RunConfig) -> None:
-    """Of a run; of a sweep each run whose code is dead, in whole or in part."""
+    """Of a run; of a sweep each run whose code is dead, in whole or in part. Called again after an interruption, it
+    resumes the twin that was trained."""
     directory = job.directory
     if job.keys:
         raise InputError(
             f"{job.keys[0]}: cannot be changed by explain=; a twin has its run's settings, but for explain.steps"
         )
-    if not is_sweep(directory):
-        show(explain_run(directory, call))
-        return
+
+    def again(directory: Path) -> str:
+        steps = call.explain.steps
+        return commands.explain(directory) + ("" if steps is None else f" explain.steps={steps}")
+
+    with continued_by(again, directory):
+        if is_sweep(directory):
+            _explain_sweep(directory, call)
+        else:
+            show(explain_run(directory, call))
+
+
+def _explain_sweep(directory: Path, call: RunConfig) -> None:
     from vae.report import runs
 
     found = [run for run in runs.find([directory]) if run.record.get("verdict") in EXPLAINED]
@@ -91,9 +101,7 @@ def explain_run(directory: Path, call: RunConfig) -> str:
         saved, record = checkpoint.read(directory, allow), _finished(directory)
         config = dataclasses.replace(saved.config, tracking=TensorBoardAlone(name="tensorboard"))  # twins come and go
         configure_process(config.train.threads)
-        data = with_validation(readers.load(config.dataset), config.train)
-        with untrusted.restoring("data"):
-            Fingerprint(data, f"dataset={config.dataset.name}").load_state_dict(saved.parts["data"])
+        data = own_data(config, saved.parts["data"])
         data = data.measured(config.evaluation.test_images).to(choose_device(config.train.device))
         weight = record.get("max_kl_weight", record["kl_weight"])
         short = config if call.explain.steps is None else _with_steps(config, call.explain.steps, directory)

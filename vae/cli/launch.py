@@ -17,10 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae.cli import failures
 from vae.cli.arguments import expanded
+from vae.cli.left_out import left_out
 from vae.cli.session import CURRENT, DIRECTORIES, SHORT, Job, Session
 from vae.config.errors import InputError
-from vae.runtime import children, naming, terminal
+from vae.runtime import children, commands, naming, terminal
 from vae.runtime import directory as names
+from vae.runtime.signals import Interrupted
 from vae.runtime.torchrun import world
 
 VERBS = (
@@ -40,10 +42,15 @@ def run(main: Callable[[], Any]) -> None:
     terminal.open_streams()
     children.end_with_starter()
     try:
-        sys.argv[1:], added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
+        given, added = expanded([ALL.get(item, item) for item in sys.argv[1:]])
     except InputError as error:
         sys.exit(_said(str(error)))
-    session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=added)
+    without, notes = left_out(given)
+    for line in notes:
+        terminal.say(line)
+    place = next((i for i, item in enumerate(given) if item.lstrip("+").startswith("experiment=")), 0)
+    sys.argv[1:] = [*given[:place], *without, *given[place:]]  # a parser of flags wants them side by side
+    session = Session(wants_traceback=os.environ.get(FULL_ERROR) == "1", added=[*added, *without])
     token = CURRENT.set(session)
     try:
         with _hydra_raises():
@@ -55,12 +62,23 @@ def run(main: Callable[[], Any]) -> None:
     except SystemExit as stop:
         sys.exit(_said(stop.code) if isinstance(stop.code, str) else stop.code)
     except KeyboardInterrupt as stop:  # Ctrl-C, or what the loop makes of a signal
-        terminal.say(str(stop) or "interrupted")
+        terminal.say(_stopped(stop, session))
         sys.exit(getattr(stop, "status", 130))
     finally:
         if session.sweep is not None:
             session.sweep.write()
         CURRENT.reset(token)
+
+
+def _stopped(stop: KeyboardInterrupt, session: Session) -> str:
+    """The last line of a call that was interrupted. A sweep is continued as a whole, with the jobs that never began;
+    its table comes before that line."""
+    sweep = session.sweep
+    if sweep is None or sweep.directory is None or not (sweep.directory / names.SWEEP).is_file():
+        return str(stop) or "interrupted"
+    sweep.write()
+    said = stop.said if isinstance(stop, Interrupted) else "interrupted"
+    return f"{said}; {commands.resume(sweep.directory)}"
 
 
 def _said(line: str) -> str:

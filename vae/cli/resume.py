@@ -27,9 +27,9 @@ from vae.config.load import (
 )
 from vae.config.schema import RunConfig
 from vae.output import record as records
-from vae.output.record import RunRecord
 from vae.runtime import commands, files
 from vae.runtime import directory as names
+from vae.runtime.signals import continued_by
 from vae.training import checkpoint
 from vae.training import schedule as schedules
 from vae.training.stopping import Stopping
@@ -53,10 +53,18 @@ AHEAD = (  # what changes the steps that lie ahead
 CHANGEABLE = (*SAME_RUN, *AHEAD)
 
 
-def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
+def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> dict[str, Any]:
     """Continue the run in the job's directory from its last checkpoint, or from its start where it has none yet, with
-    its own configuration. Of the keys given on the command line only those of CHANGEABLE may differ. With those of
-    SAME_RUN it stays the same run, to the bit; those of AHEAD hold from here on, and are noted."""
+    its own configuration; its record, flat. Of the keys given on the command line only those of CHANGEABLE may differ.
+    With those of SAME_RUN it stays the same run, to the bit; those of AHEAD hold from here on, and are noted. A run
+    that was cut between its record and its report gets the report."""
+    with continued_by(commands.resume, job.directory):
+        config, record = _resumed(job, call, composed)
+        report_on(job, config)
+    return record
+
+
+def _resumed(job: Job, call: RunConfig, composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
     directory, allow = job.directory, allowed_modules(call)
     own = directory / names.CONFIG
     with alone_in(directory):
@@ -72,6 +80,8 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         config = dataclasses.replace(config, allow=call.allow)
         finished = (directory / names.RESULT).exists()
         step = saved.step if saved else 0
+        if finished and _lacks_report_alone(job, config, step):
+            return config, records.read(directory)
         _check_steps(config, before, step, finished, directory)
         changes = _changes(before, config)
         if changes:
@@ -91,9 +101,15 @@ def resume_run(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             if job.keys:
                 files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
                 _note_overrides(directory, job.keys, config)
-            record = train_together(config, directory, saved, data)
-    report_on(job, config)
-    return record
+            return config, train_together(config, directory, saved, data).to_dict()
+
+
+def _lacks_report_alone(job: Job, config: RunConfig, step: int) -> bool:
+    """Whether nothing else is missing of a run that has its record, and nothing else is asked for."""
+    if job.keys or not job.is_single or not config.pictures.report or (job.directory / names.REPORT).exists():
+        return False
+    record = records.read(job.directory)
+    return "verdict" in record and (record.get("best_step") is not None or config.train.steps <= step)
 
 
 @contextmanager

@@ -69,8 +69,14 @@ def is_sweep(directory: Path) -> bool:
 
 def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -> None:
     """Continue each unfinished run of a sweep and begin those that never began, launched as the sweep was, then write
-    its report. Raises InputError where some failed, and Interrupted."""
+    its report. Raises InputError where some failed or this call gives values, and Interrupted."""
     directory = job.directory
+    if job.keys:
+        raise InputError(
+            f"{job.keys[0]}: cannot be changed for a sweep that exists, whose values are those that it was started "
+            f"with; allowed: allow, hydra/launcher, hydra.launcher; {commands.resume(directory / 'RUN')} takes values "
+            "for one of its runs"
+        )
     modules = allowed_modules(call)
     allow = [f"allow=[{','.join(modules)}]"] if modules else []
     unfinished = [
@@ -111,7 +117,7 @@ def _here(directory: Path, todo: Sequence[Todo], workers: int, program: Path) ->
     if stopped_by:
         unsaved = sum(status not in (0, *SAVED) for status in statuses)
         ended = f"; {unsaved} of {len(statuses)} runs did not save themselves" if unsaved else ", and its runs saved"
-        raise Interrupted(f"stopped{ended}; {commands.resume(directory)}", stopped_by)
+        raise Interrupted(f"stopped{ended}", commands.resume(directory), stopped_by)
     return sum(status != 0 for status in statuses)
 
 
@@ -136,7 +142,7 @@ def _launched(directory: Path, todo: Sequence[Todo], launcher: "Launcher", main:
     log.info("sweep: hydra/launcher=%s gets %d runs", launcher.name, len(todo))
     left = "" if launcher.name in LOCAL else "; what the cluster has been given goes on there"
     try:
-        with interrupting(f"stopped{left}; {commands.resume(directory)}", signal.SIGTERM, signal.SIGINT):
+        with interrupting(f"stopped{left}", commands.resume(directory), signal.SIGTERM, signal.SIGINT):
             returned = engine.launch(jobs, 0)
     except Exception as error:
         if not failures.is_killed_worker(error):

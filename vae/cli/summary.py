@@ -35,12 +35,11 @@ def measured(record: RunRecord, before: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def summary(record: RunRecord, directory: Path) -> str:
-    """The measures of a finished run, where it is, and its verdict in words."""
-    found = record.to_dict()
-    shown = [name for name in SHOWN if found[name] is not None]
+def summary(found: Mapping[str, Any], directory: Path) -> str:
+    """The measures in the flat record of a finished run, where it is, and its verdict in words."""
+    shown = [name for name in SHOWN if found.get(name) is not None]
     titles = {name: CATALOGUE[name].title for name in shown}
-    if record.identity.one_step:
+    if found.get("one_step"):
         titles["mse"] = f"one-step {titles['mse']}"
     lines = [f"{'test ' + titles[name]:<32}{found[name]:.6g}" for name in shown]
     lines += [
@@ -52,15 +51,15 @@ def summary(record: RunRecord, directory: Path) -> str:
     ]
     if (directory / names.REPORT).is_file():
         lines.append(f"{'report':<32}{os.path.relpath(directory / names.REPORT)}")
-    if record.course is not None:  # not where an interrupted run is measured again
-        lines.append(f"{'time':<32}{record.course.seconds:.0f} s, {record.course.images_per_second:.0f} images/s")
-    if record.linear is not None:
+    if "seconds" in found:  # not where an interrupted run is measured again
+        lines.append(f"{'time':<32}{found['seconds']:.0f} s, {found['images_per_second']:.0f} images/s")
+    if "linear_kept" in found:
         for label, kind in (("closed form", "optimum"), ("this model", "linear")):
             kept, kl, sse, elbo = (found[f"{kind}_{name}"] for name in ("kept", "kld", "sse", "elbo"))
             lines.append(f"{label:<32}kept {kept} (KL above 0.01 nats), KL {kl:.4f}, SSE {sse:.4f}, ELBO {elbo:.3f}")
-    answer = textwrap.wrap(f"{found['verdict']}: {found['explanation']}", WIDTH)
+    answer = textwrap.wrap(f"{found['verdict']}: {found.get('explanation', found['reason'])}", WIDTH)
     for why, command in commands.advised(found, directory):
         answer += ["", f"To try: {why}.", *([f"  {command}"] if command else [])]
-    best = found["best_step"]
+    best = found.get("best_step")
     ended = f"finished after {found['steps']} steps" + (f" with the model of step {best}" if best else "")
     return "\n".join([f"{found['run_name']} {ended}", *lines, "", *answer])

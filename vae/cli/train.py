@@ -11,8 +11,9 @@ from vae.cli.session import Job
 from vae.config.schema import RunConfig
 from vae.data.split import Data
 from vae.output.record import RunRecord
+from vae.runtime import commands, files, parallel
 from vae.runtime import directory as names
-from vae.runtime import files, parallel
+from vae.runtime.signals import continued_by
 from vae.runtime.terminal import logged_to
 from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
@@ -20,17 +21,18 @@ from vae.training.loop import train
 
 def train_new(job: Job, config: RunConfig) -> RunRecord:
     """A single run that cannot begin leaves no directory."""
-    try:
-        with alone_in(job.directory):
-            config, data = chosen(job.keys, job.directory, config) if config.choose else (config, None)
-            record = train_together(config, job.directory, data=data)
-    except files.DirectoryInUse:
-        raise  # it is the other run's
-    except Exception:
-        if job.is_single and not list(job.directory.glob(names.EVENTS)):
-            failures.discard(job.directory)
-        raise
-    report_on(job, config)
+    with continued_by(commands.resume, job.directory):
+        try:
+            with alone_in(job.directory):
+                config, data = chosen(job.keys, job.directory, config) if config.choose else (config, None)
+                record = train_together(config, job.directory, data=data)
+        except files.DirectoryInUse:
+            raise  # it is the other run's
+        except Exception:
+            if job.is_single and not list(job.directory.glob(names.EVENTS)):
+                failures.discard(job.directory)
+            raise
+        report_on(job, config)
     return record
 
 

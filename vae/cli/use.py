@@ -23,7 +23,6 @@ from vae.config.errors import InputError
 from vae.config.load import allowed_modules, revise
 from vae.config.schema import TABLES, RunConfig
 from vae.data import readers, scale
-from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split
 from vae.measure import samplers
 from vae.models.vae import VAE
@@ -35,7 +34,7 @@ from vae.runtime.rng import generator
 from vae.runtime.terminal import Progress, show
 from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
-from vae.training.stopping import with_validation
+from vae.training.own_data import own_data
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +63,9 @@ class _Bench:
     def _own(self) -> Data | None:
         """None where they are not what the run has met, or cannot be read so."""
         try:
-            data = with_validation(readers.load_alike(self.config.dataset, self.saved.reading), self.config.train)
-            Fingerprint(data, self.config.dataset.name).load_state_dict(self.saved.parts["data"])
+            return own_data(self.config, self.saved.parts["data"])
         except InputError:
             return None
-        return data
 
     def _others(self) -> Data:
         dataset, reading = self.config.dataset, self.saved.reading

@@ -49,7 +49,10 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
             shape[group] = _shape(base, given.get(group), group)
         config = OmegaConf.to_object(OmegaConf.unsafe_merge(shape, given))  # into `shape`, which nobody else has
     except ConfigKeyError as error:
-        raise InputError(unknown_key(str(error.full_key))) from error
+        key = str(error.full_key)
+        is_known = key in known_keys(schema.RunConfig)  # of another option, so set by an experiment, or with a +
+        out = f"; {key}=0 '~{key}' leaves out what an experiment or a cause sets" if is_known else ""
+        raise InputError(unknown_key(key) + out) from error
     except ValidationError as error:
         raise InputError(_of_another_type(error, given)) from error
     except (OmegaConfBaseException, RecursionError, OverflowError, TypeError, ValueError) as error:

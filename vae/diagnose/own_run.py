@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from vae.config import schema
 from vae.config.load import check_allowed
-from vae.data import readers
 from vae.data.split import Data
 from vae.measure.watch import Rows, Trajectory
 from vae.models.likelihood import Likelihood, OptimalGaussian
@@ -15,7 +14,7 @@ from vae.output import recorder
 from vae.training import checkpoint, schedule
 from vae.training.checkpoint import Checkpoint
 from vae.training.finished import Run
-from vae.training.stopping import with_validation
+from vae.training.own_data import own_data
 
 GAUSSIAN = (schema.SquaredError, schema.PixelMSE, schema.Gaussian)
 
@@ -69,8 +68,7 @@ def told_by(run: Run) -> Told:
 
 
 def data_of(run: Run, saved: Checkpoint) -> Data:
-    """Its training and test images, as it was trained on. Raises InputError."""
+    """Its training and test images. Raises InputError where they are no longer those that it was trained on."""
     config = saved.config
     check_allowed({"dataset": dataclasses.asdict(config.dataset)}, run.allow)
-    data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
-    return data.measured(config.evaluation.test_images)
+    return own_data(config, saved.parts["data"]).measured(config.evaluation.test_images)

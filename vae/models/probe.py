@@ -52,10 +52,13 @@ def _check_networks(model: VAE, images: Tensor) -> None:
         with one_line_for(f"model.{part}", f"fails in training mode on shape {tuple(example.shape)}"):
             network.train()(example)
         network.eval()
-    for name, network in (("model.encoder", encoder), ("model.decoder", decoder)):
-        mu, log_sigma = encoder(images)
-        raw = decoder(mu + log_sigma)
-        _check_gradient(raw.square().sum(), name, network)
+    # Each alone: what the decoder cuts off is not the encoder's fault.
+    mu, log_sigma = encoder(images)
+    _check_gradient((mu + log_sigma).square().sum(), "model.encoder", encoder)
+    codes = (mu + log_sigma).detach().requires_grad_()
+    _check_gradient(decoder(codes).square().sum(), "model.decoder", decoder)
+    if torch.autograd.grad(decoder(codes).square().sum(), codes, allow_unused=True)[0] is None:
+        raise InputError("model.decoder: the code gets no gradient from its output; is the code detached in it?")
 
 
 def check_images(likelihood: Likelihood, data: Data, what: str) -> None:

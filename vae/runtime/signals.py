@@ -3,21 +3,24 @@ stops at the end of its step. A second one ends the process at once."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop and has saved itself. No Exception: it ends a whole sweep, as Ctrl-C does."""
+    """The run was asked to stop and has saved itself; `command` continues it. No Exception: it ends a whole sweep, as
+    Ctrl-C does."""
 
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
+    def __init__(self, said: str, command: str, number: int) -> None:
+        super().__init__(f"{said}; {command}")
+        self.said, self.command = said, command
         self.status = 128 + number  # what a shell reports for a process that this signal ended
 
-    def __reduce__(self) -> tuple[type["Interrupted"], tuple[str, int]]:
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[str, str, int]]:
         """A launcher's worker sends it to the main process."""
-        return Interrupted, (str(self), self.status - 128)
+        return Interrupted, (self.said, self.command, self.status - 128)
 
 
 class Interruption:
@@ -49,11 +52,11 @@ class Interruption:
 
 
 @contextmanager
-def interrupting(message: str, *numbers: int) -> Iterator[None]:
+def interrupting(said: str, command: str, *numbers: int) -> Iterator[None]:
     """Raises Interrupted where one of these signals comes within: for what waits and has nothing to save."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(message, number)
+        raise Interrupted(said, command, number)
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
@@ -61,3 +64,16 @@ def interrupting(message: str, *numbers: int) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def continued_by(command: Callable[[Path], str], directory: Path) -> Iterator[None]:
+    """Where a signal ends what is within, `command(directory)` is the line that continues it, also at a moment at which
+    nothing notes signals."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        said, number = "interrupted", int(signal.SIGINT)
+        if isinstance(error, Interrupted):
+            said, number = error.said, error.status - 128
+        raise Interrupted(said, command(directory), number) from error

@@ -16,7 +16,7 @@ from vae.config import checks
 from vae.config.errors import InputError
 from vae.config.load import check_allowed
 from vae.config.schema import RunConfig
-from vae.data import given, readers
+from vae.data import given
 from vae.data.fingerprint import Reading
 from vae.data.split import Split
 from vae.measure import samplers
@@ -25,7 +25,7 @@ from vae.models.posteriors import Posterior
 from vae.models.vae import VAE
 from vae.runtime.rng import generator
 from vae.training import checkpoint
-from vae.training.stopping import with_validation
+from vae.training.own_data import own_data
 
 BATCH = 256  # images at a time
 
@@ -42,9 +42,9 @@ class Run(TransformerMixin, BaseEstimator):
         self.allow = allow
 
     @cached_property
-    def _loaded(self) -> tuple[RunConfig, Reading, VAE]:
+    def _loaded(self) -> tuple[RunConfig, dict[str, Any], VAE]:
         saved = checkpoint.read(Path(self.directory), self.allow, groups=("model", "objective"))
-        return saved.config, saved.reading, saved.model()[0]
+        return saved.config, saved.parts["data"], saved.model()[0]
 
     @property
     def config(self) -> RunConfig:
@@ -66,13 +66,13 @@ class Run(TransformerMixin, BaseEstimator):
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the training images' labels, in their order; None where they have none."""
-        return self._loaded[1].classes
+        return Reading.of(self._loaded[1]).classes
 
     def images(self, images: Any) -> Tensor:
         """Float images (N, C, H, W) as the model sees them; like what `decode` gives, they are for `model`, not to be
         read again. Raises InputError where they cannot be read as the training images were."""
-        config, reading, model = self._loaded
-        return given.images(images, config.dataset, reading, model.shape)
+        config, data, model = self._loaded
+        return given.images(images, config.dataset, Reading.of(data), model.shape)
 
     def encode(self, images: Any) -> Posterior:
         """mu and log_sigma (N, d)."""
@@ -104,11 +104,10 @@ class Run(TransformerMixin, BaseEstimator):
 
     @cached_property
     def _codes(self) -> Tensor:
-        """A draw of z for each training image."""
-        config = self.config
+        """A draw of z for each training image. Raises InputError where they are no longer those of the training."""
+        config, data, _ = self._loaded
         check_allowed({"dataset": dataclasses.asdict(config.dataset)}, self.allow)
-        split = with_validation(readers.load(config.dataset), config.train).train
-        return samplers.training_codes(self.model, split, BATCH, config.seed)
+        return samplers.training_codes(self.model, own_data(config, data).train, BATCH, config.seed)
 
     def fit(self, images: Any, labels: Any = None) -> Self:
         """Nothing is fitted: it has been trained."""

@@ -86,7 +86,7 @@ def train(
                 break
             if due.stop and step < settings.steps:
                 saving.wait()
-                raise Interrupted(f"stopped after step {step} and saved; {commands.resume(directory)}", due.stop)
+                raise Interrupted(f"stopped after step {step} and saved", commands.resume(directory), due.stop)
         saving.wait()
         best = setup.keep_best(directory, step)
         if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end

@@ -1,0 +1,43 @@
+"""What an experiment sets and the option that is chosen beside it has not."""
+
+from collections.abc import Callable
+
+import pytest
+
+from vae.cli.left_out import left_out
+
+Program = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"),
+    [
+        (["experiment=images", "model=mlp_vae"], ["model.channels=0", "~model.channels"]),
+        (["experiment=images", "model=ae"], ["anneal=no_kl"]),
+        (["experiment=expressive_annealed", "model=ae"], ["anneal=no_kl", "~anneal.steps"]),
+        (["experiment=vae", "objective=bernoulli"], ["~objective.sigma2"]),
+        (["experiment=low_capacity", "objective=sse", "cure=none"], ["~objective.sigma2"]),
+        (["experiment=vae", "objective=gaussian", "model=mlp_vae", "cure=mmd"], []),
+        (["experiment=vae", "objective=bernoulli", "objective.sigma2=2"], []),  # typed, so refused
+        (["experiment=vae", "objective=bernoulli", "~objective.sigma2"], []),
+        (["experiment=images", "model=ae", "anneal=constant"], []),
+        (["-m", "experiment=vae", "objective=bernoulli"], []),
+        (["objective=bernoulli"], []),
+        (["experiment=mine", "objective=mine"], []),
+    ],
+)
+def test_what_is_added(arguments: list[str], added: list[str]) -> None:
+    found, said = left_out(arguments)
+    assert found == added
+    assert len(said) == sum(not item.endswith("=0") for item in found)
+
+
+def test_it_is_composed_and_said(program: Program) -> None:
+    status, out, err = program("--cfg", "job", "experiment=images", "model=mlp_vae")
+    assert status == 0, err
+    assert "channels" not in out
+    assert err == "model.channels of experiment=images is left out: model=mlp_vae has no such key\n"
+    status, _, err = program("experiment=vae", "objective=bernoulli", "objective.sigma2=2")
+    assert status == 1
+    assert err.count("\n") == 1
+    assert "objective.sigma2=0 '~objective.sigma2' leaves out what an experiment" in err

@@ -1,0 +1,78 @@
+"""What an experiment sets and the option that is chosen beside it has not: `experiment=images model=mlp_vae` goes
+without model.channels, `experiment=vae objective=bernoulli` without objective.sigma2. Files of conf/ are read, nothing
+is composed; what the user has typed stays, and is refused where it does not fit."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vae.config import schema
+from vae.config.load import CONF, GROUPS
+from vae.runtime import files, naming
+
+
+def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that leave it out, and the lines that say so. None of a sweep, whose jobs may differ in it."""
+    given = dict(naming.split(item) for item in arguments if "=" in item and not item.startswith("-"))
+    experiment = _written("experiment", given.get("experiment", ""))
+    if experiment is None or "sweep" in given or any(item in ("-m", "--multirun") for item in arguments):
+        return [], []
+    typed = {naming.split(item)[0].lstrip("~+") for item in arguments}
+    added, said = [], []
+    name = given["experiment"]
+    chosen = {group: given[group] for group in GROUPS if group in given}
+    for group, option in [*chosen.items()]:
+        for other, its in _brings(_written(group, option) or {}):
+            if f"override /{other}" in _defaults(experiment) and not any(_is_of(key, other) for key in typed):
+                chosen[other] = its
+                added.append(f"{other}={its}")
+                said.append(f"{group}={option} brings {other}={its}, in the place of that of experiment={name}")
+    for group, option in chosen.items():
+        for key, value in _not_of(group, _written(group, option) or {}, experiment.get(group)):
+            if key not in typed:
+                # Hydra takes a null for nothing that it could take out.
+                added += [*([f"{key}=0"] if value is None else []), f"~{key}"]
+                said.append(f"{key} of experiment={name} is left out: {group}={option} has no such key")
+    return added, said
+
+
+def _written(group: str, option: str) -> dict[str, Any] | None:
+    """What the file of an option says, on top of those of its group that it begins with; None where conf/ has none."""
+    path = CONF / group / f"{option}.yaml"
+    if not re.fullmatch(r"\w+", option) or not path.is_file():
+        return None
+    own = files.read_yaml(path)
+    bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base != "_self_"]
+    layers = [layer for base in bases if (layer := _written(group, base)) is not None]
+    found = OmegaConf.to_container(OmegaConf.merge(*layers, own))
+    assert isinstance(found, dict)
+    return {**found, "defaults": [item for layer in (*layers, own) for item in layer.get("defaults", ())]}
+
+
+def _defaults(values: Mapping[str, Any]) -> dict[str, str]:
+    """The options of other groups that a file chooses."""
+    return {key: option for item in values["defaults"] if isinstance(item, dict) for key, option in item.items()}
+
+
+def _brings(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The options of other groups that an option needs beside it."""
+    for key, option in _defaults(values).items() if values else ():
+        found = re.fullmatch(r"override /(\w+)@_global_\.\1", key)
+        if found:
+            yield found[1], option
+
+
+def _is_of(key: str, group: str) -> bool:
+    return key == group or key.startswith(group + ".")
+
+
+def _not_of(group: str, option: Mapping[str, Any], values: Any) -> Iterator[tuple[str, Any]]:
+    """The keys among these values of a group that the kind of the option has not."""
+    kind = schema.kinds(GROUPS[group]).get(str(option.get(group, option).get("kind")))
+    known = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
+    for key, value in (values or {}).items() if known else ():
+        if key not in known:
+            yield f"{group}.{key}", value
