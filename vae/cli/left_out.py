@@ -2,16 +2,15 @@
 without model.channels, `experiment=vae objective=bernoulli` without objective.sigma2. Files of conf/ are read, nothing
 is composed; what the user has typed stays, and is refused where it does not fit."""
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from vae.config import schema
 from vae.config.load import CONF, GROUPS
 from vae.runtime import files, naming
+from vae.runtime.composing import taken_out, unknown
 
 
 def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -31,10 +30,11 @@ def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 added.append(f"{other}={its}")
                 said.append(f"{group}={option} brings {other}={its}, in the place of that of experiment={name}")
     for group, option in chosen.items():
-        for key, value in _not_of(group, _written(group, option) or {}, experiment.get(group)):
+        own = _written(group, option) or {}
+        values = {**(experiment.get(group) or {}), "kind": own.get(group, own).get("kind")}
+        for key, value in unknown(GROUPS[group], values, group):
             if key not in typed:
-                # Hydra takes a null for nothing that it could take out.
-                added += [*([f"{key}=0"] if value is None else []), f"~{key}"]
+                added += taken_out(key, value)
                 said.append(f"{key} of experiment={name} is left out: {group}={option} has no such key")
     return added, said
 
@@ -67,12 +67,3 @@ def _brings(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _is_of(key: str, group: str) -> bool:
     return key == group or key.startswith(group + ".")
-
-
-def _not_of(group: str, option: Mapping[str, Any], values: Any) -> Iterator[tuple[str, Any]]:
-    """The keys among these values of a group that the kind of the option has not."""
-    kind = schema.kinds(GROUPS[group]).get(str(option.get(group, option).get("kind")))
-    known = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
-    for key, value in (values or {}).items() if known else ():
-        if key not in known:
-            yield f"{group}.{key}", value

@@ -123,15 +123,11 @@ def _collected(source: Any, what: str, most: int | None, notes: list[str]) -> tu
 
 def _batches(source: Any, what: str) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Images (B, ...) and their labels (B,), where there are any."""
-    if isinstance(source, DataLoader) or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
-        if not isinstance(source, Iterable):
-            raise InputError(
-                f"{what}: is a {type(source).__name__}; must be a tensor, an array, a DataLoader or a dataset"
-            )
-        for item in source:
-            yield pair_of(item, what)
-        return
-    if isinstance(source, list | tuple) and source and _is_batch(*pair_of(source[0], what)):
+    is_loader = isinstance(source, DataLoader) or not (hasattr(source, "__len__") and hasattr(source, "__getitem__"))
+    if is_loader and not isinstance(source, Iterable):
+        raise InputError(f"{what}: is a {type(source).__name__}; must be a tensor, an array, a DataLoader or a dataset")
+    is_list = isinstance(source, list | tuple) and len(source) > 0
+    if is_loader or (is_list and _is_batch(*pair_of(source[0], what))):
         for item in source:
             yield pair_of(item, what)
         return

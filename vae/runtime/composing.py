@@ -45,9 +45,8 @@ def made_to_fit(arguments: Sequence[str], also_in: Path | None = None) -> list[s
             values: Any = OmegaConf.to_container(compose("config", asked))
     except (HydraException, OmegaConfBaseException, OSError):
         return []
-    found = dict(item for group, base in GROUPS.items() for item in _unknown(base, values.get(group), group))
-    # Hydra takes a null for nothing that it could take out.
-    words = [word for key, value in found.items() for word in ([f"{key}=0"] if value is None else []) + [f"~{key}"]]
+    found = dict(item for group, base in GROUPS.items() for item in unknown(base, values.get(group), group))
+    words = [word for key, value in found.items() for word in taken_out(key, value)]
     named_by = re.findall(r"\$\{([\w.]+)\}", str(values.get("run_name")))
     return words + ([] if set(named_by) <= flat(values).keys() - found.keys() else ["run_name=advised"])
 
@@ -65,7 +64,13 @@ def _beside_the_call() -> Iterator[None]:
             GlobalHydra.instance().initialize(running)
 
 
-def _unknown(base: type[schema.Part], values: Any, path: str) -> Iterator[tuple[str, Any]]:
+def taken_out(key: str, value: Any) -> list[str]:
+    """The words that take out a key which is set to this value: Hydra takes a null for nothing that it could take
+    out."""
+    return [*([f"{key}=0"] if value is None else []), f"~{key}"]
+
+
+def unknown(base: type[schema.Part], values: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The keys in the values of a part that its kind has not, and what they are set to."""
     kind = schema.kinds(base).get(str(values.get("kind"))) if isinstance(values, Mapping) else None
     if kind is None:
@@ -76,4 +81,4 @@ def _unknown(base: type[schema.Part], values: Any, path: str) -> Iterator[tuple[
         if of is None:
             yield f"{path}.{key}", value
         elif isinstance(of, type) and issubclass(of, schema.Part):
-            yield from _unknown(of, value, f"{path}.{key}")
+            yield from unknown(of, value, f"{path}.{key}")
