@@ -99,6 +99,26 @@ def test_bounds_are_over_all_images_and_dimensions(setting: tuple[VAE, likelihoo
     assert measures.sigma_mean == pytest.approx(float(sigma.mean()), rel=1e-5)
 
 
+class TwoOfThree(torch.nn.Module):
+    """The middle dimension is the same for all images; each has a width of its own."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        flat = images.flatten(1)
+        mu = torch.stack([4 * flat[:, 0], torch.full_like(flat[:, 0], 0.7), flat[:, 1] - 3], 1)
+        return mu, torch.tensor([-1.0, 0.3, -0.2]) - 0.1 * flat[:, :1]
+
+
+def test_active_dimensions_by_hand(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    vae, likelihood, split = setting
+    vae.encoder = TwoOfThree()
+    measures, posterior = measured(vae, likelihood, split, 16)
+    mu, sigma = posterior.mu.double().numpy(), posterior.log_sigma.double().exp().numpy()
+    assert measures.active_units == 2
+    assert measures.active_sigma == pytest.approx((sigma[:, 0].mean() + sigma[:, 2].mean()) / 2, rel=1e-6)
+    spread = [(mu[:, j] ** 2).mean() + (sigma[:, j] ** 2).mean() for j in (0, 2)]
+    assert measures.active_spread == pytest.approx(sum(spread) / 2, rel=1e-6)
+
+
 def test_evaluation_leaves_modes_and_torch_s_stream_alone(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
     vae, likelihood, split = setting
     vae.train(), likelihood.eval()
