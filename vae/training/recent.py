@@ -33,9 +33,11 @@ class Recent:
     def __init__(self, capacity: int, latent_dim: int, device: torch.device) -> None:
         self.rows = torch.zeros(capacity, 3 + latent_dim, device=device)
         self.count = 0  # steps so far
+        self.known = 0  # of the last so many there are rows: for a while few, after a ring that was smaller
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "count": self.count}
+        whole = self.known == min(self.count, len(self.rows))
+        return {"rows": self.rows if whole else self.last(self.known).roll(self.count, 0), "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Of a ring with another capacity the last rows that fit. Raises ValueError where `state` is none of its
@@ -45,25 +47,26 @@ class Recent:
         given = state["rows"]
         length = len(given) if isinstance(given, Tensor) and given.dim() == 2 else 0
         untrusted.tensor(given, (length, self.rows.shape[1]), self.rows.dtype, "recent.rows")
+        kept = min(length, len(self.rows), state["count"])
         if length == len(self.rows):
             self.rows.copy_(given)
         elif length:
-            kept = min(length, len(self.rows), state["count"])
             last = given.roll(-state["count"], 0)[length - kept :].to(self.rows.device)
             places = torch.arange(state["count"] - kept, state["count"]) % len(self.rows)
             self.rows[places.to(self.rows.device)] = last
         else:
             raise ValueError("recent.rows: is empty")
-        self.count = state["count"]
+        self.count, self.known = state["count"], kept
 
     def add(self, row: Tensor) -> None:
         """The `row_of` one step."""
         self.rows[self.count % len(self.rows)] = parallel.mean(row)
         self.count += 1
+        self.known = min(self.known + 1, len(self.rows))
 
     def last(self, steps: int) -> Tensor:
         """The measures of the last `steps` steps, or of as many as there are: (steps, 3 + d), oldest first."""
-        steps = min(steps, self.count)
+        steps = min(steps, self.known)
         return self.rows.roll(-self.count, 0)[-steps:].cpu()
 
     def means(self, steps: int) -> TrainingMeans:
