@@ -527,7 +527,7 @@ class Aggressive(Cure):
     kind: str = "aggressive"
     max_inner: int = within(ge=1)  # steps of the encoder alone before each of the decoder
     compare_every: int = within(ge=1)  # they end where the mean loss of so many steps is above that of those before
-    patience: int = within(ge=1)  # passes over the data by the decoder with no higher mutual information
+    patience: int = within(ge=1)  # passes of the decoder over the data after which mutual information is below its best
 
 
 @dataclass

@@ -22,10 +22,10 @@ from vae.training.cure import Batch, Context, Cure, build
 class Aggressive(Cure):
     """The encoder alone steps, on fresh batches, until the mean loss of `compare_every` steps is above that of those
     before, or `max_inner` steps are made; then the decoder alone makes one step (He et al. 2019, arXiv 1901.05534,
-    algorithm 1). Once the mutual information of images and codes has been no higher than its best at `patience` looks,
-    both step together. A look comes when the decoder has made as many steps as there are batches in the data, as in
-    the authors' code, so that the encoder's own steps do not count. It is measured on validation images where there
-    are some, else on training images."""
+    algorithm 1). Once the mutual information of images and codes has been below its best at `patience` looks, in a row
+    or not, both step together. A look comes when the decoder has made as many steps as there are batches in the data,
+    as in the authors' code, so that the encoder's own steps do not count. It is measured on validation images where
+    there are some, else on training images."""
 
     IMAGES = 1000  # that it is measured on
 
@@ -80,10 +80,8 @@ class Aggressive(Cure):
 
     def _look(self, step: int) -> None:
         found = mutual_information(self.subject, self.images, step)
-        if found > self.best:
-            self.best, self.waited = found, 0
-        else:
-            self.waited += 1
+        self.waited += int(found < self.best)
+        self.best = max(self.best, found)
         self.is_on = self.waited < self.config.patience
 
     def is_settled(self, step: int) -> bool:
