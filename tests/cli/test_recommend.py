@@ -51,6 +51,18 @@ def test_the_code_has_the_dimensions_that_a_pca_needs(images: list[str], tmp_pat
     assert {choice.key: choice.value for choice in choices(composed("experiment=images"), few)}["model.latent_dim"] == 6
 
 
+def test_of_several_processes_each_has_as_many_images_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also before they have met: the leader chooses first."""
+    data = Data(Split(torch.rand(300, 1, 12, 12)), Split(torch.rand(60, 1, 12, 12)))
+    sizes = []
+    for processes in ("1", "2"):
+        for name, value in {"WORLD_SIZE": processes, "RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
+            monkeypatch.setenv(name, value)
+        found = {choice.key: choice.value for choice in choices(composed("experiment=images"), data)}
+        sizes.append(found["train.batch_size"])
+    assert sizes == [15, 14]
+
+
 @pytest.mark.usefixtures("images")
 def test_of_huge_images_no_more_dimensions_than_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch

@@ -1,12 +1,22 @@
 """The layout of the Custom Scalars tab speaks of tags that a run has."""
 
 import re
+from pathlib import Path
 
 import pytest
 from conftest import QUICK, trained
 from twins import scalars
 
+from vae.output.events import EventFile, check_written, there
 from vae.output.tensorboard import LAYOUT
+
+
+def test_the_name_of_a_machine_may_be_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "john's box/\u00e9" + 300 * "x")
+    EventFile(tmp_path).close()
+    check_written(there(tmp_path))
+    assert len(there(tmp_path)) == 1
+
 
 CHARTS = {name: (kind, tags) for section in LAYOUT.values() for name, (kind, tags) in section.items()}
 

@@ -222,6 +222,17 @@ def test_a_name_that_is_no_text_and_labels_that_are_none(sweep: Path, tmp_path: 
     assert "Where the codes lie" in text
 
 
+def test_directories_of_any_name(sweep: Path, tmp_path: Path) -> None:
+    """Digits that are no decimals, and bytes that are no text."""
+    place = tmp_path / os.fsdecode(b"\xff")
+    place.mkdir()
+    shutil.copytree(sweep / "0_mlp_vae,seed=0", place / "\u2461_b")
+    shutil.copytree(sweep / "1_mlp_vae,seed=1", place / "2_b")
+    text = written(place)
+    assert "2_b" in text
+    assert "\u2461_b" in (place / "report" / "summary.csv").read_text()
+
+
 def test_there_are_no_more_labels_than_codes(sweep: Path, tmp_path: Path) -> None:
     directory = copied(sweep, tmp_path) / "0_mlp_vae,seed=0"
     whole = runs.read(directory)

@@ -9,7 +9,7 @@ from vae.config.schema import RunConfig
 from vae.data.split import Data
 from vae.measure import spectrum
 from vae.measure.advice import IMAGES_EACH
-from vae.runtime import parallel
+from vae.runtime.torchrun import world
 
 LOOKED_AT = 5000  # training images
 EXPLAINED = 0.95  # of the variance, by a PCA of as many dimensions as the code has
@@ -41,7 +41,7 @@ def choices(config: RunConfig, data: Data, given: Sequence[str] = ()) -> list[Ch
     latent_dim = min(max(wanted, DIMENSIONS[0]), most)
     batch_size = config.train.batch_size
     if "train.batch_size" not in given:
-        processes = parallel.size()
+        processes = world().size
         batch_size = min(batch_size, max(2, total // BATCHES) // processes * processes or processes)
     steps = config.train.steps
     if "train.steps" not in given:

@@ -38,7 +38,8 @@ class EventFile(FileWriter):
             log.warning("%s: is gone, and the curves that were in it", directory / name)
         latest = max((_seconds(path) for path in directory.glob(EVENTS)), default=0)
         seconds = max(int(time.time()), latest + 1)
-        name = EVENTS.replace("*", f"{seconds:010d}.{socket.gethostname()}.{os.getpid()}")
+        host = re.sub(r"[^\w.-]", "-", socket.gethostname())[:200]  # which `check_written` takes back
+        name = EVENTS.replace("*", f"{seconds:010d}.{host}.{os.getpid()}")
         self.handle = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         self.add_event(Event(file_version="brain.Event:2"))
 

@@ -124,7 +124,9 @@ def by_cause(story: Story) -> Section | None:
     found = cures.cells(story.runs)
     if not found:
         return None
-    files.replace(story.output / "cures.csv", cures.table(story.runs).to_csv(index=False).encode())
+    files.replace(
+        story.output / "cures.csv", cures.table(story.runs).to_csv(index=False).encode(errors="backslashreplace")
+    )
     tables = {cause: cures.rows(of_cause) for cause, of_cause in found.items()}
     values = {"tables": tables, "columns": list(cures.COLUMNS), "follows": cures.what_follows(story.runs)}
     return Section("cures-by-cause", "Each cure on each cause", "cures.html", values)
@@ -150,7 +152,7 @@ def again(story: Story) -> Section | None:
         "To run it again",
         "again.html",
         {
-            "commands": [commands.run(run.overrides) for run in ours],
+            "commands": [commands.another(run.directory, []) or commands.run(run.overrides) for run in ours],
             "changed": {run.name: run.record["changes"] for run in ours if isinstance(run.record.get("changes"), list)},
             "versions": sorted({str(run.record["versions"]) for run in ours if "versions" in run.record}),
         },
@@ -234,7 +236,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
     incomplete = problems(story)  # found while the others were told
     if incomplete is not None:
         told.insert(0, incomplete)
-    files.replace(output / "summary.csv", summary(runs).to_csv(index=False).encode())
+    files.replace(output / "summary.csv", summary(runs).to_csv(index=False).encode(errors="backslashreplace"))
     page = environment.get_template("page.html").render(
         title=title,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -263,7 +265,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         },
     )
     report = output / names.REPORT
-    files.replace(report, page.encode())
+    files.replace(report, page.encode(errors="backslashreplace"))
     return report
 
 
@@ -350,7 +352,13 @@ def heading(runs: Sequence[Run]) -> str:
     return f"Posterior collapse: {named if len(named) < 100 else f'{len(runs)} runs'}"
 
 
+def _as_text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
+
+
 def summary(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a run, in the order of the runs: its name and directory, the keys of result.json, what was wrong."""
     rows = [{"run": run.name, "directory": str(run.directory), **run.record, "problem": run.problem} for run in runs]
+    # A path may have bytes that are no text, which pandas would refuse.
+    rows = [{key: _as_text(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
     return pd.DataFrame(rows)

@@ -229,7 +229,7 @@ def _sweep_of(directory: Path) -> Path | None:
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Sort key by which 2_b comes before 10_a."""
-    return [(int(part.split("_")[0]) if part.split("_")[0].isdigit() else -1, part) for part in path.parts]
+    return [(int(part.split("_")[0]) if part.split("_")[0].isdecimal() else -1, part) for part in path.parts]
 
 
 def _first_line(error: BaseException) -> str:

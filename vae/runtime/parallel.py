@@ -6,6 +6,7 @@ every function here gives back what it is given."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 from vae.runtime.torchrun import world
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=1)  # for the leader, which may decode images for hours; who has ended is noticed at once
 
 
 def join() -> None:
     """Meet the other processes, if there are any: before anything else here is called."""
     if world().size > 1 and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
 
 
 def leave() -> None:
