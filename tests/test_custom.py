@@ -560,9 +560,13 @@ def test_an_option_of_one_s_own_needs_no_python(program: Program, tmp_path: Path
     (tmp_path / "mine" / "model").mkdir(parents=True)
     values = "kind: mlp\nname: tiny\nlatent_dim: 2\nposterior: gaussian\noutput: null\n"
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_widths: [4]\ndecoder_widths: [4]\n")
-    status, out, err = program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=tiny")
+    status, out, err = program("--config-dir", "mine", *QUICK, *GAUSSIAN, "model=tiny", "pictures.report=true")
     assert status == 0, err
     assert "tiny_constant finished" in out
+    (report,) = tmp_path.rglob("report.html")
+    assert "python run.py --config-dir mine " in report.read_text()
+    status, out, err = program("--config-dir", "mine", *GAUSSIAN, "model=tiny", "recommend=true")
+    assert out.splitlines()[-1].startswith("python run.py --config-dir mine "), err
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(values + "encoder_width: [4]\ndecoder_widths: [4]\n")
     status, _, err = program("--config-dir", "mine", "model=tiny")
     assert (status, err) == (1, "model.encoder_width: no such key; did you mean model.encoder_widths?\n")

@@ -36,6 +36,24 @@ def test_what_hydra_takes_passes(given: list[str]) -> None:
     arguments.check_flags(given)
 
 
+def test_flags_come_first() -> None:
+    """Hydra's parser wants all else side by side, what is added to it too."""
+    typed = [
+        "seed=1",
+        "--config-dir",
+        "mine",
+        "recommend=true",
+        "--info",
+        "defaults",
+        "-m",
+        "--config-name=other",
+        "a=b",
+    ]
+    given, _ = arguments.expanded(typed)
+    flags = ["--config-dir", "mine", "--info", "defaults", "-m", "--config-name=other"]
+    assert given == [*flags, "experiment=images", "seed=1", "recommend=true", "a=b"]
+
+
 def test_a_value_is_not_taken_from_what_stands_before() -> None:
     with pytest.raises(InputError, match=r"seed=7\?$"):
         arguments.check_flags(["train.steps=3", "--seed", "7", "model=ae"])

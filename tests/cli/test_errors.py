@@ -59,6 +59,7 @@ CONFIG_MISTAKES = {
     ),
     "a verb": (["encod=run"], "encod: no such key; did you mean encode?"),
     "a key unlike any": (["foo=1"], "foo: no such key; all keys"),
+    "a key of another launcher": (["-m", "hydra.launcher.n_jobs=4", "seed=0,1"], "as in hydra/launcher=joblib hydra."),
     "zero learning rate": (["train.lr=0"], "above 0"),
     "learning rate nan": (["train.lr=nan"], "finite"),
     "learning rate inf": (["train.lr=inf"], "finite"),

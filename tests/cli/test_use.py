@@ -242,7 +242,7 @@ def test_images_drawn_pixel_by_pixel(digits: list[str], program: Program, tmp_pa
         (["sample=mine", "sampler=posterior"], "one of prior, gaussian, mixture"),
         (["sample=mine", "format=xls"], "format=xls: goes with encode=DIR and export=DIR"),
         (["encode=mine", "format=xls"], "format=xls: encode= writes one of csv, npz, parquet"),
-        (["interpolate=mine", "between=0,1"], "between=0,1: is several values; a list is between=[0,1]"),
+        (["interpolate=mine", "between=0,1"], "between=0,1: is several values; a list is 'between=[0,1]'"),
         (["interpolate=mine", "between=[1]"], "the places of two images"),
         (["sample=mine", "model.latent_dim=4"], "cannot be changed"),
         (["-m", "sample=mine,mine"], "takes one directory"),

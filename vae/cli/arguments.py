@@ -83,18 +83,46 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments as Hydra reads them, and those among them that nobody has typed. Raises InputError."""
     check_flags(arguments)
     is_sweep = any(item in ("-m", "--multirun") for item in arguments)
-    given = [_plain(_name(_quoted(_long(item), is_sweep))) for item in arguments]
+    flags, overrides = _flags_first(arguments)
+    given = [_plain(_name(_quoted(_long(item), is_sweep))) for item in overrides]
     pairs = {key: "" if value.lower() == "null" else value for key, value in map(_parted, given)}
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
-        return ["experiment=images", *given], ["experiment=images"]
+        return [*flags, "experiment=images", *given], ["experiment=images"]
     _check_belongs(pairs)
     verb = next((key for key in (*DIRECTORIES, "init") if pairs.get(key)), None)
     if verb is None:
-        return given, []
+        return [*flags, *given], []
     groups = [group for group in ("model", "objective") if group not in pairs] if verb == "init" else _in_part(given)
     directory = at_home(pairs[verb].strip(QUOTES))
     added = [item for group in groups for item in _of_run(directory, group)]
-    return [*added, *given], added
+    return [*flags, *added, *given], added
+
+
+def _flags_first(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags, which `check_flags` knows, with their values, and all else: a parser of flags wants the overrides side
+    by side."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    left = list(arguments)
+    while left:
+        item = left.pop(0)
+        (flags if item.startswith("-") else overrides).append(item)
+        name = _in_full(item) if item.startswith("-") else None
+        may_follow = name in ("--info", "-i") and left and not re.match("-|.*=", left[0])
+        if name in WITH_VALUE or may_follow:
+            flags.append(left.pop(0))
+    return flags, overrides
+
+
+def own_directories(arguments: Sequence[str]) -> list[Path]:
+    """What stands behind --config-dir."""
+    flags, _ = _flags_first(arguments)
+    found = []
+    for flag, value in zip(flags, [*flags, ""][1:], strict=True):
+        name, _, own = flag.partition("=")
+        if _in_full(name) in ("--config-dir", "-cd"):
+            found.append(Path(own or value))
+    return found
 
 
 def _check_belongs(pairs: Mapping[str, str]) -> None:

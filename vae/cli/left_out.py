@@ -1,13 +1,15 @@
 """What an experiment sets and the option that is chosen beside it has not: `experiment=images model=mlp_vae` goes
-without model.channels, `experiment=vae objective=bernoulli` without objective.sigma2. Files of conf/ are read, nothing
-is composed; what the user has typed stays, and is refused where it does not fit."""
+without model.channels, `experiment=vae objective=bernoulli` without objective.sigma2. Files of conf/ and --config-dir
+are read, nothing is composed; what the user has typed stays, and is refused where it does not fit."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from vae.cli.arguments import own_directories
 from vae.config.load import CONF, GROUPS
 from vae.runtime import files, naming
 from vae.runtime.composing import taken_out, unknown
@@ -15,8 +17,9 @@ from vae.runtime.composing import taken_out, unknown
 
 def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments that leave it out, and the lines that say so. None of a sweep, whose jobs may differ in it."""
+    places = [CONF, *own_directories(arguments)]
     given = dict(naming.split(item) for item in arguments if "=" in item and not item.startswith("-"))
-    experiment = _written("experiment", given.get("experiment", ""))
+    experiment = _written(places, "experiment", given.get("experiment", ""))
     if experiment is None or "sweep" in given or any(item in ("-m", "--multirun") for item in arguments):
         return [], []
     typed = {naming.split(item)[0].lstrip("~+") for item in arguments}
@@ -24,13 +27,13 @@ def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     name = given["experiment"]
     chosen = {group: given[group] for group in GROUPS if group in given}
     for group, option in [*chosen.items()]:
-        for other, its in _brings(_written(group, option) or {}):
+        for other, its in _brings(_written(places, group, option) or {}):
             if f"override /{other}" in _defaults(experiment) and not any(_is_of(key, other) for key in typed):
                 chosen[other] = its
                 added.append(f"{other}={its}")
                 said.append(f"{group}={option} brings {other}={its}, in the place of that of experiment={name}")
     for group, option in chosen.items():
-        own = _written(group, option) or {}
+        own = _written(places, group, option) or {}
         values = {**(experiment.get(group) or {}), "kind": own.get(group, own).get("kind")}
         for key, value in unknown(GROUPS[group], values, group):
             if key not in typed:
@@ -39,14 +42,20 @@ def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return added, said
 
 
-def _written(group: str, option: str) -> dict[str, Any] | None:
-    """What the file of an option says, on top of those of its group that it begins with; None where conf/ has none."""
-    path = CONF / group / f"{option}.yaml"
-    if not re.fullmatch(r"\w+", option) or not path.is_file():
+def _written(places: Sequence[Path], group: str, option: str) -> dict[str, Any] | None:
+    """What the file of an option says, on top of those of its group that it begins with; None where there is none, or
+    none that can be read."""
+    path = next((path for place in places if (path := place / group / f"{option}.yaml").is_file()), None)
+    if not re.fullmatch(r"\w+", option) or path is None:
         return None
-    own = files.read_yaml(path)
+    try:
+        own = files.read_yaml(path)
+    except (OSError, ValueError):
+        own = None
+    if not isinstance(own, dict):
+        return None  # Hydra says so
     bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base != "_self_"]
-    layers = [layer for base in bases if (layer := _written(group, base)) is not None]
+    layers = [layer for base in bases if (layer := _written(places, group, base)) is not None]
     found = OmegaConf.to_container(OmegaConf.merge(*layers, own))
     assert isinstance(found, dict)
     return {**found, "defaults": [item for layer in (*layers, own) for item in layer.get("defaults", ())]}

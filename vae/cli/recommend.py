@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from vae.cli.session import Job
+from vae.cli.session import Job, config_directories
 from vae.config.load import references, with_values
 from vae.config.schema import RunConfig
 from vae.data import readers, scale
@@ -46,7 +46,7 @@ def recommend(job: Job, config: RunConfig, composed: DictConfig) -> None:
     ]
     own = [item for item in HydraConfig.get().overrides.task if not item.startswith("recommend=")]
     values = [f"{choice.key}={commands.written(choice.value)}" for choice in found]
-    show("\n".join([*lines, "", commands.run(commands.changed(own, values))]))
+    show("\n".join([*lines, "", commands.run([*config_directories(), *commands.changed(own, values)])]))
 
 
 def chosen(keys: Sequence[str], directory: Path, config: RunConfig) -> tuple[RunConfig, Data]:

@@ -1,11 +1,15 @@
 """What one call of the program has begun, so that its end can be put in order. Hydra makes the callbacks itself, so
 they find the session in a context variable; processes that a launcher has started have none."""
 
+import contextlib
 import dataclasses
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from hydra.core.hydra_config import HydraConfig
 
 USES = ("encode", "reconstruct", "sample", "interpolate", "export")
 DIRECTORIES = {"evaluate": "evaluate", "resume": "resume", "explain.run": "explain"} | {
@@ -36,6 +40,7 @@ class Session:
     new_directory: Path | None = None  # of a single run, until it has begun
     sweep: Report | None = None
     added: list[str] = dataclasses.field(default_factory=list)  # arguments that nobody has typed
+    stack: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)  # what ends with the call
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,10 @@ class Job:
 
 
 CURRENT: ContextVar[Session | None] = ContextVar("session", default=None)
+
+
+def config_directories() -> list[str]:
+    """The --config-dir of this call, as arguments."""
+    sources = HydraConfig.get().runtime.config_sources
+    own = [os.path.relpath(source.path) for source in sources if source.provider == "command-line"]
+    return [argument for path in own for argument in ("--config-dir", path)]

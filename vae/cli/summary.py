@@ -1,6 +1,7 @@
 """What a finished run says on the terminal."""
 
 import os
+import shlex
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ def summary(found: Mapping[str, Any], directory: Path) -> str:
         f"{'mu':<32}{found['mu_min']:.3g} to {found['mu_max']:.3g}, mean {found['mu_mean']:.3g}",
         f"{'sigma':<32}{found['sigma_min']:.3g} to {found['sigma_max']:.3g}, mean {found['sigma_mean']:.3g}",
         f"{'results':<32}{os.path.relpath(directory)} ({size(directory) / 1e6:.0f} MB)",
-        f"{'browse':<32}tensorboard --logdir {os.path.relpath(directory)}",
+        f"{'browse':<32}tensorboard --logdir {shlex.quote(os.path.relpath(directory))}",
     ]
     if (directory / names.REPORT).is_file():
         lines.append(f"{'report':<32}{os.path.relpath(directory / names.REPORT)}")

@@ -342,6 +342,9 @@ def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
+PLUGINS = {"launcher": "hydra/launcher=joblib", "sweeper": "hydra/sweeper=optuna"}  # of Hydra, with an example of each
+
+
 def unknown_key(key: str) -> str:
     """A line about a key that no configuration has, with the nearest one that there is."""
     part = next((spec for spec in OWN if key.startswith(spec + ".")), None)
@@ -350,6 +353,9 @@ def unknown_key(key: str) -> str:
     if key in known_keys(schema.RunConfig):
         group = key.partition(".")[0]
         return f"{key}: the {group} that is chosen has no such key; choose one that has, as in {group}=NAME {key}=..."
+    for part, choice in PLUGINS.items():
+        if key.startswith(f"hydra.{part}."):
+            return f"{key}: the {part} that is chosen has no such key; choose one that has, as in {choice} {key}=..."
     near = nearest_keys(key)
     hint = f"did you mean {' or '.join(near)}?" if near else "all keys: python run.py --cfg job"
     return f"{key}: no such key; {hint}"
