@@ -60,7 +60,7 @@ def main(composed: DictConfig) -> float | None:
         else:
             from vae.cli.train import train_new
 
-            record = train_new(job, config).to_dict()
+            record = train_new(job, config)
     show(summary(record, job.directory))
     return float(record[config.metric])
 

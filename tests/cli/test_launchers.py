@@ -77,10 +77,12 @@ def holder(directory: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["submitit_local", "joblib"])
-def test_a_sweep_that_is_terminated_saves_its_runs_and_leaves_none(
-    launcher: str, digits: list[str], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sweep_that_is_stopped_saves_its_runs_and_leaves_none(
+    number: int, launcher: str, digits: list[str], tmp_path: Path
 ) -> None:
-    """And so does its resumption, which is as parallel."""
+    """By a SIGTERM to the call, or by the terminal's Ctrl-C, which goes to all of its processes. And so does its
+    resumption, which is as parallel."""
     package = launcher.partition("_")[0]
     pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher", reason="needs its extra")
     grid = ["model=mlp_vae", "train.steps=1000000", "seed=0,1", "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"]
@@ -89,17 +91,17 @@ def test_a_sweep_that_is_terminated_saves_its_runs_and_leaves_none(
     for arguments in (["-m", *QUICK, *digits, *grid], ["resume=sweep"]):
         command = [sys.executable, str(ROOT / "run.py"), *arguments]
         with said.open("w") as stream:
-            call = subprocess.Popen(command, cwd=tmp_path, stdout=stream, stderr=stream)
+            call = subprocess.Popen(command, cwd=tmp_path, stdout=stream, stderr=stream, process_group=0)
         workers = [holder(run) for run in runs]
         begun = time.time()
         until(lambda begun=begun: min(map(saved, runs)) > begun)
-        call.terminate()
-        assert abs(call.wait(timeout=60)) in (signal.SIGTERM, 128 + signal.SIGTERM), said.read_text()
+        os.killpg(call.pid, number) if number == signal.SIGINT else call.send_signal(number)
+        assert call.wait(timeout=60) == 128 + number, said.read_text()
+        assert "stopped, and its runs saved; python run.py resume=sweep" in said.read_text().splitlines()
         until(lambda workers=workers: not any(map(trains, workers)))
         before, step = step, [checkpoint.read(run).step for run in runs]
         assert all(now > then for then, now in zip(before, step, strict=True))
-        assert not [run for run in runs if (run / names.RESULT).exists()]
-    assert said.read_text().splitlines()[-1].endswith("python run.py resume=sweep")
+        assert not [run for run in runs if (run / names.RESULT).exists() or (run / names.ERROR).exists()]
 
 
 def test_what_ended_a_worker_is_said() -> None:

@@ -25,7 +25,10 @@ from joblib import cpu_count
 from omegaconf import OmegaConf
 from twins import SETTINGS, PowerCut, assert_twins, interrupted, power_cut, resumed, timeless
 
+from vae.cli import failures
 from vae.cli.callbacks import SweepReport
+from vae.cli.session import Job
+from vae.cli.train import train_new
 from vae.config.errors import InputError, RunFailed
 from vae.output import record as records
 from vae.runtime import children, files
@@ -89,6 +92,61 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert_twins(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_job_that_its_cluster_begins_again_goes_on(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was preempted, as Slurm and submitit requeue it: the same call, in the same directory."""
+    settings = [*SETTINGS, *digits, "model=mlp_vae"]
+    assert program("-m", *settings, "hydra.sweep.dir=sweep")[0] == 0
+    (whole,) = (tmp_path / "sweep").glob("*/")
+    interrupted(tmp_path / "cut", 9, monkeypatch, *settings)
+    shutil.copytree(whole / ".hydra", tmp_path / "cut" / ".hydra", dirs_exist_ok=True)
+    job = Job(tmp_path / "cut", [], is_single=False)
+    train_new(job, composed(*settings))
+    assert_twins(whole, tmp_path / "cut")
+    assert train_new(job, composed(*settings)) == records.read(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_behind_the_last_step_is_answered_at_once(
+    number: int, digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep begins no other run, and what is measured at the end is measured when it is resumed."""
+    settings = [*SETTINGS, *digits, "model=mlp_vae"]
+    assert program("-m", *settings, "seed=0", "hydra.sweep.dir=undisturbed")[0] == 0
+
+    def stop(*arguments: Any, **named: Any) -> None:
+        os.kill(os.getpid(), number)
+        raise AssertionError("measured nevertheless")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vae.output.recorder.conclude", stop)
+        status, _, err = program("-m", *settings, "seed=0,1", "hydra.sweep.dir=sweep")
+    assert status == 128 + number, err
+    assert err.splitlines()[-1] == "stopped after step 11 and saved; python run.py resume=sweep"
+    (run,) = (tmp_path / "sweep").glob("*/")
+    assert checkpoint.read(run).step == 11
+    assert not (run / names.RESULT).exists()
+    resumed(run, *settings)
+    assert_twins(*(tmp_path / "undisturbed").glob("*/"), run)
+
+
+def test_the_line_that_continues_a_sweep_names_the_modules_of_its_runs(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["model=custom", "model.encoder._target_=my_parts.Encoder", "model.decoder._target_=my_parts.Decoder"]
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    with monkeypatch.context() as patch:
+        patch.setattr("vae.output.recorder.Recorder.finish", interrupt)
+        status, _, err = program("-m", *SETTINGS, *digits, *own, "seed=0,1", "hydra.sweep.dir=sweep")
+    assert status == 130
+    assert err.splitlines()[-1].endswith("; python run.py resume=sweep allow=my_parts")
+
+
+def interrupt(*arguments: Any, **named: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def started(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, str(ROOT / "run.py"), *arguments], stderr=subprocess.PIPE, text=True)
 
@@ -146,6 +204,9 @@ def test_two_processes_do_not_train_in_one_directory(finished: Finished, program
     assert status == 1
     assert "another process" in err
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
+    with pytest.raises(files.DirectoryInUse), failures.noted(Job(tmp_path / "mine", [], is_single=False)):
+        raise files.DirectoryInUse("of a sweep's job")
+    assert not (tmp_path / "mine" / names.ERROR).exists()
 
 
 def test_an_extended_run_is_the_longer_run(digits: list[str], program: Program, tmp_path: Path) -> None:
@@ -246,14 +307,15 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     settings = [*QUICK, *digits, "model=mlp_vae", *MLP, "seed=0,1,2", "hydra.sweep.dir=sweep"]
     monkeypatch.setattr("vae.cli.callbacks.write_report", lambda directory: None)
     assert program("-m", *settings)[0] == 0
-    for result in (tmp_path / "sweep").glob(f"*/{names.RESULT}"):
+    left = list((tmp_path / "sweep").glob(f"*/{names.RESULT}"))
+    for result in left:
         result.unlink()
     asked: list[tuple[int, str | None]] = []  # runs at a time, threads of each
 
     def pretend(calls: list[list[str]], at_once: int, environment: dict[str, str], begins: Any) -> children.Ended:
-        assert len(calls) == 3
+        assert len(calls) == len(left)
         asked.append((at_once, environment.get("OMP_NUM_THREADS")))
-        return children.Ended([0, 0, 0], 0)
+        return children.Ended([0] * len(calls), 0)
 
     share = str(max(1, cpu_count(only_physical_cores=True) // 2))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -269,10 +331,14 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     assert program("resume=sweep")[0] == 0
     if all(map(importlib.util.find_spec, ("hydra_plugins", "hydra_plugins.hydra_joblib_launcher"))):
         assert program("resume=sweep", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1000")[0] == 0
-        assert asked.pop() == (3, str(max(1, cpu_count(only_physical_cores=True) // 3))), "this call asks for it"
+        assert asked.pop() == (1000, "1"), "this call asks for it"
     path.write_text(path.read_text().replace("n_jobs: 1000", "n_jobs: [many]"))
     assert program("resume=sweep")[0] == 0
     assert asked == [(1, None), (2, share), (1, None), (2, share), (1, None)]
+    path.write_text(path.read_text().replace("n_jobs: [many]", "n_jobs: 2"))
+    left.pop().write_text("{}"), left.pop().write_text("{}")
+    assert program("resume=sweep")[0] == 0
+    assert asked.pop() == (2, share), "the last one has the threads that it had"
 
 
 @pytest.mark.parametrize(

@@ -276,9 +276,9 @@ def test_at_another_weight_the_best_is_looked_for_anew(
         patch.setattr("vae.training.setup.Setup.keep_best", power_cut)
         with pytest.raises(PowerCut):
             program(*noise, *SETTINGS, "train.steps=60", "hydra.run.dir=mine")
-    assert program("resume=mine", "anneal.weight=4", "train.steps=120")[0] == 0
+    assert program("resume=mine", "anneal.weight=0.01", "train.steps=120")[0] == 0
     record = json.loads(Path("mine/result.json").read_text())
-    assert (record["kl_weight"], record["best_step"] > 60) == (4, True)
+    assert (record["kl_weight"], record["best_step"] > 60) == (0.01, True)
 
 
 def test_a_run_that_kept_its_last_model_goes_on(noise: list[str], program: Callable[..., tuple[int, str, str]]) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae.cli import failures, refusals
+from vae.cli import failures, refusals, workers
 from vae.cli.grid import (
     composed_jobs,
     count_jobs,
@@ -67,7 +67,12 @@ class Guard(Callback):
                 raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")
             if not existing and not checked.recommend:
                 new = Path(str(config.hydra.run.dir))
-                check_directory(new)
+                if any(item.startswith("hydra.run.dir=") for item in config.hydra.overrides.hydra):
+                    check_directory(new)
+                else:
+                    new = made(new)
+                    with read_write(config.hydra):
+                        config.hydra.run.dir = str(new)
                 session = CURRENT.get()
                 if session is not None:
                     session.new_directory = new.absolute()
@@ -110,7 +115,7 @@ class SweepReport(Callback):
 
     def __init__(self) -> None:
         self.directory: Path | None = None
-        self.total = self.launched_by = 0
+        self.total = self.launched_by = self.leash = 0
         self.ended_before: set[tuple[Path, int]] = set()
         self.started = 0.0
         self.written = False
@@ -136,17 +141,18 @@ class SweepReport(Callback):
         session = CURRENT.get()
         if session is not None:
             session.sweep, session.composed = self, True
+            self.leash = session.stack.enter_context(workers.stoppable(directory, config))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """A worker on this machine ends with the call that launched it. submitit starts all jobs of a sweep at once on
         its own machine, and tells none of its share of the cores."""
-        launcher = str(OmegaConf.select(config, "hydra.launcher._target_")).rpartition(".")[2]
-        if self.launched_by not in (0, os.getpid()) and launcher in ("LocalLauncher", "JoblibLauncher"):
-            children.end_with(self.launched_by)
-        if launcher == "LocalLauncher":
+        if self.leash and self.launched_by != os.getpid():
+            children.begin_work(self.leash)
+        if workers.launcher(config) == "LocalLauncher":
             os.environ.setdefault("OMP_NUM_THREADS", str(cores.share(self.total)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        children.end_work()
         if self.directory is None or (Path(config.hydra.runtime.output_dir) / names.REFUSED).exists():
             return  # a single run, or none
         done = len({path.parent for path, _ in self._ended() - self.ended_before})
@@ -216,6 +222,19 @@ def check_subdirectories(config: DictConfig) -> None:
                 "it out, or put ${hydra:job.num} in it"
             )
         first[place] = number
+
+
+def made(directory: Path) -> Path:
+    """`directory`, made for one run alone: with a number behind it where another has begun in the same second."""
+    new, number = directory, 1
+    while True:
+        if not new.exists():
+            check_directory(new)
+            with suppress(FileExistsError):
+                new.mkdir(parents=True)
+                return new
+        number += 1
+        new = directory.with_name(f"{directory.name}_{number}")
 
 
 def check_directory(directory: Path, key: str = "hydra.run.dir") -> None:

@@ -3,6 +3,7 @@ not."""
 
 import contextlib
 import re
+import shlex
 import shutil
 import sys
 import traceback
@@ -14,7 +15,7 @@ from vae.cli.session import CURRENT, Job, Session
 from vae.config.errors import InputError, RunFailed, one_line
 from vae.config.load import unknown_key, unknown_option, without_value
 from vae.runtime import directory as names
-from vae.runtime import terminal
+from vae.runtime import files, terminal
 
 
 @contextlib.contextmanager
@@ -25,12 +26,12 @@ def noted(job: Job) -> Iterator[None]:
         yield
     except Exception as error:
         session = CURRENT.get()
-        if not job.is_single:
+        if not job.is_single and not isinstance(error, files.DirectoryInUse):  # whose end the other process tells
             said = str(error) if isinstance(error, InputError) else traceback.format_exc()
             with contextlib.suppress(OSError):  # what went wrong may be just that nothing can be written
                 job.directory.mkdir(parents=True, exist_ok=True)
                 (job.directory / names.ERROR).write_text(terminal.lines(said) + "\n")
-        elif isinstance(error, InputError) and session is not None and not session.wants_traceback:
+        elif job.is_single and isinstance(error, InputError) and session is not None and not session.wants_traceback:
             sys.exit(str(error))
         raise
 
@@ -97,7 +98,8 @@ def _mistake(text: str) -> str | None:
     several = re.match(r"Ambiguous value for argument '([^=']+)=([^']*)'", text)
     if several:
         name, values = several[1].removeprefix("use."), several[2]
-        return f"{name}={values}: is several values; a list is {name}=[{values}], and -m runs one after the other"
+        listed_values = shlex.quote(f"{name}=[{values}]")
+        return f"{name}={values}: is several values; a list is {listed_values}, and -m runs one after the other"
     option = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     listed = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
     return unknown_option(option[1], option[2], listed[1].split()) if option and listed else None

@@ -67,6 +67,7 @@ def run(main: Callable[[], Any]) -> None:
     finally:
         if session.sweep is not None:
             session.sweep.write()
+        session.stack.close()
         CURRENT.reset(token)
 
 

@@ -86,13 +86,11 @@ def _resumed(job: Job, call: RunConfig, composed: DictConfig) -> tuple[RunConfig
         changes = _changes(before, config)
         if changes:
             log.info("%s  from step %d on: %s; the steps before that were made without it", directory, step, changes)
-        if saved is not None and _is_another(config.anneal, saved.config.anneal):
-            states = {
-                **saved.parts,
-                "schedule": schedules.of(config).state_dict(),
-                "stopping": Stopping(None).state_dict(),  # at another KL weight no ELBO is comparable
-            }
-            saved = dataclasses.replace(saved, parts=states)
+        if saved is not None and config.anneal != saved.config.anneal:
+            anew = {"stopping": Stopping(None).state_dict()}  # at another KL weight no ELBO is comparable
+            if _is_another(config.anneal, saved.config.anneal):
+                anew["schedule"] = schedules.of(config).state_dict()
+            saved = dataclasses.replace(saved, parts=saved.parts | anew)
         files.remove_unfinished(directory)
         files.remove_unfinished(own.parent)
         with _put_back_if_refused(directory):

@@ -22,18 +22,18 @@ from hydra.types import HydraContext, TaskFunction
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
-from vae.cli import failures
+from vae.cli import failures, workers
 from vae.cli.callbacks import SweepReport
 from vae.cli.grid import grid, naming_override, subdirectories
 from vae.cli.launch import user_environment
 from vae.cli.reporting import write_report
-from vae.cli.session import DIRECTORIES, SHORT, Job
+from vae.cli.session import DIRECTORIES, SHORT, Job, config_directories
 from vae.config.errors import InputError, one_line
 from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat
 from vae.config.schema import RunConfig
 from vae.runtime import children, commands, cores, files, naming
 from vae.runtime import directory as names
-from vae.runtime.signals import Interrupted, interrupting
+from vae.runtime.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
     launcher = _launcher(directory)
     if launcher.name in ("basic", "joblib"):
         workers = 1 if launcher.name == "basic" else _workers(launcher)
-        failed = _here(directory, todo, min(workers, max(1, len(todo))), program)
+        failed = _here(directory, todo, workers, program)
     else:
         failed = _launched(directory, todo, launcher, main) if todo else 0
     write_report(directory)
@@ -101,10 +101,9 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
 
 
 def _here(directory: Path, todo: Sequence[Todo], workers: int, program: Path) -> int:
-    """Each in a process of its own on this machine: how many failed."""
-    # Of this call: a directory of options that multirun.yaml names is not to be trusted.
-    sources = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
-    options = [argument for path in sources for argument in ("--config-dir", path)]
+    """Each in a process of its own on this machine, with its share of the cores among `workers`, also where fewer are
+    left: how many failed."""
+    options = config_directories()  # of this call: one that multirun.yaml names is not to be trusted
     environment = user_environment()
     if workers > 1:
         environment = {"OMP_NUM_THREADS": str(cores.share(workers))} | environment
@@ -140,9 +139,8 @@ def _launched(directory: Path, todo: Sequence[Todo], launcher: "Launcher", main:
         for item in todo
     ]
     log.info("sweep: hydra/launcher=%s gets %d runs", launcher.name, len(todo))
-    left = "" if launcher.name in LOCAL else "; what the cluster has been given goes on there"
     try:
-        with interrupting(f"stopped{left}", commands.resume(directory), signal.SIGTERM, signal.SIGINT):
+        with workers.stoppable(directory, config) as report.leash:
             returned = engine.launch(jobs, 0)
     except Exception as error:
         if not failures.is_killed_worker(error):

@@ -1,31 +1,44 @@
 """`python run.py`: train a new run."""
 
+import dataclasses
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from vae.cli import failures, processes
 from vae.cli.recommend import chosen
 from vae.cli.reporting import write_report
 from vae.cli.session import Job
+from vae.config.load import modules
 from vae.config.schema import RunConfig
 from vae.data.split import Data
+from vae.output import record as records
 from vae.output.record import RunRecord
 from vae.runtime import commands, files, parallel
 from vae.runtime import directory as names
 from vae.runtime.signals import continued_by
 from vae.runtime.terminal import logged_to
+from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
 
+log = logging.getLogger(__name__)
 
-def train_new(job: Job, config: RunConfig) -> RunRecord:
+
+def train_new(job: Job, config: RunConfig) -> dict[str, Any]:
     """A single run that cannot begin leaves no directory."""
     with continued_by(commands.resume, job.directory):
         try:
             with alone_in(job.directory):
-                config, data = chosen(job.keys, job.directory, config) if config.choose else (config, None)
-                record = train_together(config, job.directory, data=data)
+                if not job.is_single and names.has_checkpoint(job.directory):
+                    record = _taken_up(job.directory, config)
+                else:
+                    config, data = chosen(job.keys, job.directory, config) if config.choose else (config, None)
+                    record = train_together(config, job.directory, data=data).to_dict()
         except files.DirectoryInUse:
             raise  # it is the other run's
         except Exception:
@@ -34,6 +47,20 @@ def train_new(job: Job, config: RunConfig) -> RunRecord:
             raise
         report_on(job, config)
     return record
+
+
+def _taken_up(directory: Path, config: RunConfig) -> dict[str, Any]:
+    """A job that its cluster has preempted and begins again, by the same call in the same directory, goes on from its
+    last checkpoint."""
+    record = records.read(directory)
+    if "verdict" in record:
+        return record
+    saved = checkpoint.read(directory, modules(dataclasses.asdict(config)))
+    log.info("%s  was begun before, and goes on after step %d", directory, saved.step)
+    config = dataclasses.replace(saved.config, allow=config.allow)  # with what was chosen
+    files.remove_unfinished(directory)
+    files.replace(directory / names.CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+    return train_together(config, directory, saved).to_dict()
 
 
 def report_on(job: Job, config: RunConfig) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,10 +41,7 @@ def run_all(
     running: list[subprocess.Popen[bytes]] = []
     statuses: list[int] = []
     started = told = 0
-    hears = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        hears.append(signal.SIGHUP)
-    with Interruption(*hears) as interruption:
+    with Interruption(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as interruption:
         try:
             while running or (started < len(commands) and not interruption.number):
                 while started < len(commands) and len(running) < at_once and not interruption.number:
@@ -89,19 +87,54 @@ def end_with_starter() -> None:
 
 
 @cache
-def end_with(pid: int) -> None:
-    """Stop this process in good order, by a SIGTERM, when process `pid` of this machine has ended, however it did; a
-    worker of joblib that has saved its run and waits for another goes with a second."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's workers ignore it
+def end_with(pid: int, is_at_work: Callable[[], bool] = lambda: True) -> None:
+    """Stop what this process does in good order, by a SIGTERM, when process `pid` of this machine has ended, however it
+    did; what is left of this process after GRACE ends at once."""
 
     def watch() -> None:
         while _is_alive(pid):
-            time.sleep(1)
-        for _ in range(2):
+            time.sleep(4 * POLL)
+        if is_at_work():
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(GRACE)
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=watch, name=f"ends with {pid}", daemon=True).start()
+
+
+class Leash:
+    """What a call holds a launcher's workers by: a process of its own that ends when the call lets go, or has ended
+    itself, however it did."""
+
+    def __init__(self) -> None:
+        waits = [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]
+        self.process = subprocess.Popen(waits, stdin=subprocess.PIPE, process_group=0)
+        self.pid = self.process.pid
+
+    def let_go(self) -> None:
+        """Also a second time."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+_at_work = threading.Event()
+
+
+def begin_work(leash: int) -> None:
+    """A job begins in this process, a launcher's worker, which saves its run and takes no more when process `leash` has
+    ended. The call hears the terminal's Ctrl-C as well, and waits for its workers: here it is ignored. Where one of
+    them ended, joblib would kill the others: so a SIGTERM ends the job alone, and who has none waits to be ended."""
+    if not _is_alive(leash):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _at_work.set()
+    end_with(leash, _at_work.is_set)
+
+
+def end_work() -> None:
+    _at_work.clear()
 
 
 def _is_alive(pid: int) -> bool:

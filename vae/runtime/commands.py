@@ -1,5 +1,6 @@
 """Command lines that make a run, or one like it. No torch."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -88,13 +89,13 @@ def another(directory: Path, new: Sequence[str]) -> str | None:
 
 
 def resume(directory: Path) -> str:
-    """The line that continues the run in `directory`."""
-    return run([f"resume={os.path.relpath(directory)}", *allow(_configuration(directory))])
+    """The line that continues the run, or the sweep, in `directory`."""
+    return run([f"resume={os.path.relpath(directory)}", *allow(_configurations(directory))])
 
 
 def explain(directory: Path) -> str:
-    """The line that tests why the code of the run in `directory` is dead."""
-    return run([f"explain={os.path.relpath(directory)}", *allow(_configuration(directory))])
+    """The line that tests why the code of the run in `directory` is dead, or of runs of the sweep there."""
+    return run([f"explain={os.path.relpath(directory)}", *allow(_configurations(directory))])
 
 
 def allow(config: Mapping[str, Any]) -> list[str]:
@@ -103,13 +104,17 @@ def allow(config: Mapping[str, Any]) -> list[str]:
     return [f"allow={found[0] if len(found) == 1 else '[' + ','.join(found) + ']'}"] if found else []
 
 
-def _configuration(directory: Path) -> Mapping[str, Any]:
-    """That of the run in `directory`, as it stands there; empty where it cannot be read."""
-    try:
-        found = files.read_yaml(directory / names.CONFIG)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, Mapping) else {}
+def _configurations(directory: Path) -> dict[str, Any]:
+    """That of the run in `directory`, as it stands there; of a sweep those of its runs that have parts of the user's
+    own. Without what cannot be read."""
+    runs = [directory] if (directory / names.CONFIG).exists() else sorted(names.runs_below(directory))
+    found = {}
+    for run in runs:
+        path = run / names.CONFIG
+        with contextlib.suppress(OSError, ValueError):
+            if b"_target_" in path.read_bytes():
+                found[str(run)] = files.read_yaml(path)
+    return found
 
 
 def changed(own: Sequence[str], new: Sequence[str]) -> list[str]:

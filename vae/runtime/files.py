@@ -73,6 +73,15 @@ class DirectoryInUse(InputError):
     """Another process holds the lock on a directory."""
 
 
+def is_locked(directory: Path) -> bool:
+    """Whether another process holds `directory`."""
+    try:
+        with locked(directory):
+            return False
+    except DirectoryInUse:
+        return True
+
+
 @contextmanager
 def locked(directory: Path, wait: bool = False) -> Iterator[None]:
     """Hold `directory` for this process alone. Where another one has it, wait or raise DirectoryInUse. The lock is the

@@ -1,5 +1,5 @@
 """Stopping in good order: SIGTERM (a cluster takes its machine back) and SIGINT (Ctrl-C) are noted, the loop saves and
-stops at the end of its step. A second one ends the process at once."""
+stops at the end of its step; behind the last step all is saved already. A second one ends the process at once."""
 
 import signal
 import threading
@@ -24,12 +24,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Notes the signals that come while it is entered."""
+    """Notes the signals that come while it is entered; one that is ignored, as under nohup, stays ignored."""
 
     def __init__(self, *numbers: int) -> None:
-        self.numbers = numbers or (signal.SIGTERM, signal.SIGINT)
+        self.numbers = [
+            number
+            for number in numbers or (signal.SIGTERM, signal.SIGINT)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
         self.number = 0  # of the signal that has come, 0: none
         self.before: dict[int, object] = {}
+        self.answer: tuple[str, str] | None = None
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # python allows it nowhere else
@@ -40,10 +45,22 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if kind is None:  # Python swallows what a handler raises while it frees an object
+            self._answer()
+
+    def ends_with(self, said: str, command: str) -> None:
+        """All is saved: a signal that has come, or comes from now on, raises Interrupted at once."""
+        self.answer = said, command
+        self._answer()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self._restore()
+        self._answer()
+
+    def _answer(self) -> None:
+        if self.number and self.answer:
+            raise Interrupted(*self.answer, self.number)
 
     def _restore(self) -> None:
         for number, handler in self.before.items():
@@ -52,18 +69,23 @@ class Interruption:
 
 
 @contextmanager
-def interrupting(said: str, command: str, *numbers: int) -> Iterator[None]:
-    """Raises Interrupted where one of these signals comes within: for what waits and has nothing to save."""
+def interrupting(stopped: Callable[[int], Interrupted], *numbers: int) -> Iterator[None]:
+    """Raises `stopped(number)` where one of these signals comes within: for what waits and has nothing to save. A
+    second one ends the process at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(said, command, number)
+        restore()
+        raise stopped(number)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
 
 @contextmanager

@@ -82,12 +82,13 @@ def train(
                     if recorder:
                         recorder.finish(step, weight, evaluation, str(failure))
                 raise
-            if stopping.is_over:
-                break
-            if due.stop and step < settings.steps:
+            if due.stop:
                 saving.wait()
                 raise Interrupted(f"stopped after step {step} and saved", commands.resume(directory), due.stop)
+            if stopping.is_over:
+                break
         saving.wait()
+        interruption.ends_with(f"stopped after step {step} and saved", commands.resume(directory))
         best = setup.keep_best(directory, step)
         if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end
             evaluation = subject.evaluate(thorough=True)
