@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 from conftest import QUICK, trained
+from PIL import Image
 
 from vae.cli import shell
 from vae.diagnose import __main__ as diagnose
@@ -52,6 +53,32 @@ def test_examples_of_the_help_are_lines_to_copy(module: ModuleType, call: Call) 
     assert not any("python" in line[1:] for line in examples)
 
 
+def test_a_dataset_is_put_into_the_pixel_range(call: Call, digits: list[str]) -> None:
+    """Twice as wide, four times the eigenvalue."""
+    data = [item for item in digits if item.startswith("dataset")]
+    edges = [
+        float(call(scale, "reduction=mean", "latent_dim=2", span, *data)[1].split("KL weight ")[1].split()[0])
+        for span in ("pixel_range=0,1", "pixel_range=-1,1")
+    ]
+    assert edges[1] == pytest.approx(4 * edges[0], rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["my pics (2025)", "bücher", "~/pics"])
+def test_a_path_is_taken_as_a_shell_gives_it(
+    name: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "no_model.py").write_text("load = lambda: None")
+    folder = Path(name).expanduser() if name.startswith("~") else tmp_path / name
+    folder.mkdir(parents=True)
+    for number in range(8):
+        Image.new("L", (4, 4), 30 * number).save(folder / f"{number}.png")
+    status, out, err = call(scale, "dataset=folder", f"dataset.root={name}", "reduction=mean")
+    assert status == 0, err
+    assert "collapse is stable from" in out
+    assert "no encode and decode" in call(diagnose, "no_model:load", "dataset=folder", f"dataset.root={name}")[2]
+
+
 def test_where_a_dataset_collapses(call: Call) -> None:
     spectrum = ["dataset=gaussian", "dataset.spectrum=[4,1,0.5,0.1]", "dataset.train_size=5000", "dataset.test_size=10"]
     status, out, err = call(scale, "reduction=batchmean", "pixel_range=-20,20", "latent_dim=2", *spectrum)
@@ -78,12 +105,19 @@ def test_a_mistake_in_a_loss_is_one_line(call: Call, arguments: list[str], said:
 
 
 MODULE = """
+from types import SimpleNamespace
 import vae
 def load():
     return vae.load_run("run")
 def pair():
     model = load()
     return lambda images: tuple(model.encode((images + 1) / 2)), lambda z: model.decode(z) * 2 - 1
+def told():
+    model = load()
+    def encoder(images):
+        return {"embedding": model.encode(images).mu, "log_covariance": 2 * model.encode(images).log_sigma}
+    config = SimpleNamespace(reconstruction_loss="mse")
+    return SimpleNamespace(model_config=config, encoder=encoder, decoder=model.decode)  # as pythae's
 def broken():
     raise OSError("no weights")
 """
@@ -104,6 +138,11 @@ def test_a_model_of_one_s_own_module(call: Call, digits: list[str], tmp_path: Pa
     assert re.findall(r"KL is \S+", wide[1]) == re.findall(r"KL is \S+", out) != []
     written = ["reconstruction=mse", "reduction=batchmean", "kl_weight=1", *told[2:]]
     assert call(diagnose, "own_model:load", *data, *written)[1].splitlines()[:2] == out.splitlines()[:2]
+    # How many images there are at a time says nothing of the loss, which a model may say itself.
+    own = call(diagnose, "own_model:told", *data, *told[2:], "name=a")
+    assert own[0] == 0, own[2]
+    assert call(diagnose, "own_model:told", *data, *told[2:], "name=a", "batch_size=500") == own
+    assert call(diagnose, "own_model:load", *data, *told, "batch_size=500")[1].splitlines()[:2] == out.splitlines()[:2]
     for arguments, said in (
         (["own_model:load"], "dataset: needed"),
         (["own_model:nosuch", *data], "own_model has no function nosuch"),
@@ -111,7 +150,10 @@ def test_a_model_of_one_s_own_module(call: Call, digits: list[str], tmp_path: Pa
         (["own_model:broken", *data], "own_model:broken: fails (OSError: no weights)"),
         ([*data, "own_model:load"], "must be module:function"),
         (["own_model:load", *data, "sigma2=0.5", "reduction=mean"], "say what the loss means"),
-        (["own_model:load", *data, *told, "pixel_range=1"], "pixel_range=1: must be black,white"),
+        (["own_model:load", *data, *told, "pixel_range=1"], "pixel_range=1: must be (black, white)"),
+        (["own_model:load", *data, *told, "pixel_range=low,white"], "pixel_range=['low', 'white']: must be (black"),
+        (["own_model:load", *data, *told, "pixel_range=0,x"], "pixel_range=[0, 'x']: must be (black, white)"),
+        (["own_model:load", *data, *told, "latent_dim=6"], "latent_dim=6: goes with kl_reduction"),
     ):
         status, _, err = call(diagnose, *arguments)
         assert (status, "\n" in err) == (1, False)

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Laplace, Normal, kl_divergence
+from torch.utils.data import DataLoader
 
 import vae
+from vae.data.split import Data, Split
 from vae.scale.loss import KINDS, REDUCTIONS, scale
 
 B, SHAPE, D = 5, (3, 4, 2), 7
@@ -110,6 +112,23 @@ def test_where_given_images_collapse() -> None:
     white = np.linalg.eigvalsh(covariance / deviation[:, None] / deviation)[-1]
     assert scale("bce", "batchmean", images=images).collapse_weight == pytest.approx(white, rel=1e-4)
     assert scale("bce", "mean", images=images).collapse_weight == pytest.approx(white / 9, rel=1e-4)
+
+
+def test_what_is_read_as_0_to_1_is_put_into_the_pixel_range() -> None:
+    """As the same images are, scaled by hand: the eigenvalue, and with it the collapse, are in the model's units."""
+    images = np.random.default_rng(0).integers(0, 256, (300, 1, 3, 3), dtype=np.uint8)
+    whole = torch.from_numpy(images)
+    for black, white in ((0, 255), (-1, 1), (0, 1)):
+        by_hand = images / 255 * (white - black) + black
+        expected = scale("mse", "batchmean", images=by_hand, pixel_range=(black, white), latent_dim=4)
+        floats = Split(torch.from_numpy(images / 255))
+        for given in (images, DataLoader(whole, batch_size=50), Split(whole), Data(floats, floats)):
+            found = scale("mse", "batchmean", images=given, pixel_range=(black, white), latent_dim=4)
+            assert found.largest_eigenvalue == pytest.approx(expected.largest_eigenvalue, rel=1e-4)
+            assert found.collapse_weight == pytest.approx(expected.collapse_weight, rel=1e-4)
+            assert (found.fitted_sigma2, found.kept) == (pytest.approx(expected.fitted_sigma2, rel=1e-4), expected.kept)
+    with pytest.raises(vae.InputError, match="values from 0 to 255; must be in"):
+        scale("bce", "batchmean", images=images, pixel_range=(0, 255))
 
 
 def test_no_data_in_the_range_can_pay_for_a_code() -> None:

@@ -84,7 +84,7 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     check_flags(arguments)
     is_sweep = any(item in ("-m", "--multirun") for item in arguments)
     flags, overrides = _flags_first(arguments)
-    given = [_plain(_name(_quoted(_long(item), is_sweep))) for item in overrides]
+    given = [_plain(_name(quoted(_long(item), is_sweep))) for item in overrides]
     pairs = {key: "" if value.lower() == "null" else value for key, value in map(_parted, given)}
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
         return [*flags, "experiment=images", *given], ["experiment=images"]
@@ -163,7 +163,7 @@ def _name(argument: str) -> str:
     return f"{argument[: -len(value)]}'{value}'" if is_option else argument
 
 
-def _quoted(argument: str, is_sweep: bool) -> str:
+def quoted(argument: str, is_sweep: bool = False) -> str:
     """A path as Hydra's grammar reads it, which takes few signs without quotes. Where it is quoted already, computes,
     or may be several, it stays."""
     key, value = _parted(argument)

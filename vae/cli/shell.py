@@ -66,14 +66,14 @@ def dataset(overrides: Sequence[str]) -> Any:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from vae.cli import launch
+    from vae.cli import arguments, launch
     from vae.config.errors import one_line
     from vae.data import readers, scale
 
     launch.register_resolvers()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = load(compose("config", list(overrides))).dataset
+            config = load(compose("config", [arguments.quoted(item) for item in overrides])).dataset
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from error
     data = readers.load(config)

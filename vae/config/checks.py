@@ -1,5 +1,6 @@
 """What a function of the library is handed, before it is used. No torch."""
 
+import math
 import numbers
 import os
 from pathlib import Path
@@ -27,6 +28,17 @@ def whole(name: str, value: Any, least: int) -> int:
     if not (is_whole and int(value) >= least):
         raise InputError(f"{name}={_short(value)}: must be a whole number, at least {least}")
     return int(value)
+
+
+def span(name: str, value: Any) -> tuple[float, float]:
+    """The values that are black and white. Raises InputError for anything else."""
+    try:
+        black, white = (float(item) for item in value)
+    except (TypeError, ValueError):
+        black = white = math.nan
+    if not -math.inf < black < white < math.inf:
+        raise InputError(f"{name}={_short(value)}: must be (black, white), two numbers, black below white")
+    return black, white
 
 
 def path(name: str, value: Any) -> Path:

@@ -42,3 +42,10 @@ def sample(split: Split) -> Split:
     if count > maximum:
         chosen = torch.arange(maximum) * count // maximum
     return Split(split.stored(chosen), device=split.device, span=split.span)
+
+
+def onto(split: Split, black: float, white: float) -> Split:
+    """The images with 0 and 1 at `black` and `white`: in memory, as floats."""
+    if (black, white) == (0, 1):
+        return split
+    return Split(split.batch(slice(0, len(split))) * (white - black) + black, split.labels)

@@ -8,7 +8,7 @@ or a model of a kind that is known (docs/diagnose.md). dataset=... and dataset.K
 means: likelihood=, sigma2=, kl_weight=; or how it is written, as for python -m vae.scale: reconstruction=, reduction=,
 kl_reduction=, kl_weight=, batch_size=, latent_dim=. Further: pixel_range=-1,1 (of the images that the model wants,
 where it is not 0,1), log_variance=true, decoder_gives=mean|logits, device=, seed=, max_images=, name=, probe_images=,
-iw_samples=; report=DIR writes the page."""
+iw_samples=, batch_size= (where no loss is written: of images at a time); report=DIR writes the page."""
 
 import dataclasses
 import importlib
@@ -18,16 +18,18 @@ import sys
 from typing import Any
 
 from vae.cli import shell
+from vae.config import checks
 from vae.config.errors import InputError
-from vae.data.split import Split
+from vae.data.scale import onto
 from vae.diagnose.call import diagnose
 from vae.runtime.custom import one_line_for
 from vae.runtime.terminal import show
 from vae.scale.loss import scale
 
 MEANING = ("likelihood", "sigma2")
-WRITTEN = ("reconstruction", "reduction", "kl_reduction", "latent_dim", "reconstruction_weight")
-EITHER = ("kl_weight", "batch_size", "pixel_range")
+WRITTEN = ("reconstruction", "reduction", "kl_reduction", "reconstruction_weight")
+BESIDE = ("latent_dim", "batch_size")  # what these are averaged over
+EITHER = ("kl_weight", "pixel_range")
 FURTHER = ("log_variance", "decoder_gives", "device", "seed", "max_images", "name", "probe_images", "iw_samples")
 
 
@@ -35,19 +37,23 @@ def main(arguments: list[str]) -> None:
     place, *rest = arguments
     if not re.fullmatch(r"[\w.]+:\w+", place):
         raise InputError(f"{place}: must be module:function, as in my_module:load, before all else")
-    values, left = shell.own_keys(rest, (*MEANING, *WRITTEN, *EITHER, *FURTHER, "report"))
+    values, left = shell.own_keys(rest, (*MEANING, *WRITTEN, *BESIDE, *EITHER, *FURTHER, "report"))
     if not left:
         raise InputError("dataset: needed, as in dataset=mnist5k, or dataset=folder dataset.root=...")
-    report, span = values.pop("report", None), values.pop("pixel_range", [0, 1])
+    report, span = values.pop("report", None), checks.span("pixel_range", values.pop("pixel_range", (0, 1)))
     model = loaded(place)
     data = shell.dataset(left)
-    data = dataclasses.replace(data, train=onto(data.train, span), test=onto(data.test, span))
-    written = {key: values.pop(key) for key in (*WRITTEN, "batch_size") if key in values}
-    if written:
+    data = dataclasses.replace(data, train=onto(data.train, *span), test=onto(data.test, *span))
+    if any(key in values for key in WRITTEN):
         if any(key in values for key in MEANING):
             raise InputError("likelihood, sigma2 say what the loss means, reconstruction, reduction how it is written")
+        written = {key: values.pop(key) for key in (*WRITTEN, *BESIDE) if key in values}
         weight = values.pop("kl_weight", 1.0)
         values["loss"] = scale(image_shape=data.test.shape, kl_weight=weight, pixel_range=span, **written)
+    elif "latent_dim" in values:
+        raise InputError(
+            f"latent_dim={values['latent_dim']}: goes with kl_reduction, or another of {', '.join(WRITTEN)}"
+        )
     encode, decode = model if isinstance(model, tuple) and len(model) == 2 else (model, None)
     found = diagnose(encode, decode, data, **values)
     show(str(found))
@@ -68,16 +74,6 @@ def loaded(place: str) -> Any:
         raise InputError(f"{place}: {module_name} has no function {name}")
     with one_line_for(place, "fails"):
         return function()
-
-
-def onto(split: Split, span: Any) -> Split:
-    """The images, on the scale that the model wants: 0 and 1 become `span`. In memory, as floats."""
-    if not isinstance(span, list) or len(span) != 2 or not span[0] < span[1]:
-        raise InputError(f"pixel_range={span}: must be black,white, as in -1,1")
-    black, white = (float(value) for value in span)
-    if (black, white) == (0.0, 1.0):
-        return split
-    return Split(split.batch(slice(0, len(split))) * (white - black) + black, split.labels)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ python -m vae.scale reconstruction=mse reduction=mean kl_weight=1 latent_dim=20 
 reconstruction=mse|half_mse|l1|bce, reduction= and kl_reduction=sum|mean|batchmean|batchsum (of an image's numbers and
 of the batch; batchmean sums over the one and averages over the other), image_shape=C,H,W, latent_dim=, kl_weight=,
 batch_size=, pixel_range=black,white, reconstruction_weight=; dataset=... and dataset.KEY=... as for run.py say where
-these data collapse; beta= and sigma= ask for the KL weight to write for them."""
+these data, their black and white put at pixel_range, collapse; beta= and sigma= ask for the KL weight to write for
+them."""
 
 from vae.cli import shell
 from vae.runtime.terminal import show

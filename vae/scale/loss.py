@@ -171,21 +171,28 @@ def scale(
     the batch too), mean (over everything), batchmean (summed over an image's pixels or dimensions, averaged over the
     batch), batchsum (the other way round). `image_shape` (C, H, W) and `latent_dim`: what is averaged over.
     `batch_size` matters where one term is summed over the batch and the other is not; without it such a sum is taken
-    for that of one image, and the answer says so. `images`, of any kind that vae.diagnose takes, in `pixel_range`:
-    where these data collapse. Raises InputError."""
+    for that of one image, and the answer says so. `images`, of any kind that vae.diagnose takes: where these data
+    collapse. Floats are in `pixel_range`; what is read as 0 to 1 (uint8, a dataset of this program) is put there.
+    Raises InputError."""
     _one_of("reconstruction", reconstruction, KINDS)
     _one_of("reduction", reduction, REDUCTIONS)
     _one_of("kl_reduction", kl_reduction, REDUCTIONS)
     kl_weight = _above_zero("kl_weight", kl_weight)
     reconstruction_weight = _above_zero("reconstruction_weight", reconstruction_weight)
-    black, white = _range(pixel_range)
+    black, white = checks.span("pixel_range", pixel_range)
     if image_shape is not None:
         image_shape = _shape(image_shape)
     split, notes, unsaid = None, list[str](), list[str]()
     if images is not None:
+        from vae.data import scale as pixel_scale
         from vae.data.in_memory import split_of
+        from vae.data.split import Data, Split
 
         split, notes = split_of(images)
+        if isinstance(images, Split | Data) or not split.images.is_floating_point():
+            some = pixel_scale.sample(split).batch(slice(None))
+            if float(some.min()) >= 0 and float(some.max()) <= 1:  # else they have a range of their own
+                split = pixel_scale.onto(split, black, white)
         if image_shape is not None and math.prod(image_shape) != math.prod(split.shape):
             raise InputError(f"image_shape={image_shape}: the images have shape {split.shape}")
         image_shape = split.shape
@@ -247,6 +254,9 @@ def _on_data(found: Scale, split: Any, latent_dim: int | None) -> Scale:
         likelihood = likelihoods.build(schema.Bernoulli(name="bernoulli"), None, split.shape)
     else:
         likelihood = likelihoods.build(schema.Gaussian(name="gaussian", sigma2=found.sigma2), None, split.shape)
+    refused = likelihood.refuses(some)
+    if refused is not None:
+        raise InputError(f"reconstruction={found.reconstruction}: {refused}")
     white_found = prediction.whitened(split, spectrum_found, likelihood, prediction.wider(dimensions))
     predicted = prediction.measures(spectrum_found, white_found, likelihood, dimensions, found.beta)
     edge = predicted.predicted_collapse_weight
@@ -262,16 +272,6 @@ def _on_data(found: Scale, split: Any, latent_dim: int | None) -> Scale:
         kept=None if latent_dim is None else predicted.predicted_active_units,
         kld=None if latent_dim is None else predicted.predicted_kld,
     )
-
-
-def _range(given: Any) -> tuple[float, float]:
-    try:
-        black, white = (float(value) for value in given)
-    except (TypeError, ValueError):
-        black = white = math.nan
-    if not -math.inf < black < white < math.inf:
-        raise InputError(f"pixel_range={given}: must be (black, white), two numbers, black below white")
-    return black, white
 
 
 def _shape(given: Any) -> tuple[int, ...]:
