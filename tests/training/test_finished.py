@@ -142,6 +142,36 @@ def test_samplers(digits: list[str], tmp_path: Path) -> None:
     assert not torch.equal(drawn["prior"], drawn["gaussian"])
 
 
+PIXELCNN = ["model=pixelcnn_vae", "objective=bernoulli", "model.latent_dim=2", "model.encoder_widths=[8]"]
+
+
+def test_samples_of_a_decoder_that_draws_go_by_the_seed_and_not_by_the_batch(
+    digits: list[str], tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a code, so that nothing but the decoder's own draws differs."""
+    small = [*QUICK, *digits, *PIXELCNN, "model.channels=4", "model.posterior=none", "evaluation.batch_size=6"]
+    assert program(*small, "dataset.binarize=threshold", "hydra.run.dir=run")[0] == 0
+    run = vae.load_run("run")
+    first, other = (run.sample(12, seed=seed) for seed in (0, 1))
+    assert not torch.equal(first, other)
+    monkeypatch.setattr("vae.training.finished.BATCH", 5)
+    assert torch.equal(run.sample(12, seed=1), other)
+    assert program("sample=run", "n=12", "seed=1")[0] == 0
+    files = sorted((tmp_path / "run" / "samples").iterdir())
+    assert np.array_equal([np.asarray(Image.open(path)) for path in files], other[:, 0].numpy() * 255)
+
+
+def test_samples_are_decoded_a_batch_at_a_time(
+    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made(tmp_path, *digits)
+    whole, sizes = run.model.sample(10, seed=3), list[int]()
+    monkeypatch.setattr("vae.training.finished.BATCH", 4)
+    run.model.decoder.register_forward_hook(lambda module, given, images: sizes.append(len(images)))
+    assert torch.allclose(run.sample(10, seed=3), whole, atol=1e-6)
+    assert sizes == [4, 4, 2]
+
+
 def test_mistakes_are_told(digits: list[str], tmp_path: Path) -> None:
     run = made(tmp_path, *digits)
     height, width = run.shape[1:]

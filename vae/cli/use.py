@@ -179,10 +179,10 @@ def _reconstruct(bench: _Bench) -> Path:
     if count < bench.call.use.n:
         log.info("reconstruct: n=%d, and there are %d images to show: all of them", bench.call.use.n, count)
     folder = _empty(bench.directory / names.RECONSTRUCTED)
-    shown = []
+    shown, pixels = [], generator(0, "pixels")  # as in the pictures of a training
     for rows in bench.batches(count, "reconstructing"):
         images = data.test.batch(rows)
-        means = model.decode(model.encode(images).mu)
+        means = model.decode(model.encode(images).mu, rng=pixels)
         for place, image in enumerate(means, start=rows.start):
             source = Path(data.test.sources[place]).stem if data.test.sources else ""
             _save_image(folder / f"{place:05d}{'_' if source else ''}{source}.png", image)
@@ -197,7 +197,7 @@ def _reconstruct(bench: _Bench) -> Path:
 def _sample(bench: _Bench) -> Path:
     """`n` images as files, and the first hundred of them as a grid."""
     model, call = bench.model, bench.call.use
-    rng = generator(bench.config.seed, "sample")
+    rng, pixels = (generator(bench.config.seed, name) for name in ("sample", "pixels"))
     sampler = samplers.prior(model.latent_dim)
     if call.sampler != "prior":
         codes = samplers.training_codes(
@@ -208,7 +208,7 @@ def _sample(bench: _Bench) -> Path:
     codes = sampler(call.n, rng).to(next(model.parameters()).device)
     shown = []
     for rows in bench.batches(call.n, "sampling"):
-        images = model.decode(codes[rows], start=rows.start)
+        images = model.decode(codes[rows], rng=pixels)
         for place, image in enumerate(images, start=rows.start):
             _save_image(folder / f"{place:05d}.png", image)
         shown += list(images[: max(0, MAX_SHOWN - rows.start)])

@@ -41,10 +41,14 @@ def training_codes(model: VAE, split: Split, batch_size: int, seed: int) -> Tens
 
 
 @torch.no_grad()
-def decoded(model: VAE, codes: Tensor, batch_size: int) -> Tensor:
-    """Codes (N, d) to mean images (N, C, H, W) on the CPU, a batch at a time."""
+def decoded(model: VAE, codes: Tensor, batch_size: int, rng: torch.Generator | None = None) -> Tensor:
+    """Codes (N, d) to mean images (N, C, H, W) on the CPU, a batch at a time. An autoregressive decoder draws them by
+    `rng`, or without it with the same chance at every call."""
     codes = codes.to(next(model.parameters()).device)
-    parts = [model.decode(part, start=i * batch_size).cpu() for i, part in enumerate(codes.split(batch_size))]
+    parts = [
+        model.decode(part, rng=rng or generator(0, "pixels", i * batch_size)).cpu()
+        for i, part in enumerate(codes.split(batch_size))
+    ]
     return torch.cat(parts)
 
 

@@ -169,7 +169,7 @@ class ForeignModel:
     def _at_once(self) -> int:
         return max(1, MAX_VALUES // math.prod(self.shape))
 
-    def decode(self, z: Tensor, same_chance: bool = False, start: int = 0) -> Tensor:
+    def decode(self, z: Tensor, same_chance: bool = False, rng: torch.Generator | None = None) -> Tensor:
         return self.link(self.raw(z))
 
     def parameters(self) -> Iterator[nn.Parameter]:

@@ -72,15 +72,15 @@ class VAE(nn.Module):
             output = self.decoder(z)
         return output.float()
 
-    def decode(self, z: Tensor, same_chance: bool = False, start: int = 0) -> Tensor:
+    def decode(self, z: Tensor, same_chance: bool = False, rng: torch.Generator | None = None) -> Tensor:
         """Codes (B, d) to mean images (B, C, H, W). An autoregressive decoder has no mean image for a code: images are
-        drawn, with the same chance at every call; with `same_chance` for each of the codes too, so that images differ
-        by their codes alone. `start`: the place of the first code among all that are decoded, for chance of its own."""
+        drawn, by `rng`, which goes on from batch to batch, or without it with the same chance at every call; with
+        `same_chance` for each of the codes too, so that images differ by their codes alone."""
         if not self.is_autoregressive:
             return self.link(self.raw(z))
         z = z if self.has_code else 0 * z
         count = 1 if same_chance else len(z)
-        noise = torch.rand(count, *self.shape, generator=generator(0, "pixels", start)).clamp(min=1e-7)
+        noise = torch.rand(count, *self.shape, generator=rng or generator(0, "pixels")).clamp(min=1e-7)
         assert isinstance(self.decoder, PixelCNN)
         return self.decoder.sample(z, self.quantile, noise.to(z.device))
 
@@ -97,4 +97,5 @@ class VAE(nn.Module):
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Images (count, C, H, W) of codes drawn from the prior: their means, or of an autoregressive decoder draws."""
         device = next(self.parameters()).device
-        return self.decode(torch.randn(count, self.latent_dim, generator=generator(seed, "sample")).to(device))
+        codes = torch.randn(count, self.latent_dim, generator=generator(seed, "sample"))
+        return self.decode(codes.to(device), rng=generator(seed, "pixels"))

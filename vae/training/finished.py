@@ -93,14 +93,17 @@ class Run(TransformerMixin, BaseEstimator):
         return self.decode(self.encode(images).mu)
 
     def sample(self, count: int, seed: int = 0, sampler: str = "prior") -> Tensor:
-        """`count` mean images (count, C, H, W). `sampler`: codes from the prior, or from a gaussian or a mixture that
-        is fitted to the codes of the training images, which are read for it. Raises InputError."""
+        """`count` mean images (count, C, H, W), of an autoregressive decoder draws. `sampler`: codes from the prior, or
+        from a gaussian or a mixture that is fitted to the codes of the training images, which are read for it. Raises
+        InputError."""
         count, seed = checks.whole("count", count, 1), checks.whole("seed", seed, 0)
         if sampler == "prior":
-            return self.model.sample(count, seed)
-        if sampler not in samplers.FITTED:
+            draw = samplers.prior(self.latent_dim)
+        elif sampler in samplers.FITTED:
+            draw = samplers.fitted(sampler, self._codes, self.config.seed)
+        else:
             raise InputError(f"sampler={sampler}: must be prior or one of {', '.join(samplers.FITTED)}")
-        return self.decode(samplers.fitted(sampler, self._codes, self.config.seed)(count, generator(seed, "sample")))
+        return samplers.decoded(self.model, draw(count, generator(seed, "sample")), BATCH, generator(seed, "pixels"))
 
     @cached_property
     def _codes(self) -> Tensor:
