@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 
 import vae
 from vae.config.schema import CyclicalKL, LinearKL
+from vae.scale.audit import Audit
 from vae.training.schedule import build
 
 
@@ -26,6 +28,16 @@ def test_a_warm_up_that_never_ends_within_the_training() -> None:
     assert "it goes up and down, and the training ends in between" in cycles.problems[0]
     endless = vae.audit_schedule(lambda step: step / 1e6, steps=100)
     assert "still does" in endless.problems[0]
+
+
+def test_a_warm_up_that_arrives_with_the_last_step() -> None:
+    for steps in (2, 100, 20_000, 1_000_000):
+        found = vae.audit_schedule(lambda step, end=steps: min(1.0, step / end), steps)  # type: ignore[misc]
+        assert (found.last, found.ends_at, found.problems) == (1, steps, ())
+        assert vae.audit_schedule(lambda step, end=steps: step / end, steps).problems  # type: ignore[misc]
+    # The steps that are not looked at hide no end.
+    for end in (999_950, 400_000, 17):
+        assert vae.audit_schedule(lambda step, end=end: min(1.0, step / end), 1_000_000).ends_at == end  # type: ignore[misc]
 
 
 def test_schedules_of_ours() -> None:
@@ -90,6 +102,42 @@ def test_knobs_that_do_not(loss: object, said: str) -> None:
     assert not found.reaches_loss
     assert said in found.problems[0]
     assert "does not reach" in str(found)
+
+
+class Small(Terms):
+    """A KL of 5e4, or less, at diffusers' weight, 1e-6, beside a squared error of 4,900 in float32, of which a rounding
+    is 5e-4."""
+
+    def __init__(self, kl: float, slope: float = 0.1) -> None:
+        rng = torch.Generator().manual_seed(0)
+        self.a = torch.randn(1000, generator=rng, requires_grad=True)
+        self.x, self.size = torch.randn(5, 1000, generator=rng), kl / 1000
+        self.slope = slope
+
+    def reconstruction(self) -> torch.Tensor:
+        return (self.x - self.slope * (self.a - self.a.detach())).square().sum()
+
+    def kl(self) -> torch.Tensor:
+        return self.a.square().sum() * self.size
+
+
+def test_a_small_kl_is_told_from_the_rounding_of_the_loss() -> None:
+    def audited(terms: Small, kl: Callable[[], Any]) -> Audit:
+        return vae.audit_schedule(1e-6, 1, lambda weight: terms.reconstruction() + weight * kl())
+
+    large, small = Small(5e4), Small(100)
+    assert audited(large, large.kl).reaches_loss
+    assert audited(large, large.kl).kld == pytest.approx(float(large.kl().detach()), rel=0.01)
+    found = audited(small, small.kl)  # which the value does not show, and the gradient does
+    assert (found.reaches_loss, found.kld, found.problems) == (True, None, ())
+    assert "multiplies" not in str(found)
+    assert "is detached" in audited(large, lambda: large.kl().item()).problems[0]
+    assert "does not reach it" in audited(large, lambda: 0.0).problems[0]
+    untold = Small(100, slope=10)
+    found = audited(untold, untold.kl)
+    assert found.reaches_loss is None
+    assert "cannot be told: what it changes is below the rounding of float32" in found.problems[0]
+    assert "does not reach" not in str(found)
 
 
 def test_the_caller_s_random_numbers_stay() -> None:

@@ -1,6 +1,7 @@
 """Whether a KL schedule does what it is meant to: does the weight reach its end within the training, and does it reach
 the loss? In several trackers the answer to "my KL is 0" was that the warm-up never ended, or the knob did nothing."""
 
+import bisect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,9 @@ LOOKED_AT = 10_000  # steps at most, evenly over the training
 FURTHER = 1000  # times the training: so far is looked for the end of a warm-up
 BEYOND = (1.01, 1.1, 1.37, 1.9, 2.6, 3.7, 7.3, 19.1, 53.9, 101.3, 310.7, 1000)  # times the training, no even ones
 SAME = 1e-6  # of the highest weight: a smaller change is none
-ROUNDING = 1e-7  # of a loss or of the length of its gradient
-CLOSE = 1e-3  # of a gradient: so far from proportional is rounding
+ROUNDED = 4  # roundings, of a loss or of the length of its gradient, that a change may be off by
+CLOSE = 1e-3  # of a change: so far from proportional is rounding too
+KNOWN = 0.01  # of the KL: so closely it must be known to be told
 PROBED = (0.0, 0.5, 1.0, 2.0)  # times the weight to be tried, in the loss
 
 
@@ -31,18 +33,18 @@ class Audit:
     last: float  # and at the last
     highest: float
     ends_at: int | None  # the step from which on the weight stays; None: it still changes at the last
-    reaches_loss: bool | None  # its value and its gradient, both in proportion; None: no loss was given
-    kld: float | None  # what the weight multiplies in the loss: the KL, as the loss reduces it
+    reaches_loss: bool | None  # its value and its gradient, both in proportion; None: no loss, or it cannot be told
+    kld: float | None  # what the weight multiplies in the loss: the KL, as the loss reduces it; None: nor that
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
         end = "still changes at the last step" if self.ends_at is None else f"stays from step {self.ends_at} on"
         said = [f"KL weight {number(self.first)} at the first step, {number(self.last)} at the last; it {end}."]
-        if self.reaches_loss is not None and self.kld is not None:
+        if self.reaches_loss is not None:
             how = "reaches the loss and its gradient" if self.reaches_loss else "does not reach the loss as it should"
             said.append(f"It {how}.")
-            if self.kld:
-                said.append(f"In the loss it multiplies {number(self.kld)}: the KL, as the loss reduces it.")
+        if self.kld:
+            said.append(f"In the loss it multiplies {number(self.kld)}: the KL, as the loss reduces it.")
         return "\n".join([*said, *(f"Problem: {problem}." for problem in self.problems)])
 
 
@@ -55,49 +57,59 @@ def audit_schedule(
     the loss as a function of the KL weight, everything else fixed; its gradient with respect to whatever it is made of
     must change in proportion. Raises InputError for what is no schedule or no loss."""
     steps = checks.whole("steps", steps, 1)
-    weights = _weights(schedule, steps)
+    at = _function(schedule, steps)
+    stride = max(1, steps // LOOKED_AT)
+    weights = {step: _checked(at(step), step) for step in sorted({*range(1, steps + 1, stride), steps})}
     problems: list[str] = []
     highest, last = max(weights.values()), weights[steps]
     tolerance = SAME * highest
-    settled = steps
-    for step in reversed(weights):
-        if abs(weights[step] - last) > tolerance:
-            break
-        settled = step
-    still = len(weights) > 1 and settled == steps
+
+    def differs(step: int) -> bool:
+        return abs(_checked(at(step), step) - last) > tolerance
+
+    before = max((step for step, weight in weights.items() if abs(weight - last) > tolerance), default=0)
+    between = range(before + 1, min(step for step in weights if step > before))  # not looked at
+    settled = before + 1 + bisect.bisect_left(between, True, key=lambda step: not differs(step))
+    still = settled == steps > 1 and not _arrives(differs, steps + stride)
     if highest == 0:
         problems.append("the KL weight is 0 throughout: nothing holds the code to the prior")
     elif still:
-        problems.append(_unended(schedule, steps, weights))
+        problems.append(_unended(at, steps, weights))
     elif last < highest - tolerance:
         problems.append(f"the weight ends at {number(last)}, below its highest, {number(highest)}")
     reaches, kld = None, None
     if loss is not None:
         found = _in_loss(loss, highest or 1.0)
-        reaches, kld = not found.problems, found.slope
+        reaches, kld = found.reaches, found.slope
         problems += found.problems
     return Audit(weights[1], last, highest, None if still else settled, reaches, kld, tuple(problems))
 
 
-def _weights(schedule: Any, steps: int) -> dict[int, float]:
+def _function(schedule: Any, steps: int) -> Callable[[int], Any]:
+    """The weight at a step; of weights in a row an IndexError beyond them."""
     if hasattr(schedule, "tolist"):  # an array, or a tensor
         schedule = schedule.tolist()
     if isinstance(schedule, int | float):
-        return {1: _checked(schedule, 1), steps: _checked(schedule, steps)}
+        return lambda step: schedule
     if isinstance(schedule, Sequence) and not isinstance(schedule, str):
         if len(schedule) < steps:
             raise InputError(f"schedule: has {len(schedule)} weights for {steps} steps")
-        at = lambda step: schedule[step - 1]  # noqa: E731
-    else:
-        at = getattr(schedule, "weight", schedule)
+        return lambda step: schedule[step - 1]
+    at: Callable[[int], Any] = getattr(schedule, "weight", schedule)
     if not callable(at):
         raise InputError(
             f"schedule: is a {type(schedule).__name__}; must be a function of the step, all weights in a row, or one "
             "number"
         )
-    stride = max(1, steps // LOOKED_AT)
-    looked_at = sorted({*range(1, steps + 1, stride), steps})
-    return {step: _checked(at(step), step) for step in looked_at}
+    return at
+
+
+def _arrives(differs: Callable[[int], bool], later: int) -> bool:
+    """Whether a weight that changes up to the last step is the same `later`; not, where nothing can be asked there."""
+    try:
+        return not differs(later)
+    except Exception:  # the user's function may know no more steps
+        return False
 
 
 def _checked(weight: Any, step: int) -> float:
@@ -107,12 +119,9 @@ def _checked(weight: Any, step: int) -> float:
     return found
 
 
-def _unended(schedule: Any, steps: int, weights: Mapping[int, float]) -> str:
+def _unended(at: Callable[[int], Any], steps: int, weights: Mapping[int, float]) -> str:
     """When a weight that still changes at the last step would stay, if the schedule can be asked."""
     said = f"the weight still changes at the last step, {steps}, where it is {number(weights[steps])}"
-    if isinstance(schedule, Sequence):
-        return said
-    at = getattr(schedule, "weight", schedule)
     try:
         if not _is_one_way([*weights.values(), *(_checked(at(step), step) for step in _beyond(steps))]):
             return f"{said}: it goes up and down, and the training ends in between"
@@ -142,8 +151,35 @@ def _is_one_way(weights: Sequence[float]) -> bool:
 
 @dataclass(frozen=True)
 class _InLoss:
-    slope: float
+    reaches: bool | None  # as in Audit
+    slope: float | None
     problems: list[str]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """How a loss, or its gradient, changes over the weights PROBED."""
+
+    length: float  # of the largest change
+    off: float  # the largest difference of a change from one in proportion to the weight
+    whole: float  # the length of what changes
+    rounding: float  # of that, in the precision that it was computed in
+
+    @property
+    def is_seen(self) -> bool:
+        return self.length > self.rounding
+
+    @property
+    def is_proportional(self) -> bool:
+        return self.off <= CLOSE * self.length + ROUNDED * self.rounding
+
+
+def _change(rows: "Sequence[Tensor]", eps: float) -> _Change:
+    """`rows` (n,), float64, one for each of PROBED. `eps`: the relative rounding of a number in them."""
+    steps = [row - rows[0] for row in rows]
+    off = [float((step - factor * steps[2]).norm()) for factor, step in zip(PROBED, steps, strict=True)]
+    whole = max(float(row.norm()) for row in rows)
+    return _Change(max(float(step.norm()) for step in steps), max(off), whole, eps * whole)
 
 
 def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
@@ -162,34 +198,29 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
                 raise InputError(f"loss: gave {_what(found)}; must give one number, a tensor{hint}")
             values.append(float(found.detach()))
             gradients.append(_gradient(found))
-    changes = [value - values[0] for value in values]
-    slope = changes[2] / weight
-    if max(map(abs, changes)) <= ROUNDING * max(map(abs, values)):
-        return _InLoss(slope, ["the loss is the same at every KL weight: the knob does not reach it"])
-    problems = []
-    if not _proportional(changes):
-        problems.append("the loss does not change in proportion to the KL weight")
+    eps = torch.finfo(found.dtype).eps if found.is_floating_point() else 0.0
+    value = _change([torch.tensor([value], dtype=torch.float64) for value in values], eps)
+    slope = (values[2] - values[0]) / weight if value.rounding <= KNOWN * value.length else None
+    problems = [] if value.is_proportional else ["the loss does not change in proportion to the KL weight"]
     if not gradients[2]:
-        return _InLoss(slope, [*problems, "the loss has no gradient: is it detached?"])
-    sizes = {name: part.numel() for gradient in gradients for name, part in gradient.items()}
-    rows = [_row(gradient, sizes) for gradient in gradients]
-    steps = [row - rows[0] for row in rows]
-    lengths = [float(step.norm()) for step in steps]
-    if max(lengths) <= ROUNDING * float(rows[2].norm()):
+        return _InLoss(False, slope, [*problems, "the loss has no gradient: is it detached?"])
+    parts = {name: part for gradient in gradients for name, part in gradient.items()}
+    sizes = {name: part.numel() for name, part in parts.items()}
+    eps = max(eps, *(torch.finfo(part.dtype).eps for part in parts.values()))
+    gradient = _change([_row(gradient, sizes) for gradient in gradients], eps)
+    if not problems and 0 < gradient.length <= gradient.rounding and value.length <= CLOSE * value.whole:
+        untold = (
+            "whether the KL weight reaches the loss cannot be told: what it changes is below the rounding of "
+            f"{str(found.dtype).removeprefix('torch.')}; compute the loss in float64, or without its reconstruction"
+        )
+        return _InLoss(None, slope, [untold])
+    if not value.is_seen and not gradient.is_seen:
+        problems.append("the loss is the same at every KL weight: the knob does not reach it")
+    elif not gradient.is_seen:
         problems.append("the loss changes with the KL weight and its gradient does not: the KL is detached (.item())")
-    elif not problems:
-        off = max(float((step - factor * steps[2]).norm()) for factor, step in zip(PROBED, steps, strict=True))
-        if off > CLOSE * max(lengths):
-            problems.append("the gradient of the loss does not change in proportion to the KL weight")
-    return _InLoss(slope, problems)
-
-
-def _proportional(changes: Sequence[float]) -> bool:
-    whole = changes[2]
-    return all(
-        abs(change - factor * whole) <= CLOSE * max(map(abs, changes))
-        for factor, change in zip(PROBED, changes, strict=True)
-    )
+    elif not problems and not gradient.is_proportional:
+        problems.append("the gradient of the loss does not change in proportion to the KL weight")
+    return _InLoss(not problems, slope, problems)
 
 
 def _what(found: Any) -> str:
