@@ -1,6 +1,8 @@
 """Each measure against an independent source and on constructed cases with known answers."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,10 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binomtest, ttest_rel
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+from torch.utils.checkpoint import checkpoint
 
 from vae.measure import diagnostics
 from vae.models.posteriors import Posterior
@@ -181,6 +186,40 @@ def test_decoder_sensitivity_is_the_length_of_the_jacobian_s_columns() -> None:
     jacobian = torch.autograd.functional.jacobian(lambda z: curved(z).flatten(1).sum(0), z)  # (pixels, B, d)
     expected = jacobian.norm(dim=0).mean(0)
     assert diagnostics.decoder_sensitivity(curved, z).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+class Once(Function):
+    """As a compiled network: its gradient has none."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return decode(z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> Tensor:
+        return torch.zeros(len(given), 3)
+
+
+def exhausted(message: str) -> Callable[[Tensor], Tensor]:
+    def backward(given: Tensor) -> Tensor:
+        raise RuntimeError(message)
+
+    def failing(z: Tensor) -> Tensor:
+        images = decode(z)
+        images.register_hook(backward)
+        return images
+
+    return failing
+
+
+def test_a_decoder_that_cannot_be_differentiated_twice_has_no_sensitivity() -> None:
+    z = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    assert diagnostics.decoder_sensitivity(Once.apply, z) is None
+    assert diagnostics.decoder_sensitivity(lambda codes: checkpoint(decode, codes, use_reentrant=True), z) is None
+    assert diagnostics.decoder_sensitivity(exhausted("double backward"), z) is None
+    with pytest.raises(RuntimeError, match="memory"):
+        diagnostics.decoder_sensitivity(exhausted("DefaultCPUAllocator: can't allocate memory"), z)
 
 
 def test_dimension_gaps_find_the_dimension_that_is_not_read() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vae.models.posteriors import Posterior
+from vae.runtime.machine import is_out_of_memory
 
 CEILING_MARGIN = 1.0  # nats below log N: closer, a mutual information made of N images is too low
 CHUNK = 2**24  # elements of the largest intermediate matrix, in float64 128 MiB
@@ -155,19 +156,18 @@ def decoder_sensitivity(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor
         if not images.requires_grad:  # it works without gradients inside
             return None
         u = torch.zeros_like(images, requires_grad=True)
-        (pulled,) = torch.autograd.grad(images, codes, u, create_graph=True, allow_unused=True)  # J^T u, (B, d)
-        if pulled is None:  # nothing that the decoder does depends on its codes
-            return torch.zeros(z.shape[1], dtype=torch.float64, device=z.device)
-        directions = pulled.sum(0).unbind()  # the codes are independent: their sum loses nothing
-    norms = []
-    for direction in directions:
+        norms = []
         try:
-            (column,) = torch.autograd.grad(direction, u, retain_graph=True)
-        except RuntimeError as error:  # fused attention has no second derivative
-            if "not implemented" not in str(error):
+            (pulled,) = torch.autograd.grad(images, codes, u, create_graph=True, allow_unused=True)  # J^T u, (B, d)
+            if pulled is None:  # nothing that the decoder does depends on its codes
+                return torch.zeros(z.shape[1], dtype=torch.float64, device=z.device)
+            for direction in pulled.sum(0).unbind():  # the codes are independent: their sum loses nothing
+                (column,) = torch.autograd.grad(direction, u, retain_graph=True)
+                norms.append(column.flatten(1).norm(dim=1).double().mean())
+        except RuntimeError as error:  # fused attention, a compiled decoder and a checkpoint each say so in other words
+            if is_out_of_memory(error):
                 raise
             return None
-        norms.append(column.flatten(1).norm(dim=1).double().mean())
     return torch.stack(norms)
 
 
