@@ -432,6 +432,25 @@ def test_networks_of_any_precision(images: Tensor) -> None:
         assert found[torch.bfloat16][key] == pytest.approx(found[torch.float32][key], rel=0.03)
 
 
+@pytest.mark.parametrize("part", ["encode", "decode"])
+def test_a_rounding_of_half_precision_is_no_other_answer(part: str, images: Tensor) -> None:
+    """A network whose last bit depends on the size of the batch, as that of a matrix product on a GPU may."""
+    linear = LinearVAE(images, 3, 0.5)
+
+    def last_bit(given: Tensor, changed: bool) -> Tensor:
+        half = given.bfloat16()
+        return half * (1 + torch.finfo(torch.bfloat16).eps) if changed else half
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_sigma = linear.encode(x)
+        return last_bit(mu, part == "encode" and len(x) % 8 > 0), log_sigma
+
+    def decode(z: Tensor) -> Tensor:
+        return last_bit(linear.decode(z), part == "decode" and len(z) % 8 > 0)
+
+    assert vae.diagnose(encode, decode, images[:64], **GAUSSIAN, **FAST).verdict == "alive"
+
+
 def test_a_decoder_without_gradients_has_no_sensitivity(images: Tensor) -> None:
     linear = LinearVAE(images, 3, 0.5)
     found = vae.diagnose(linear.encode, torch.no_grad()(linear.decode), images, **GAUSSIAN, **FAST)
@@ -457,11 +476,15 @@ def spoiled(part: str) -> Any:
         "sample": lambda x: (encode(x)[0] + torch.randn(len(x), 2), encode(x)[1]),
         "batch": lambda x: (encode(x)[0] - encode(x)[0].mean(0), encode(x)[1]),
         "raises": lambda x: 1 / 0,
+        "squeezes": lambda x: [part.squeeze() for part in encode(x)],
+        "squeezes sigma": lambda x: (encode(x)[0], encode(x)[1].squeeze()),
+        "two or more": lambda x: encode(x) if len(x) > 1 else 1 / 0,
         "mu alone": lambda x: encode(x)[0],
         "few": lambda z: decode(z)[:, :, :1],
         "last": lambda z: decode(z).expand(-1, 3, -1, -1).permute(0, 2, 3, 1),
         "probabilities": lambda z: decode(z).sigmoid(),
         "logits": lambda z: 3 * decode(z),
+        "decode two or more": lambda z: decode(z) if len(z) > 1 else 1 / 0,
         "decode nan": lambda z: decode(z) / 0,
         "decode sample": lambda z: decode(z) + torch.randn(len(z), 1, 2, 3),
         "decode batch": lambda z: decode(z) - decode(z).mean(0),
@@ -481,11 +504,14 @@ def spoiled(part: str) -> Any:
         ("sample", None, {}, "encode: gave another mu for the same images"),
         ("batch", None, {}, "an image has another mu in another batch"),
         ("raises", None, {}, "encode: fails on images of shape .*ZeroDivisionError"),
+        ("squeezes", None, {}, r"encode: of a single image mu has shape \(2,\); must be \(1, 2\)"),
+        ("squeezes sigma", None, {}, r"encode: of a single image the second output has shape \(2,\)"),
+        ("two or more", None, {}, "encode: fails on a single image"),
+        (None, "decode two or more", {}, "decode: fails on a single code"),
         (None, "few", {}, r"decode: gave shape \(8, 1, 1, 3\) for codes of \(8, 2\); must give \(8, 1, 2, 3\)"),
         (None, "decode nan", {}, "decode: gave numbers that are not finite"),
         (None, "decode sample", {}, "decode: gave other images for the same codes"),
         (None, "decode batch", {}, "decode: a code gives another image in another batch"),
-        (None, "probabilities", BERNOULLI | {"decoder_gives": "logits"}, "probabilities, not logits"),
         (None, "logits", BERNOULLI | {"decoder_gives": "mean"}, "are no probabilities"),
         (None, None, BERNOULLI | {"images": gaussian_images(64)}, "likelihood=bernoulli: .* must be in \\[0, 1\\]"),
         (
@@ -563,6 +589,16 @@ def test_probabilities_and_logits_are_told_by_their_range() -> None:
     logits = vae.diagnose(LINEAR.encode, LINEAR.decode, images, **BERNOULLI, **FAST)
     means = vae.diagnose(LINEAR.encode, spoiled("probabilities"), images, **BERNOULLI, **FAST)
     assert means.to_dict()["elbo"] == pytest.approx(logits.to_dict()["elbo"], rel=1e-4)
+
+
+def test_logits_within_0_and_1_are_taken_for_what_they_are_said_to_be_and_doubted() -> None:
+    images = (torch.rand(64, 1, 2, 3, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    how, decode = BERNOULLI | FAST | {"decoder_gives": "logits"}, spoiled("probabilities")
+    found = vae.diagnose(LINEAR.encode, decode, images, **how)
+    means = vae.diagnose(LINEAR.encode, lambda z: decode(z).sigmoid(), images, **how | {"decoder_gives": "mean"})
+    assert found.to_dict()["elbo"] == pytest.approx(means.to_dict()["elbo"], rel=1e-4)
+    assert "none outside [0, 1], as probabilities do" in found.doubts[0]
+    assert "none outside" not in str(vae.diagnose(LINEAR.encode, LINEAR.decode, images, **how))
     with pytest.raises(vae.InputError, match="a continuous Bernoulli takes logits"):
         vae.diagnose(LINEAR.encode, spoiled("probabilities"), images, likelihood="continuous_bernoulli")
 

@@ -28,6 +28,7 @@ Decode = Callable[[Tensor], Any]
 
 MAX_LOGIT = 100.0  # of a probability of 0 or 1; torch's binary_cross_entropy stops there too
 SAME = 1e-3  # of the spread of what a network gives: a larger difference is no rounding
+ROUNDED = 4  # roundings of a number in half precision, each of which is more than that
 TRIED = 8  # images that are tried first
 MAX_VALUES = 2**22  # pixels that go through a network at once: 21 images of 256x256 in colour, thousands of digits
 MEANS = ("mean", "mu", "loc", "embedding", "z_mean")
@@ -232,7 +233,8 @@ def tried(
     _check_repeats(model, images, first.mu)
     posterior = model.encode(images)
     output = _first_images(model, posterior, likelihood)
-    _check_decodes(model, images, posterior)
+    _check_decodes(model, images, posterior, output.dtype)
+    _check_single(model, images, posterior.mu)
     layout = Layout(latent_shape, flat, spread is None, _are_probabilities(likelihood, output, gives))
     return ForeignModel(encode, decode, likelihood, shape, layout, log_variance, device)
 
@@ -265,24 +267,26 @@ def _check_codes(first: Encoded, posterior: Posterior) -> None:
 
 def _check_repeats(model: ForeignModel, images: Tensor, mu: Tensor) -> None:
     """The same images must have the same code, `mu`, whatever is encoded with them."""
+    eps = _eps(mu.dtype, model.dtype)
     mu = mu.flatten(1).float().to(images.device)
-    if not _same(model.encode(images).mu, mu):
+    if not _same(model.encode(images).mu, mu, eps):
         raise InputError(
             "encode: gave another mu for the same images; must give the mean of q(z|x), no sample of it, with nothing "
             "random inside (such as dropout in training mode)"
         )
-    if not _same(model.encode(images[: len(images) // 2]).mu, mu, batched=True):
+    if not _same(model.encode(images[: len(images) // 2]).mu, mu, eps, batched=True):
         raise InputError(
             "encode: an image has another mu in another batch, as with a BatchNorm in training mode; put the network "
             "into eval mode, or hand over its own method, so that it can be found and put there"
         )
 
 
-def _check_decodes(model: ForeignModel, images: Tensor, posterior: Posterior) -> None:
+def _check_decodes(model: ForeignModel, images: Tensor, posterior: Posterior, dtype: torch.dtype) -> None:
     """The same codes must give the same images, whatever was encoded last and is decoded with them. `posterior` is what
-    was encoded last, of `images`."""
+    was encoded last, of `images`; `dtype`: of what `decode` gives."""
+    eps = _eps(dtype, model.dtype)
     first = model.raw(posterior.mu)
-    if not _same(model.raw(posterior.mu), first):
+    if not _same(model.raw(posterior.mu), first, eps):
         raise InputError(
             "decode: gave other images for the same codes; must give the mean of p(x|z), no sample of it, with nothing "
             "random inside (such as dropout in training mode)"
@@ -292,26 +296,46 @@ def _check_decodes(model: ForeignModel, images: Tensor, posterior: Posterior) ->
         "what it gives depends on the images that were encoded last, as with skip connections from encoder to decoder; "
         "must be a function of z alone: with such a path nothing need go through the code"
     )
-    if not _same(model.raw(posterior.mu), first):
+    if not _same(model.raw(posterior.mu), first, eps):
         raise InputError(f"decode: {leak}")
     with one_line_for("decode", f"fails on half of the codes; if {leak}"):
         half = model.raw(posterior.mu[: len(images) // 2])
-    if not _same(half, first, batched=True):
+    if not _same(half, first, eps, batched=True):
         raise InputError(
             "decode: a code gives another image in another batch, as with a BatchNorm in training mode; put the "
             "network into eval mode, or hand over its own method, so that it can be found and put there"
         )
 
 
-def _same(found: Tensor, expected: Tensor, batched: bool = False) -> bool:
-    """Whether they are equal to rounding, which may be larger in a batch of another size (the first of `expected`)."""
+def _check_single(model: ForeignModel, images: Tensor, mu: Tensor) -> None:
+    """The last batch may be of one image, with the code `mu[:1]`."""
+    with one_line_for("encode", "fails on a single image"):
+        found = model.encoded(images[:1])
+    wanted = (1, *model.layout.latent_shape)
+    for name, part in (("mu", found.mu), ("the second output", found.spread.value)):
+        if part is not None and part.shape != wanted:
+            raise InputError(
+                f"encode: of a single image {name} has shape {tuple(part.shape)}; must be {wanted}: a squeeze()?"
+            )
+    with one_line_for("decode", "fails on a single code"):
+        model.raw(mu[:1])
+
+
+def _same(found: Tensor, expected: Tensor, eps: float, batched: bool = False) -> bool:
+    """Whether they are equal to rounding, `eps` of a number, which may be larger in a batch of another size (the first
+    of `expected`)."""
     spread = float(expected.std()) if expected.numel() > 1 else 1.0
-    noise = SAME * max(spread, 1e-6) * (10 if batched else 1)
-    return torch.allclose(found, expected[: len(found)], rtol=SAME, atol=noise)
+    noise = max(SAME * (10 if batched else 1), ROUNDED * eps) * max(spread, 1e-6)
+    return torch.allclose(found, expected[: len(found)], rtol=max(SAME, ROUNDED * eps), atol=noise)
+
+
+def _eps(*dtypes: torch.dtype) -> float:
+    """The relative rounding of the coarsest of these types."""
+    return max(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)
 
 
 def _first_images(model: ForeignModel, posterior: Posterior, likelihood: Likelihood) -> Tensor:
-    """What the decoder gives for the first codes, as floats."""
+    """What the decoder gives for the first codes."""
     codes = posterior.mu.unflatten(1, model.layout.latent_shape).to(model.device, model.dtype)
     with one_line_for("decode", f"fails on codes of shape {tuple(codes.shape)}"):
         output = decoded(model.decode_codes(codes)).detach()
@@ -326,25 +350,22 @@ def _first_images(model: ForeignModel, posterior: Posterior, likelihood: Likelih
         )
     if not bool(output.isfinite().all()):
         raise InputError("decode: gave numbers that are not finite for the first codes")
-    return output.float()
+    return output
 
 
 def _are_probabilities(likelihood: Likelihood, output: Tensor, gives: str | None) -> bool:
-    """Whether a decoder whose likelihood works with logits gives means instead. Raises InputError where it does not
-    give what it is said to."""
+    """Whether a decoder whose likelihood works with logits gives means instead. Raises InputError where it cannot give
+    what it is said to."""
     if gives not in (None, "mean", "logits"):
         raise InputError(f"decoder_gives={gives}: must be mean or logits")
     if not isinstance(likelihood, Bernoulli):
         if gives == "logits":
             raise InputError("decoder_gives=logits: only the Bernoulli likelihoods take logits; leave it out")
         return False
+    if gives == "logits":  # vae.measure.doubts says where they look like probabilities
+        return False
     low, high = float(output.min()), float(output.max())
     inside = low >= 0 and high <= 1
-    if gives == "logits" and inside:
-        raise InputError(
-            f"decode: gave values from {low:.3g} to {high:.3g}, none outside [0, 1]: probabilities, not logits; hand "
-            "over what comes before the sigmoid, or say decoder_gives=mean"
-        )
     if gives == "mean" and not inside:
         raise InputError(
             f"decode: gave values from {low:.3g} to {high:.3g}, which are no probabilities; hand over what comes after "
