@@ -128,10 +128,10 @@ def test_a_model_of_one_s_own_module(call: Call, digits: list[str], tmp_path: Pa
     (tmp_path / "own_model.py").write_text(MODULE)
     data = [item for item in digits if item.startswith("dataset")]
     told = ["likelihood=gaussian", "sigma2=0.5", "iw_samples=2", "probe_images=16"]
-    status, out, err = call(diagnose, "own_model:load", *data, *told, "report=page")
+    status, out, err = call(diagnose, "own_model:load", *data, *told, "report=page (1)", "name=2025")
     assert status == 0, err
     assert f"KL is {record['kld']:.3g}" in " ".join(out.split())
-    assert (tmp_path / "page" / "report.html").exists()
+    assert (tmp_path / "page (1)" / "report.html").exists()
     # The same model for images from -1 to 1: the squared error is four times as large, and so is sigma^2.
     wide = call(diagnose, "own_model:pair", *data, "likelihood=gaussian", "sigma2=2", "pixel_range=-1,1", *told[2:])
     assert wide[0] == 0, wide[2]

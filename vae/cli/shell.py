@@ -28,15 +28,17 @@ def run(main: Callable[[list[str]], None], about: str | None) -> None:
         sys.exit(130)
 
 
-def own_keys(arguments: Sequence[str], known: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The values of the `known` keys, as YAML reads them, and the arguments that are left. Raises InputError for what
-    is neither a known key nor one of a dataset."""
+def own_keys(
+    arguments: Sequence[str], known: Sequence[str], texts: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of the `known` keys, as YAML reads them (of `texts` as they stand), and the arguments that are left.
+    Raises InputError for what is neither a known key nor one of a dataset."""
     values: dict[str, Any] = {}
     left: list[str] = []
     for item in arguments:
         key, equals, text = item.partition("=")
         if key in known and equals:
-            values[key] = value(text)
+            values[key] = text if key in texts and text.lower() not in ("", "null") else value(text)
         elif equals and (key == "dataset" or key.lstrip("+").startswith("dataset.")):
             left.append(item)
         else:

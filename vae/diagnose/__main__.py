@@ -20,6 +20,7 @@ from typing import Any
 from vae.cli import shell
 from vae.config import checks
 from vae.config.errors import InputError
+from vae.config.load import at_home
 from vae.data.scale import onto
 from vae.diagnose.call import diagnose
 from vae.runtime.custom import one_line_for
@@ -30,14 +31,15 @@ MEANING = ("likelihood", "sigma2")
 WRITTEN = ("reconstruction", "reduction", "kl_reduction", "reconstruction_weight")
 BESIDE = ("latent_dim", "batch_size")  # what these are averaged over
 EITHER = ("kl_weight", "pixel_range")
-FURTHER = ("log_variance", "decoder_gives", "device", "seed", "max_images", "name", "probe_images", "iw_samples")
+FURTHER = ("log_variance", "decoder_gives", "device", "seed", "max_images", "probe_images", "iw_samples")
+TEXTS = ("name", "report")
 
 
 def main(arguments: list[str]) -> None:
     place, *rest = arguments
     if not re.fullmatch(r"[\w.]+:\w+", place):
         raise InputError(f"{place}: must be module:function, as in my_module:load, before all else")
-    values, left = shell.own_keys(rest, (*MEANING, *WRITTEN, *BESIDE, *EITHER, *FURTHER, "report"))
+    values, left = shell.own_keys(rest, (*MEANING, *WRITTEN, *BESIDE, *EITHER, *FURTHER, *TEXTS), TEXTS)
     if not left:
         raise InputError("dataset: needed, as in dataset=mnist5k, or dataset=folder dataset.root=...")
     report, span = values.pop("report", None), checks.span("pixel_range", values.pop("pixel_range", (0, 1)))
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> None:
     show(str(found))
     if report is not None:
         try:
-            show(f"page: {os.path.relpath(found.report(str(report)))}")
+            show(f"page: {os.path.relpath(found.report(at_home(report)))}")
         except OSError as error:
             raise InputError(f"report={report}: cannot be written to ({error.strerror or error})") from error
 
