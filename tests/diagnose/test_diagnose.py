@@ -627,6 +627,22 @@ def test_the_loss_as_it_is_written(images: Tensor) -> None:
     assert better.t == pytest.approx(left, rel=1e-3)
 
 
+def test_a_weight_is_advised_of_few_images_alone() -> None:
+    """Of which no PCA of 32 dimensions is known: a weight below that from which on the collapsed state is stable."""
+    few = torch.rand(60, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    mean, code = few.mean(0), torch.zeros(60, 32)
+    for reduction, weight in (("mean", 1.0), ("sum", 5000.0)):
+        loss = vae.scale("mse", reduction, (1, 6, 6), reduction, 32, kl_weight=weight)
+        networks = (lambda x: (code[: len(x)], code[: len(x)]), lambda z: mean.expand(len(z), 1, 6, 6))
+        found = vae.diagnose(*networks, few, loss=loss, **FAST)
+        assert (found.verdict, found.cause) == ("collapsed", "objective")
+        assert found.advised_weight is not None
+        edge = found.prediction.predicted_collapse_weight
+        assert edge is not None
+        assert found.advised_weight < loss.weight_for(edge)
+        assert f"write {found.advised_weight:.3g} as the KL weight (now {weight:.3g})" in " ".join(found.advice)
+
+
 def test_a_loss_that_leaves_the_batch_open_is_doubted(images: Tensor) -> None:
     """Summed over a batch of 64, a KL weighs 64 times what it weighs of one image."""
     linear = LinearVAE(images, 4, 0.5)

@@ -3,6 +3,7 @@ followed here are in test_answers.py: longer, a higher rate, the end of waiting,
 
 import re
 import shlex
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from test_answers import LINEAR, MLP, SHORT, Ask, ask, bright_blobs, digits_8x8,
 from vae.config.load import flat
 from vae.measure import cured
 from vae.measure.advice import advise, wants_dimensions
+from vae.measure.setting import Elsewhere
+from vae.measure.verdict import DEAD, VERDICTS
 from vae.runtime import commands
 from vae.runtime import directory as names
 
@@ -104,6 +107,24 @@ def test_the_scale_of_the_objective() -> None:
     assert advised("objective=bernoulli", **dead, predicted_collapse_weight=31.0) == [("anneal.weight=0.1",)]  # no more
     assert advised("objective=bernoulli", **dead, predicted_collapse_weight=None) == []
     assert advised(predicted_kld=0.3, kld=0.2, predicted_collapse_weight=1.4) == [("objective=optimal_gaussian",)]
+
+
+@pytest.mark.parametrize("objective", ["objective=sse", "objective=pixel_mse", "objective=bernoulli"])
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_all_advice_can_be_said_of_a_model_from_elsewhere(objective: str, verdict: str) -> None:
+    """Without a PCA, a prediction or a KL weight as well: in words, or as a KL weight to write, at which a code pays
+    where that is known. Also of a run of this program, whose cure is known."""
+    for cure, weight, edge, pca in product(("none", "free_bits"), (0, 0.1, 20), (None, 0.013, 1.4, 31), (None, 0.017)):
+        own = composed(objective, f"cure={cure}")
+        config = Elsewhere(own.model, own.objective, own.anneal, own.evaluation, 0, cure=own.cure)
+        changes = {"pca_mse": pca, "max_kl_weight": weight, "predicted_collapse_weight": edge, "mse": 0.01, "gain": 5.0}
+        changes |= {"effective_t": None if objective == "objective=bernoulli" else 0.5 * weight}
+        for cause in (None, "objective", "optimiser", "decoder"):
+            found = advise(config, RECORD | changes, verdict, cause)
+            for item in found:
+                assert item.kl_weight is not None or (item.elsewhere and "{" not in item.elsewhere), item
+            if cause == "objective" and verdict in DEAD and weight and edge and not pca:
+                assert (found[0].kl_weight or edge) < edge
 
 
 def test_a_kl_term_that_never_began() -> None:

@@ -375,7 +375,9 @@ def _in_words(weight: float, loss: Scale | None) -> Callable[[Advice], dict[str,
             return {"why": f"{advice.elsewhere}: {advice.why}", "command": ""}
         to = advice.kl_weight if loss is None else loss.weight_for(advice.kl_weight)
         now = weight if loss is None else loss.kl_weight
-        change = advice.elsewhere.format(weight=f"{to:.3g}") + ("" if math.isclose(to, now) else f" (now {now:.3g})")
+        change = (advice.elsewhere or "write {weight} as the KL weight").format(weight=f"{to:.3g}")
+        if not math.isclose(to, now):
+            change += f" (now {now:.3g})"
         if loss is not None and (summed := loss.summed(advice.kl_weight)):
             change += f", or {summed}"
         return {"why": f"{change}: {advice.why}", "command": "", "kl_weight": to}

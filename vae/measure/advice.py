@@ -34,8 +34,8 @@ class Advice:
     why: str
     overrides: tuple[str, ...]  # to add to the run's own; with a verb, to what it needs
     verb: str = ""  # resume, sample: what is to be done with the run itself; empty: a new run
-    elsewhere: str = ""  # the same for a loss of one's own; {weight} stands for
-    kl_weight: float | None = None  # this KL weight, beside the likelihood as it is
+    elsewhere: str = ""  # the same for a loss of one's own; empty: to write kl_weight, for which {weight} stands
+    kl_weight: float | None = None  # beside the likelihood as it is
 
 
 def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | None) -> list[Advice]:
@@ -59,8 +59,8 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
-        plain = [] if config.cure.kind == "none" else [Advice("without what makes it pay for a code", ("cure=none",))]
-        return [*_blinder(config), *plain, *(_stop_earlier(config, record) if by_heart(config, record) else [])]
+        stops = _stop_earlier(config, record) if by_heart(config, record) else []
+        return [*_blinder(config), *_without_cure(config), *stops]
     found = [_kinder(config, record)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
@@ -75,7 +75,6 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
             Advice(
                 f"sharper images: {what} is {times:.0f} times the squared error that is left",
                 ("objective=optimal_gaussian",),
-                elsewhere=_TO_WEIGHT,
                 kl_weight=weight * record["mse"] / record["effective_t"],
             )
         )
@@ -282,21 +281,23 @@ def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
         why.append("KL weight 1, where the loss is the ELBO")
         overrides += _at_weight(config, 1)
     if has_little_to_say(config, record):
-        return [Advice("; ".join(why), tuple(overrides), elsewhere=_TO_WEIGHT, kl_weight=to)] if overrides else []
-    if _has_scale(config) and (edge is None or edge < FAR * min(weight, 1)):
+        return [Advice("; ".join(why), tuple(overrides), kl_weight=to)] if overrides else []
+    fitted = _fitted_weight(record)
+    can_fit = (
+        config.train is not None or fitted is not None
+    )  # in a loss of one's own the weight stands for the variance
+    if can_fit and _has_scale(config) and (edge is None or edge < FAR * min(weight, 1)):
         why.append("the pixel variance is fitted to what is left, so that t falls with it")
         overrides.append("objective=optimal_gaussian")
-        to = _fitted_weight(record)
-        if config.train is None and to is not None:
-            t, fitted = record["effective_t"], record["pca_mse"]
-            why = [
-                f"KL weight x pixel variance is then {fitted:.2g}, what a PCA of as many dimensions leaves; now {t:.3g}"
-            ]
-    if not overrides and weight > 0 and edge is not None:
-        why.append("a tenth of the KL weight, or of that from which on the collapsed state is stable")
+        to = fitted
+        if config.train is None:
+            left, t = f"{record['pca_mse']:.2g}", f"{record['effective_t']:.3g}"
+            why = [f"KL weight x pixel variance is then {left}, what a PCA of as many dimensions leaves; now {t}"]
+    elif weight > 0 and edge is not None and (weight <= 1 or edge <= 1):
         to = min(weight, edge) / 10
-        overrides += _at_weight(config, to)
-    return [Advice("; ".join(why), tuple(overrides), elsewhere=_TO_WEIGHT, kl_weight=to)] if overrides else []
+        why = ["a tenth of the KL weight, or of that from which on the collapsed state is stable"]
+        overrides = _at_weight(config, to)
+    return [Advice("; ".join(why), tuple(overrides), kl_weight=to)] if overrides else []
 
 
 def has_little_to_say(config: Setting, record: Mapping[str, Any]) -> bool:
@@ -304,9 +305,6 @@ def has_little_to_say(config: Setting, record: Mapping[str, Any]) -> bool:
     dead code would stay dead. So it is of noise."""
     to = _fitted_weight(record) if _has_scale(config) else None
     return to is not None and NEAR * min(record["max_kl_weight"], 1) < to < 1 / NEAR
-
-
-_TO_WEIGHT = "write {weight} as the KL weight"
 
 
 def _fitted_weight(record: Mapping[str, Any]) -> float | None:
@@ -344,6 +342,11 @@ def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
         elsewhere="train anew with KL weight 0, and raise it to {weight} in small steps later",
         kl_weight=weight,
     )
+
+
+def _without_cure(config: Setting) -> list[Advice]:
+    why, elsewhere = "the cure is what makes it pay for a code", "train without the cure"
+    return [] if config.cure.kind == "none" else [Advice(why, ("cure=none",), elsewhere=elsewhere)]
 
 
 def _blinder(config: Setting) -> list[Advice]:
@@ -404,7 +407,7 @@ def _with_kl(config: Setting, record: Mapping[str, Any]) -> Advice:
     if config.train is None:
         sigma2 = getattr(config.objective, "sigma2", None)
         to = record["mse"] / sigma2 if sigma2 else 1.0  # beside a Gaussian: as with the variance that is left
-        return Advice(why, (), elsewhere=_TO_WEIGHT, kl_weight=to)
+        return Advice(why, (), kl_weight=to)
     if isinstance(config.model, schema.AutoencoderModel):
         return Advice(why, ("model=conv_vae", f"model.latent_dim={config.model.latent_dim}", *fitted))
     if config.model.posterior == "dirac":
