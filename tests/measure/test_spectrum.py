@@ -29,10 +29,10 @@ def test_exact_spectrum_against_numpy() -> None:
     assert found.total == pytest.approx(expected.sum(), rel=1e-12)
 
 
-def of_many_pixels(split: Split) -> tuple[Spectrum, np.ndarray]:
+def of_many_pixels(split: Split, count: int = 24) -> tuple[Spectrum, np.ndarray]:
     """What is measured, and all eigenvalues by numpy."""
     rows = split.images.flatten(1).double().numpy()
-    return spectrum.measure(split, 24), np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2 / len(rows)
+    return spectrum.measure(split, count), np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2 / len(rows)
 
 
 @pytest.mark.parametrize("count", [400, 1500])
@@ -49,6 +49,13 @@ def test_spectrum_of_noise() -> None:
     noise = torch.rand(1200, 1, 1, 1600, generator=torch.Generator().manual_seed(0))
     found, expected = of_many_pixels(Split(noise))
     assert found.eigenvalues.numpy() == pytest.approx(expected[:24], rel=0.01)
+
+
+def test_blocks_that_would_be_more_than_the_pixels() -> None:
+    """Blocks of 207 in 1,030 dimensions: of the fifth what the space has room for, so that all of it is spanned."""
+    noise = torch.rand(1100, 1, 1, 1030, generator=torch.Generator().manual_seed(0))
+    found, expected = of_many_pixels(Split(noise), 191)
+    assert found.eigenvalues.numpy() == pytest.approx(expected[:191], rel=1e-5)
 
 
 @pytest.mark.parametrize("count", [100, 500, 3000])

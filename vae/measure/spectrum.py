@@ -199,11 +199,13 @@ def _krylov(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
     eigenvalues, vectors = _ritz(products, count)
     columns = min(MAX_KRYLOV_COLUMNS, MAX_KRYLOV_VALUES // data.pixels)
     for _ in range(min(MAX_KRYLOV_STEPS, max(1, columns // width - 1))):
-        block = image
+        block = image[:, : data.pixels - basis.shape[1]]  # no more than the basis leaves of the space
+        if not block.shape[1]:
+            break
         for _ in range(2):  # of few dimensions the first time leaves rounding, which lies in the basis again
             block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
         basis, image = torch.cat([basis, block], 1), data.covariance_times(block)
-        products = torch.cat([torch.nn.functional.pad(products, (0, 0, 0, width)), basis.T @ image], 1)
+        products = torch.cat([torch.nn.functional.pad(products, (0, 0, 0, block.shape[1])), basis.T @ image], 1)
         before, (eigenvalues, vectors) = eigenvalues, _ritz(products, count)
         if bool((eigenvalues - before <= CONVERGED * eigenvalues + FLOAT32_ROUNDING * eigenvalues[0]).all()):
             break
