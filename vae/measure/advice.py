@@ -358,11 +358,12 @@ def _blinder(config: Setting) -> list[Advice]:
 
 
 def _cured(config: Setting, record: Mapping[str, Any], cause: str | None) -> list[Advice]:
-    """The cure that has done best where a code was dead for this cause, of those that go with this run."""
+    """The cure that has done best where a code was dead for this cause, of those that go with this run and pay."""
     if record["max_kl_weight"] == 0:
         return []  # there is no KL term to cure
     is_predicted = record["predicted_kld"] is not None
-    able = [cell for cell in cured.helped(cause) if cured.fits(cell.cure, config, is_predicted)]
+    fit = [cell for cell in cured.helped(cause) if cured.fits(cell.cure, config, is_predicted)]
+    able = [cell for cell in fit if cured.pays(cell.cure, record)]
     if not able:
         return []
     best, *others = able

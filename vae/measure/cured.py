@@ -5,8 +5,9 @@ which runs it was put together). No torch."""
 import csv
 import dataclasses
 import functools
+from collections.abc import Mapping
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae.config import load, schema
 from vae.measure.setting import Setting
@@ -79,6 +80,16 @@ def fits(cure: str, config: Setting, is_predicted: bool) -> bool:
         return False
     changed = Changed(model, config.anneal, config.train)
     return model.misfit(config.objective) is None and found.refuses(changed) is None
+
+
+def pays(cure: str, record: Mapping[str, Any]) -> bool:
+    """Whether what is predicted to be gained is more than the nats that `cure` makes the code cost beyond those that
+    are predicted, in a run with this flat record; true where there is no prediction."""
+    kld, gain = record["predicted_kld"], record["predicted_gain"]
+    if kld is None or gain is None:
+        return True
+    beyond = load.cure(cure)[0].least_kl(record["latent_dim"]) - kld
+    return bool(record["max_kl_weight"] * beyond < gain)
 
 
 class Changed(NamedTuple):
