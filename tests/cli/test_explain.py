@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from vae.cli.twins import Twins
 from vae.config.schema import RunConfig
 from vae.data import readers
+from vae.runtime import commands
 from vae.runtime import directory as names
 from vae.runtime.signals import Interruption
 from vae.training import checkpoint
@@ -68,6 +69,9 @@ def test_what_twins_have_not_had_is_said(digits: list[str], program: Program, tm
     began = f"The run began with the weights of {tmp_path / 'first'}, as its twin"
     assert [len([line for line in said if line.startswith(start)]) for start in (changed, began)] == [1, 1]
     assert "changed on its way" in record(tmp_path / "mine")["explanation"]
+    twins = {name: tmp_path / "mine" / names.TWINS / name for name in ("kind_start", "without_code")}
+    anew = {name: "init=null" in (commands.overrides(place) or []) for name, place in twins.items()}
+    assert anew == {"kind_start": False, "without_code": True}
 
 
 def test_a_decoder_that_sees_pixels_has_twins_of_its_own(digits: list[str], program: Program, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`init=DIR`: a new run begins with the weights of another, and with its model."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from conftest import QUICK
 
 import vae
+from vae.measure.advice import Advice
+from vae.output.conclusion import command
 from vae.training import checkpoint
 
 Program = Callable[..., tuple[int, str, str]]
@@ -66,3 +69,17 @@ def test_a_run_whose_weights_were_taken_stays(first: Path, digits: list[str], pr
     before = vae.load_run(first).sample(2)
     assert program(*QUICK, *digits, "init=first", "hydra.run.dir=second")[0] == 0
     assert torch.equal(vae.load_run(first).sample(2), before)
+
+
+@pytest.mark.parametrize("advised", ["model=linear_vae", "model.latent_dim=2", "cure=delta", "cure=spectral_start"])
+def test_advice_that_makes_the_network_another_can_be_followed(
+    advised: str, first: Path, digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    """The run that it makes begins with weights of its own; a cure that leaves the network begins with those given."""
+    assert program(*QUICK, *digits, "init=first", "hydra.run.dir=second")[0] == 0
+    config = checkpoint.read(tmp_path / "second").config
+    line = command(config, tmp_path / "second", Advice("", (advised,)))
+    status, _, err = program(*shlex.split(line)[2:], "hydra.run.dir=third")
+    assert status == 0, err
+    assert checkpoint.read(tmp_path / "third").config.init is None
+    assert " init=first " in command(config, tmp_path / "second", Advice("", ("cure=linear",)))

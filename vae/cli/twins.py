@@ -150,7 +150,8 @@ class Twins:
             if not (place / names.RESULT).exists():
                 (place / names.CONFIG).parent.mkdir(parents=True, exist_ok=True)
                 own = commands.overrides(self.directory) or []
-                overrides = commands.changed(own, [*changes, f"train.steps={self.steps}"])
+                anew = ["init=null"] if config.init is None and self.config.init is not None else []
+                overrides = commands.changed(own, [*changes, *anew, f"train.steps={self.steps}"])
                 files.replace(place / names.CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
                 files.replace(place / names.OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(overrides)).encode())
                 log.info("explain: training a twin with %s, %d steps", what, self.steps)

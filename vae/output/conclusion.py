@@ -2,10 +2,11 @@
 can be known, for a model from elsewhere."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vae.config import load
 from vae.config.schema import DelayedKL, RunConfig
 from vae.measure import watch
 from vae.measure.advice import Advice, advise
@@ -129,4 +130,18 @@ def command(config: RunConfig, directory: Path, advice: Advice) -> str:
     anneal = config.anneal
     is_mse = isinstance(anneal, DelayedKL) and anneal.threshold_of == "mse"  # as every one was in earlier versions
     new = commands.changed(["anneal.threshold_of=mse"] if is_mse else [], advice.overrides)
-    return commands.another(directory, new) or ""
+    return commands.another(directory, [*new, *_along(config, directory, advice.overrides)]) or ""
+
+
+def _along(config: RunConfig, directory: Path, overrides: Sequence[str]) -> list[str]:
+    """What goes along with these overrides: the values of the model that a cure sets, where the run in `directory` was
+    called with others, and a start with weights of its own where the run began with those of another network."""
+    asked = dict(item.split("=", 1) for item in overrides)
+    cure, of_model = load.cure(asked["cure"]) if "cure" in asked else (config.cure, {})
+    own = {item.partition("=")[0] for item in commands.overrides(directory) or []}
+    words = [f"model.{name}={value}" for name, value in of_model.items() if f"model.{name}" in own]
+    is_model = bool(of_model) or any(key.partition(".")[0] == "model" for key in asked)
+    has_layer = "cure" in asked and not (cure.fits_spectral_start and config.cure.fits_spectral_start)
+    if config.init is None or not (is_model or has_layer):
+        return words
+    return [*words, "init=null", *(["allow=null"] if commands.allow(dataclasses.asdict(config)) else [])]
