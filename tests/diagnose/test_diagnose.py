@@ -70,9 +70,34 @@ def test_a_run_s_directory_says_all_the_rest(name: str, digits: list[str], tmp_p
         found = vae.diagnose(given).to_dict()
         for key in CATALOGUE.keys() & record.keys():
             assert found[key] == finite(record[key]), key
-        for key in ("run_name", "verdict", "cause", "seed", *(() if record["best_step"] else ("steps", "reason"))):
+        for key in (
+            "run_name",
+            "anneal",
+            "verdict",
+            "cause",
+            "seed",
+            *(() if record["best_step"] else ("steps", "reason")),
+        ):
             assert found[key] == record[key], key
     assert vae.diagnose(tmp_path, seed=0).to_dict()["seed"] == 0
+
+
+@pytest.mark.parametrize("schedule", ["anneal=delayed anneal", "cure=delayed cure.schedule"])
+def test_a_kl_term_that_never_began_is_told_by_the_run_s_own_schedule(
+    schedule: str, digits: list[str], tmp_path: Path
+) -> None:
+    """In the words of its record, and with its advice; not where another KL weight is asked after."""
+    given, key = schedule.split()
+    waits = [given, f"{key}.threshold=0.001", f"{key}.patience=1000", "evaluation.thresholds.unfinished_steps=2"]
+    record = trained(tmp_path, *digits, *QUICK, "model=mlp_vae", "train.lr=0.003", "train.steps=60", *waits)
+    found = vae.diagnose(tmp_path)
+    assert f"{given} gave it no weight in 60 steps" in found.explanation
+    assert found.explanation[:100] == record["explanation"][:100]
+    why = record["advice"][0]["why"]
+    assert "the KL term waits no longer" in why
+    assert found.advice == [f"raise its threshold: {why}"]
+    other = vae.diagnose(tmp_path, kl_weight=1.0).to_dict()
+    assert (other["anneal"], other["max_kl_weight"]) == ("constant", 1.0)
 
 
 def test_a_run_on_other_images(digits: list[str], tmp_path: Path) -> None:

@@ -569,6 +569,11 @@ class CustomCure(Cure):
     changes_weight: bool = MISSING
 
 
+def schedule_of(anneal: Anneal, cure: Cure) -> tuple[str, Anneal]:
+    """What the KL weight follows, and the key that it stands under."""
+    return ("cure.schedule", cure.schedule) if isinstance(cure, ScheduleCure) else ("anneal", anneal)
+
+
 def is_side(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 4 <= value <= 4096
 
@@ -845,9 +850,7 @@ class RunConfig:
 
     def schedule(self) -> tuple[str, Anneal]:
         """What the KL weight follows, and the key that it stands under."""
-        if isinstance(self.cure, ScheduleCure):
-            return "cure.schedule", self.cure.schedule
-        return "anneal", self.anneal
+        return schedule_of(self.anneal, self.cure)
 
     def verbs(self) -> dict[str, str]:
         """What this call is to do with a run that exists, and the run's directory; empty where it trains a new one."""

@@ -60,6 +60,7 @@ class History:
     best_step: int | None = None  # whose model it is, where early stopping was asked for
     cure: schema.Cure = dataclasses.field(default_factory=lambda: schema.NoCure(name="none"))
     stopped: bool = False  # the training has come to its own end (vae.output.record.stopped)
+    anneal: schema.Anneal | None = None  # the schedule; None: not known, or not that of the KL weight which was said
 
 
 def diagnose(
@@ -119,7 +120,7 @@ def diagnose(
         if images is None:
             images = data_of(encode, own.saved)
             seen = own.steps, own.trajectory, own.final_weight, own.rows, own.best_step, own.cure, own.stopped
-            history = history or History(*seen)
+            history = history or History(*seen, own.anneal if kl_weight is None and loss is None else None)
         elif isinstance(images, str | Path):
             images = encode.images(images)
         if loss is None:
@@ -153,23 +154,28 @@ def diagnose(
             test = test.take(torch.arange(limit) * len(test) // limit)
         data, said = _data(test, images, train, train_labels)
         history = history or History()
-        told = _model(model, name or face.name), objective, _anneal(weight), settings, seed or 0
+        told = _model(model, name or face.name), objective, history.anneal or _anneal(weight), settings, seed or 0
         config = Elsewhere(*told, cure=history.cure)
         are_maps = math.prod(model.layout.latent_shape[1:]) > 1
         unseen = train is None and not isinstance(images, Data)
         subject = Measured(config, model, given, data, by_dimension=not are_maps, unseen=unseen)
         if isinstance(given, OptimalGaussian) and sigma2 is None:
             given.start_at(_left(subject))
-        return _measured(subject, face, loss, pictures, history, [*notes, *said])
+        return _measured(subject, face, loss, weight, pictures, history, [*notes, *said])
 
 
 def _measured(
-    subject: Measured, face: Face, loss: Scale | None, pictures: schema.Pictures, history: History, notes: list[str]
+    subject: Measured,
+    face: Face,
+    loss: Scale | None,
+    weight: float,
+    pictures: schema.Pictures,
+    history: History,
+    notes: list[str],
 ) -> Diagnosis:
     config, model, data = subject.config, subject.model, subject.data
     assert isinstance(model, ForeignModel)
     done = subject.evaluate(thorough=True)
-    weight = getattr(config.anneal, "weight", 0.0)
     highest = max(history.trajectory.max_kl_weight, weight)
     trajectory = dataclasses.replace(history.trajectory, max_kl_weight=highest)
     identity = Identity(

@@ -26,6 +26,7 @@ class Told(NamedTuple):
     sigma2: float | None
     kl_weight: float
     settings: schema.Evaluation
+    anneal: schema.Anneal
     cure: schema.Cure
     steps: int
     best_step: int | None  # whose model it is, where early stopping was asked for
@@ -56,6 +57,7 @@ def told_by(run: Run) -> Told:
         sigma2,
         saved.kl_weight,
         settings=config.evaluation,
+        anneal=config.anneal,
         cure=config.cure,
         steps=saved.step,
         best_step=None if said.get("best_step") is None else saved.step,

@@ -221,16 +221,16 @@ def _begin(config: Setting, record: Mapping[str, Any]) -> Advice:
         return _longer(config, record)
     waits_for = anneal.threshold / (1 if anneal.threshold_of == "variance" else variance(record))
     if left <= waits_for:
-        return dataclasses.replace(
-            _longer(config, record), why="train longer: it waits for the smoothed MSE, which lags"
-        )
+        longer, why = _longer(config, record), "it waits for the smoothed MSE, which lags"
+        return dataclasses.replace(longer, why=why if longer.elsewhere else f"train longer: {why}")
     if left >= 0.9:
         return _gentler(config)
     enough = min(0.9, math.ceil(200 * left) / 100)  # twice: the smoothed MSE lags behind
-    longer = [f"train.steps={LONG}"] if record["steps"] < LONG else []
+    more = [f"train.steps={LONG}"] if record["steps"] < LONG else []
     return Advice(
         f"the KL term waits no longer than until {enough:.0%} of the variance are left",
-        (f"{key}.threshold_of=variance", f"{key}.threshold={enough:g}", *longer, *_fitted(config, record)),
+        (f"{key}.threshold_of=variance", f"{key}.threshold={enough:g}", *more, *_fitted(config, record)),
+        elsewhere="raise its threshold",
     )
 
 
@@ -340,7 +340,7 @@ def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
         "the KL term waits until the images are reconstructed",
         overrides,
         elsewhere="train anew with KL weight 0, and raise it to {weight} in small steps later",
-        kl_weight=weight,
+        kl_weight=record["final_kl_weight"],
     )
 
 

@@ -42,4 +42,4 @@ class Elsewhere:
     cure: schema.Cure = dataclasses.field(default_factory=lambda: schema.NoCure(name="none"))
 
     def schedule(self) -> tuple[str, schema.Anneal]:
-        return "anneal", self.anneal
+        return schema.schedule_of(self.anneal, self.cure)
