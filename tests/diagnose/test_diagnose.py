@@ -1,3 +1,4 @@
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, composed, trained
+from conftest import QUICK, ROOT, composed, trained
 from elsewhere import EIGENVALUES, LinearVAE, gaussian_images
 from PIL import Image
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from vae.models.vae import VAE
 from vae.output.record import finite
 
 FAST = {"iw_samples": 4, "probe_images": 64}
+ABSOLUTE = vae.scale("l1", "mean", (1, 2, 3), kl_weight=0.1)
 GAUSSIAN: dict[str, Any] = {"likelihood": "gaussian", "sigma2": 0.5}
 
 
@@ -552,6 +554,8 @@ def spoiled(part: str) -> Any:
         (None, None, {"likelihood": None, "loss": "mse"}, r"loss='mse': must be what vae.scale\(...\) gives"),
         (None, None, {"likelihood": None, "loss": vae.scale("mse", "sum", 7)}, "loss: is of images of 7 values"),
         (None, None, {"likelihood": "bernoulli", "loss": vae.scale("mse", "sum", 6)}, "the loss means gaussian"),
+        (None, None, {"likelihood": None, "loss": ABSOLUTE}, "loss: no likelihood is known here for reconstruction=l1"),
+        (None, None, {"likelihood": "gaussian", "loss": ABSOLUTE}, "loss: no likelihood is known here"),
         (None, None, {"device": "tpu"}, "device=tpu: not usable here"),
         (None, None, {"images": {"image": torch.rand(9, 1, 2, 3)}}, "images: are a dict with image; hand over"),
         (None, None, {"images": (torch.rand(9, 1, 2, 3), torch.zeros(9).long())}, "images: are a pair"),
@@ -666,6 +670,15 @@ def test_a_weight_is_advised_of_few_images_alone() -> None:
         assert edge is not None
         assert found.advised_weight < loss.weight_for(edge)
         assert f"write {found.advised_weight:.3g} as the KL weight (now {weight:.3g})" in " ".join(found.advice)
+
+
+def test_an_absolute_error_beside_a_likelihood_of_one_s_own(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its KL weight is that beside the whole error, which is -log p(x|z) of a Laplace distribution of scale 1."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    own = importlib.import_module("my_parts").Laplace((1, 2, 3), scale=1)
+    linear = LinearVAE(images, 4, 0.5)
+    found = vae.diagnose(linear.encode, linear.decode, images, likelihood=own, loss=ABSOLUTE, **FAST).to_dict()
+    assert (found["verdict"], found["kl_weight"]) == ("alive", pytest.approx(6 * 0.1))
 
 
 def test_a_loss_that_leaves_the_batch_open_is_doubted(images: Tensor) -> None:

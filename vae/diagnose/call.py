@@ -275,6 +275,11 @@ def meaning(
     check_loss(loss)
     if isinstance(likelihood, Likelihood):
         return schema.Objective(kind="own", name=type(likelihood).__name__), likelihood
+    if loss is not None and loss.likelihood is None:
+        raise InputError(
+            f"loss: no likelihood is known here for reconstruction={loss.reconstruction}; hand over your own beside "
+            "it, as Laplace(shape, scale=1) of examples/my_parts.py, or say likelihood= and kl_weight= in its place"
+        )
     said = likelihood is None and face is not None  # what a model says of itself goes last
     name = _first(likelihood, None if loss is None else loss.likelihood, face.likelihood if said and face else None)
     if loss is not None and loss.pixels != math.prod(shape):
