@@ -1,6 +1,7 @@
 """The closed form, held against numpy, against optimisation, and against figures computed elsewhere."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,21 @@ def test_blocks_that_would_be_more_than_the_pixels() -> None:
     noise = torch.rand(1100, 1, 1, 1030, generator=torch.Generator().manual_seed(0))
     found, expected = of_many_pixels(Split(noise), 191)
     assert found.eigenvalues.numpy() == pytest.approx(expected[:191], rel=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the most memory held is asked of Linux")
+def test_few_large_images_are_held_once() -> None:
+    """In float64, beside the images as they are."""
+    split = Split(torch.rand(800, 1, 100, 200, generator=torch.Generator().manual_seed(0)))
+
+    def held(name: str) -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(name)))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the highest is the present again
+    before = held("VmRSS")
+    spectrum.measure(split, 2)
+    assert held("VmHWM") - before < 1.8 * 8 * split.images.numel()
 
 
 @pytest.mark.parametrize("count", [100, 500, 3000])

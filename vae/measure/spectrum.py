@@ -153,10 +153,10 @@ class _Centred:
             total += images.double().sum(0)
         self.mean = total / self.count
 
-    def chunks(self, dtype: torch.dtype) -> Iterator[Tensor]:
+    def chunks(self, dtype: torch.dtype, least: int = CACHED_IMAGES) -> Iterator[Tensor]:
         mean = self.mean.to(dtype)
         scale = None if self.scale is None else self.scale.to(dtype)
-        for images in _rows(self.split):
+        for images in _rows(self.split, least):
             centred = images.to(dtype) - mean
             yield centred if scale is None else centred * scale
 
@@ -180,7 +180,10 @@ def _of_covariance(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
 
 def _of_products(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
     """Of fewer images than pixels: their products with each other have the same eigenvalues."""
-    rows = torch.cat(list(data.chunks(torch.float64)))
+    rows, done = torch.empty(data.count, data.pixels, dtype=torch.float64), 0
+    for chunk in data.chunks(torch.float64, least=1):  # of large images all are gigabytes, which are held once
+        rows[done : done + len(chunk)] = chunk
+        done += len(chunk)
     products = rows @ rows.T / data.count
     eigenvalues, vectors = torch.linalg.eigh(products)
     eigenvalues, vectors = eigenvalues.flip(0)[:count], vectors.flip(1)[:, :count]
@@ -285,6 +288,6 @@ def _nll(pixels: int, sse: float, sigma2: float) -> float:
     return 0.5 * pixels * math.log(2 * math.pi * sigma2) + sse / (2 * sigma2)
 
 
-def _rows(split: Split) -> Iterator[Tensor]:
-    for rows in split.slices(CACHED_VALUES, CACHED_IMAGES):
+def _rows(split: Split, least: int = CACHED_IMAGES) -> Iterator[Tensor]:
+    for rows in split.slices(CACHED_VALUES, least):
         yield split.batch(rows).flatten(1).cpu()
