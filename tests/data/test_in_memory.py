@@ -54,6 +54,15 @@ def test_values_and_order_stay() -> None:
     assert torch.equal(split_of(last)[0].batch(slice(0, 12)), last.permute(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_value_among_many_images_that_is_not_finite(value: float) -> None:
+    many = torch.rand(3000, 1, 2, 3)
+    many[2998, 0, 1, 2] = value
+    with pytest.raises(InputError, match="train: have values that are not finite; leave out"):
+        split_of(many, what="train")
+    assert len(split_of(many, most=1000)[0]) == 1000  # which are others
+
+
 def test_a_data_loader_leaves_torch_s_random_numbers_alone() -> None:
     before = torch.get_rng_state()
     split_of(DataLoader(TensorDataset(IMAGES), batch_size=5, shuffle=True))
