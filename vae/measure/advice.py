@@ -283,9 +283,7 @@ def _scale(config: Setting, record: Mapping[str, Any]) -> list[Advice]:
     if has_little_to_say(config, record):
         return [Advice("; ".join(why), tuple(overrides), kl_weight=to)] if overrides else []
     fitted = _fitted_weight(record)
-    can_fit = (
-        config.train is not None or fitted is not None
-    )  # in a loss of one's own the weight stands for the variance
+    can_fit = config.train is not None or fitted is not None  # for the variance of a model from elsewhere: a KL weight
     if can_fit and _has_scale(config) and (edge is None or edge < FAR * min(weight, 1)):
         why.append("the pixel variance is fitted to what is left, so that t falls with it")
         overrides.append("objective=optimal_gaussian")
