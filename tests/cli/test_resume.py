@@ -79,6 +79,25 @@ def test_cut_twice_and_with_checkpoints_of_its_own(
     assert_twins(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_run_that_is_cut_at_its_record_is_whole_with_it(
+    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, save = [*SETTINGS, *digits, "model=mlp_vae"], records.RunRecord.save
+    train(composed(*settings), tmp_path / "whole")
+
+    def cut_after(record: records.RunRecord, directory: Path) -> None:
+        save(record, directory)
+        raise PowerCut
+
+    for place, cut in (("before", power_cut), ("after", cut_after)):
+        with monkeypatch.context() as patch, pytest.raises(PowerCut):
+            patch.setattr(records.RunRecord, "save", cut)
+            train(composed(*settings), tmp_path / place)
+    resumed(tmp_path / "before", *settings)
+    assert_twins(tmp_path / "whole", tmp_path / "before")
+    assert_twins(tmp_path / "whole", tmp_path / "after")
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

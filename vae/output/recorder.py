@@ -303,10 +303,10 @@ class Recorder:
         self.tracker.end(record.to_dict(), step)
         if best_step is not None:  # a run that is cut here, resumed from there, makes the same steps again
             os.replace(self.directory / names.BEST_CHECKPOINT, self.directory / names.CHECKPOINT)
-        record.save(self.directory)  # a run that has it is whole
-        if failure is None:  # and needs one checkpoint
+        if failure is None:  # one checkpoint is enough of a run that has come to its end
             for name in (names.PREVIOUS_CHECKPOINT, names.BEST_CHECKPOINT):
                 (self.directory / name).unlink(missing_ok=True)
+        record.save(self.directory)  # a run that has it is whole, and is not touched any more
         return record
 
     def close(self) -> None:
