@@ -36,8 +36,9 @@ def test_what_hydra_takes_passes(given: list[str]) -> None:
     arguments.check_flags(given)
 
 
-def test_flags_come_first() -> None:
-    """Hydra's parser wants all else side by side, what is added to it too."""
+def test_flags_come_last() -> None:
+    """Hydra's parser wants all else side by side, what is added to it too, and takes what follows --info for its
+    value."""
     typed = [
         "seed=1",
         "--config-dir",
@@ -51,7 +52,8 @@ def test_flags_come_first() -> None:
     ]
     given, _ = arguments.expanded(typed)
     flags = ["--config-dir", "mine", "--info", "defaults", "-m", "--config-name=other"]
-    assert given == [*flags, "experiment=images", "seed=1", "recommend=true", "a=b"]
+    assert given == ["experiment=images", "seed=1", "recommend=true", "a=b", *flags]
+    assert arguments.expanded(["--info", "seed=1"])[0] == ["seed=1", "--info"]
 
 
 def test_a_value_is_not_taken_from_what_stands_before() -> None:

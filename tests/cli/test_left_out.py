@@ -1,6 +1,7 @@
 """What an experiment sets and the option that is chosen beside it has not."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,21 @@ def test_it_is_composed_and_said(program: Program) -> None:
     assert status == 1
     assert err.count("\n") == 1
     assert "objective.sigma2=0 '~objective.sigma2' leaves out what an experiment" in err
+
+
+@pytest.mark.parametrize(
+    "text", ["kind: mlp\ndefaults:\n", "defaults: [mine]\n", 'kind: "${"\n', "model: conv_vae\n", "- mlp\n", "\x00"]
+)
+def test_a_file_of_one_s_own_that_is_none_is_left_to_hydra(text: str, tmp_path: Path) -> None:
+    for group in ("model", "experiment"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    for arguments in (["experiment=images", "model=mine"], ["experiment=mine", "model=mlp_vae"]):
+        assert left_out(["--config-dir", str(tmp_path), *arguments]) == ([], [])
+
+
+def test_of_one_s_own_options_too(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("kind: mlp\nname: mine\n")
+    found, _ = left_out(["experiment=images", "model=mine", f"--config-dir={tmp_path}"])
+    assert found == ["model.channels=0", "~model.channels"]

@@ -124,6 +124,8 @@ def test_a_job_that_its_cluster_begins_again_goes_on(
     train_new(job, composed(*settings))
     assert_twins(whole, tmp_path / "cut")
     assert train_new(job, composed(*settings)) == records.read(tmp_path / "cut")
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        train_new(job, composed(*settings, "train.lr=0.5"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from vae.runtime.signals import Interrupted, Interruption, interrupting
+from vae.runtime.signals import Interrupted, Interruption, interrupting, is_waited_for
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,20 @@ def test_what_is_ignored_stays_ignored() -> None:
         kill()
         assert interruption.number == signal.SIGTERM
     signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_to_a_call_and_to_its_processes_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster sends it to all, and the call passes it on; a second one, later, ends the process at once."""
+    with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
+        assert is_waited_for()
+        kill()
+        assert not is_waited_for()
+        kill(signal.SIGINT)
+        assert interruption.number == signal.SIGTERM
+        monkeypatch.setattr("vae.runtime.signals.SAME", 0)
+        kill(signal.SIGINT)
+        raise AssertionError("goes on")
+    assert not is_waited_for()
 
 
 def test_a_second_signal_does_not_wait() -> None:

@@ -83,24 +83,24 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments as Hydra reads them, and those among them that nobody has typed. Raises InputError."""
     check_flags(arguments)
     is_sweep = any(item in ("-m", "--multirun") for item in arguments)
-    flags, overrides = _flags_first(arguments)
+    flags, overrides = _apart(arguments)
     given = [_plain(_name(quoted(_long(item), is_sweep))) for item in overrides]
     pairs = {key: "" if value.lower() == "null" else value for key, value in map(_parted, given)}
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
-        return [*flags, "experiment=images", *given], ["experiment=images"]
+        return ["experiment=images", *given, *flags], ["experiment=images"]
     _check_belongs(pairs)
     verb = next((key for key in (*DIRECTORIES, "init") if pairs.get(key)), None)
     if verb is None:
-        return [*flags, *given], []
+        return [*given, *flags], []
     groups = [group for group in ("model", "objective") if group not in pairs] if verb == "init" else _in_part(given)
     directory = at_home(pairs[verb].strip(QUOTES))
     added = [item for group in groups for item in _of_run(directory, group)]
-    return [*flags, *added, *given], added
+    return [*added, *given, *flags], added
 
 
-def _flags_first(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags, which `check_flags` knows, with their values, and all else: a parser of flags wants the overrides side
-    by side."""
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags, which `check_flags` knows, with their values, and all else. A parser of flags wants the overrides side
+    by side, and takes one that follows --info for its value."""
     flags: list[str] = []
     overrides: list[str] = []
     left = list(arguments)
@@ -116,7 +116,7 @@ def _flags_first(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def own_directories(arguments: Sequence[str]) -> list[Path]:
     """What stands behind --config-dir."""
-    flags, _ = _flags_first(arguments)
+    flags, _ = _apart(arguments)
     found = []
     for flag, value in zip(flags, [*flags, ""][1:], strict=True):
         name, _, own = flag.partition("=")

@@ -67,7 +67,7 @@ class Guard(Callback):
                 raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")
             if not existing and not checked.recommend:
                 new = Path(str(config.hydra.run.dir))
-                if any(item.startswith("hydra.run.dir=") for item in config.hydra.overrides.hydra):
+                if any(item.lstrip("+").startswith("hydra.run.dir=") for item in config.hydra.overrides.hydra):
                     check_directory(new)
                 else:
                     new = made(new)
@@ -146,13 +146,16 @@ class SweepReport(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """A worker on this machine ends with the call that launched it. submitit starts all jobs of a sweep at once on
         its own machine, and tells none of its share of the cores."""
+        session = CURRENT.get()
         if self.leash and self.launched_by != os.getpid():
             children.begin_work(self.leash)
+        elif self.leash and session is not None:  # joblib with one worker: each run hears for itself
+            session.stack.close()
+            self.leash = 0
         if workers.launcher(config) == "LocalLauncher":
             os.environ.setdefault("OMP_NUM_THREADS", str(cores.share(self.total)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        children.end_work()
         if self.directory is None or (Path(config.hydra.runtime.output_dir) / names.REFUSED).exists():
             return  # a single run, or none
         done = len({path.parent for path, _ in self._ended() - self.ended_before})
@@ -226,21 +229,27 @@ def check_subdirectories(config: DictConfig) -> None:
 
 def made(directory: Path) -> Path:
     """`directory`, made for one run alone: with a number behind it where another has begun in the same second."""
+    check_place(directory, "hydra.run.dir")
     new, number = directory, 1
     while True:
-        if not new.exists():
-            check_directory(new)
-            with suppress(FileExistsError):
-                new.mkdir(parents=True)
-                return new
-        number += 1
-        new = directory.with_name(f"{directory.name}_{number}")
+        try:
+            new.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            new = directory.with_name(f"{directory.name}_{number}")
+        else:
+            return new
 
 
 def check_directory(directory: Path, key: str = "hydra.run.dir") -> None:
     """Raise InputError unless `directory` is empty or can be made."""
     if directory.is_dir() and any(directory.iterdir()):
         raise InputError(f"{key}={directory}: holds something already; choose another, or remove it")
+    check_place(directory, key)
+
+
+def check_place(directory: Path, key: str) -> None:
+    """Raise InputError unless `directory` can be made, or written to."""
     parent = directory
     while not parent.exists():
         parent = parent.parent

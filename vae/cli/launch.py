@@ -65,10 +65,12 @@ def run(main: Callable[[], Any]) -> None:
         terminal.say(_stopped(stop, session))
         sys.exit(getattr(stop, "status", 130))
     finally:
-        if session.sweep is not None:
-            session.sweep.write()
         session.stack.close()
-        CURRENT.reset(token)
+        try:
+            if session.sweep is not None:
+                session.sweep.write()
+        finally:
+            CURRENT.reset(token)
 
 
 def _stopped(stop: KeyboardInterrupt, session: Session) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from vae.cli.arguments import own_directories
 from vae.config.load import CONF, GROUPS
@@ -16,8 +17,15 @@ from vae.runtime.composing import taken_out, unknown
 
 
 def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments that leave it out, and the lines that say so. None of a sweep, whose jobs may differ in it."""
-    places = [CONF, *own_directories(arguments)]
+    """The arguments that leave it out, and the lines that say so. None of a sweep, whose jobs may differ in it, nor
+    where a file of the user's own is none, which Hydra says."""
+    try:
+        return _left_out(arguments, [CONF, *own_directories(arguments)])
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OmegaConfBaseException):
+        return [], []
+
+
+def _left_out(arguments: Sequence[str], places: Sequence[Path]) -> tuple[list[str], list[str]]:
     given = dict(naming.split(item) for item in arguments if "=" in item and not item.startswith("-"))
     experiment = _written(places, "experiment", given.get("experiment", ""))
     if experiment is None or "sweep" in given or any(item in ("-m", "--multirun") for item in arguments):
@@ -43,17 +51,11 @@ def left_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _written(places: Sequence[Path], group: str, option: str) -> dict[str, Any] | None:
-    """What the file of an option says, on top of those of its group that it begins with; None where there is none, or
-    none that can be read."""
+    """What the file of an option says, on top of those of its group that it begins with; None where there is none."""
     path = next((path for place in places if (path := place / group / f"{option}.yaml").is_file()), None)
     if not re.fullmatch(r"\w+", option) or path is None:
         return None
-    try:
-        own = files.read_yaml(path)
-    except (OSError, ValueError):
-        own = None
-    if not isinstance(own, dict):
-        return None  # Hydra says so
+    own = files.read_yaml(path)
     bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base != "_self_"]
     layers = [layer for base in bases if (layer := _written(places, group, base)) is not None]
     found = OmegaConf.to_container(OmegaConf.merge(*layers, own))

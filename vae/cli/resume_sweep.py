@@ -91,8 +91,8 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
     todo += _never_begun(directory, modules)
     launcher = _launcher(directory)
     if launcher.name in ("basic", "joblib"):
-        workers = 1 if launcher.name == "basic" else _workers(launcher)
-        failed = _here(directory, todo, workers, program)
+        at_once = 1 if launcher.name == "basic" else _workers(launcher)
+        failed = _here(directory, todo, at_once, program)
     else:
         failed = _launched(directory, todo, launcher, main) if todo else 0
     write_report(directory)
@@ -100,19 +100,19 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
         raise InputError(f"{directory}: {failed} of its runs failed")
 
 
-def _here(directory: Path, todo: Sequence[Todo], workers: int, program: Path) -> int:
-    """Each in a process of its own on this machine, with its share of the cores among `workers`, also where fewer are
+def _here(directory: Path, todo: Sequence[Todo], at_once: int, program: Path) -> int:
+    """Each in a process of its own on this machine, with its share of the cores among `at_once`, also where fewer are
     left: how many failed."""
     options = config_directories()  # of this call: one that multirun.yaml names is not to be trusted
     environment = user_environment()
-    if workers > 1:
-        environment = {"OMP_NUM_THREADS": str(cores.share(workers))} | environment
+    if at_once > 1:
+        environment = {"OMP_NUM_THREADS": str(cores.share(at_once))} | environment
     calls = [[sys.executable, str(program), *options, *item.overrides, *_alone(directory, item)] for item in todo]
 
     def begins(number: int) -> None:
         log.info("sweep: resuming %s, %d of %d", todo[number].name, number + 1, len(todo))
 
-    statuses, stopped_by = children.run_all(calls, workers, environment, begins)
+    statuses, stopped_by = children.run_all(calls, at_once, environment, begins)
     if stopped_by:
         unsaved = sum(status not in (0, *SAVED) for status in statuses)
         ended = f"; {unsaved} of {len(statuses)} runs did not save themselves" if unsaved else ", and its runs saved"

@@ -13,7 +13,8 @@ from vae.cli import failures, processes
 from vae.cli.recommend import chosen
 from vae.cli.reporting import write_report
 from vae.cli.session import Job
-from vae.config.load import modules
+from vae.config.errors import InputError
+from vae.config.load import located, modules
 from vae.config.schema import RunConfig
 from vae.data.split import Data
 from vae.output import record as records
@@ -52,10 +53,13 @@ def train_new(job: Job, config: RunConfig) -> dict[str, Any]:
 def _taken_up(directory: Path, config: RunConfig) -> dict[str, Any]:
     """A job that its cluster has preempted and begins again, by the same call in the same directory, goes on from its
     last checkpoint."""
+    saved = checkpoint.read(directory, modules(dataclasses.asdict(config)))
+    same = dataclasses.replace(located(config, commands.started_in(directory)), allow=saved.config.allow)
+    if not config.choose and same != saved.config:
+        raise InputError(f"{directory}: holds a run with other settings; {commands.resume(directory)} continues it")
     record = records.read(directory)
     if "verdict" in record:
         return record
-    saved = checkpoint.read(directory, modules(dataclasses.asdict(config)))
     log.info("%s  was begun before, and goes on after step %d", directory, saved.step)
     config = dataclasses.replace(saved.config, allow=config.allow)  # with what was chosen
     files.remove_unfinished(directory)

@@ -25,7 +25,7 @@ def launcher(config: DictConfig) -> str:
 @contextmanager
 def stoppable(directory: Path, config: DictConfig) -> Iterator[int]:
     """Raises Interrupted where a SIGTERM or SIGINT comes while the sweep in `directory` is launched from this process,
-    when its runs have been saved. Gives the leash that `children.begin_work` wants of workers on this machine, or 0."""
+    when its runs have ended. Gives the leash that `children.begin_work` wants of workers on this machine, or 0."""
     name = launcher(config)
     if name in HERE:
         with _held(directory) as leash:
@@ -33,7 +33,7 @@ def stoppable(directory: Path, config: DictConfig) -> Iterator[int]:
     elif name == "BasicLauncher":  # runs one after the other in this process, and each hears for itself
         yield 0
     else:
-        said = "stopped; what the cluster has been given goes on there, let it end or cancel it first"
+        said = "stopped; what a cluster has been given goes on there, let it end or cancel it first"
         with interrupting(lambda number: Interrupted(said, commands.resume(directory), number), *HEARD):
             yield 0
 
@@ -47,14 +47,14 @@ def _held(directory: Path) -> Iterator[int]:
         deadline = time.monotonic() + children.GRACE
         while (left := _trained(directory)) and time.monotonic() < deadline:
             time.sleep(children.POLL)
-        saved = f"; {left} of its runs did not save themselves" if left else ", and its runs saved"
-        return Interrupted(f"stopped{saved}", commands.resume(directory), number)
+        still = f"; {left} of its runs did not end in time" if left else ""
+        return Interrupted(f"stopped{still}", commands.resume(directory), number)
 
-    with interrupting(stopped, *HEARD):
-        try:
+    try:
+        with interrupting(stopped, *HEARD):
             yield leash.pid
-        finally:
-            leash.let_go()
+    finally:
+        leash.let_go()
 
 
 def _trained(directory: Path) -> int:

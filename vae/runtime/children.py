@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from vae.runtime.signals import Interruption
+from vae.runtime.signals import Interruption, is_waited_for
 
 POLL = 0.05  # seconds
 GRACE = 30.0  # seconds that a run has to save itself, as on a Slurm cluster
@@ -87,17 +87,20 @@ def end_with_starter() -> None:
 
 
 @cache
-def end_with(pid: int, is_at_work: Callable[[], bool] = lambda: True) -> None:
-    """Stop what this process does in good order, by a SIGTERM, when process `pid` of this machine has ended, however it
-    did; what is left of this process after GRACE ends at once."""
+def end_with(pid: int, when: Callable[[], bool] = lambda: True) -> None:
+    """Stop what this process does in good order, by a SIGTERM as soon as `when()`, when process `pid` of this machine
+    has ended, however it did. What is left of this process after GRACE ends at once."""
 
     def watch() -> None:
         while _is_alive(pid):
             time.sleep(4 * POLL)
-        if is_at_work():
-            os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACE)
-        os._exit(128 + signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline and not when():
+            time.sleep(POLL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        if _held_by in (0, pid):  # joblib may have given it to another sweep
+            os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=watch, name=f"ends with {pid}", daemon=True).start()
 
@@ -114,27 +117,25 @@ class Leash:
     def let_go(self) -> None:
         """Also a second time."""
         assert self.process.stdin is not None
+        self.process.kill()
         self.process.stdin.close()
         self.process.wait()
 
 
-_at_work = threading.Event()
+_held_by = 0  # the leash, in a launcher's worker
 
 
 def begin_work(leash: int) -> None:
     """A job begins in this process, a launcher's worker, which saves its run and takes no more when process `leash` has
     ended. The call hears the terminal's Ctrl-C as well, and waits for its workers: here it is ignored. Where one of
-    them ended, joblib would kill the others: so a SIGTERM ends the job alone, and who has none waits to be ended."""
+    them ended, joblib would kill the others: so one that has nothing to save waits to be ended."""
+    global _held_by
+    _held_by = leash
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    end_with(leash, is_waited_for)
     if not _is_alive(leash):
         raise KeyboardInterrupt
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _at_work.set()
-    end_with(leash, _at_work.is_set)
-
-
-def end_work() -> None:
-    _at_work.clear()
 
 
 def _is_alive(pid: int) -> bool:

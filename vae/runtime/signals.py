@@ -3,10 +3,13 @@ stops at the end of its step; behind the last step all is saved already. A secon
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
+
+SAME = 1.0  # seconds after a signal in which another is the same
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,16 +26,19 @@ class Interrupted(KeyboardInterrupt):
         return Interrupted, (self.said, self.command, self.status - 128)
 
 
+def heard(numbers: Iterable[int]) -> list[int]:
+    """Those that are not ignored, as SIGHUP is under nohup: they stay so."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 class Interruption:
-    """Notes the signals that come while it is entered; one that is ignored, as under nohup, stays ignored."""
+    """Notes the signals that come while it is entered. One that comes within a second of the first is the same, sent to
+    a call and to its processes."""
 
     def __init__(self, *numbers: int) -> None:
-        self.numbers = [
-            number
-            for number in numbers or (signal.SIGTERM, signal.SIGINT)
-            if signal.getsignal(number) is not signal.SIG_IGN
-        ]
+        self.numbers = heard(numbers or (signal.SIGTERM, signal.SIGINT))
         self.number = 0  # of the signal that has come, 0: none
+        self.since = 0.0
         self.before: dict[int, object] = {}
         self.answer: tuple[str, str] | None = None
 
@@ -54,9 +60,12 @@ class Interruption:
         self._answer()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        self._restore()
-        self._answer()
+        if not self.number:
+            self.number, self.since = number, time.monotonic()
+            self._answer()
+        elif time.monotonic() - self.since > SAME:
+            self._restore()
+            signal.raise_signal(number)
 
     def _answer(self) -> None:
         if self.number and self.answer:
@@ -66,6 +75,12 @@ class Interruption:
         for number, handler in self.before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self.before = {}
+
+
+def is_waited_for() -> bool:
+    """Whether this process would note a SIGTERM, and none has come."""
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return isinstance(owner, Interruption) and not owner.number
 
 
 @contextmanager
@@ -81,7 +96,7 @@ def interrupting(stopped: Callable[[int], Interrupted], *numbers: int) -> Iterat
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in heard(numbers)}
     try:
         yield
     finally:
