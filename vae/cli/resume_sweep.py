@@ -47,7 +47,6 @@ LAUNCHERS = {  # hydra/launcher=NAME by its class
     "RayLauncher": "ray",
 }
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}  # of pyproject.toml
-LOCAL = ("submitit_local",)  # on this machine, in processes that end with this one
 # Texts of a launcher that name something and can neither run nor reach anything.
 NAMING = (
     *("name", "partition", "qos", "account", "comment", "constraint", "exclude", "gres"),
@@ -189,7 +188,7 @@ def _launcher(directory: Path) -> Launcher:
         ) from error
     changed = {key: value for key, value in values.items() if default.get(key) != value}
     for key, value in changed.items():
-        if not _is_harmless(key, value, default) or (name in LOCAL and key == "tasks_per_node"):
+        if not _is_harmless(key, value, default) or (name == "submitit_local" and key == "tasks_per_node"):
             raise InputError(
                 f"{directory / names.SWEEP}: hydra.launcher.{key} may run something; if you trust it, give it in this "
                 f"call, after {choice}"

@@ -124,9 +124,7 @@ def by_cause(story: Story) -> Section | None:
     found = cures.cells(story.runs)
     if not found:
         return None
-    files.replace(
-        story.output / "cures.csv", cures.table(story.runs).to_csv(index=False).encode(errors="backslashreplace")
-    )
+    files.replace(story.output / "cures.csv", cures.table(story.runs).to_csv(index=False).encode())
     tables = {cause: cures.rows(of_cause) for cause, of_cause in found.items()}
     values = {"tables": tables, "columns": list(cures.COLUMNS), "follows": cures.what_follows(story.runs)}
     return Section("cures-by-cause", "Each cure on each cause", "cures.html", values)
@@ -152,7 +150,7 @@ def again(story: Story) -> Section | None:
         "To run it again",
         "again.html",
         {
-            "commands": [commands.another(run.directory, []) or commands.run(run.overrides) for run in ours],
+            "commands": [commands.again(run.directory, run.overrides) for run in ours],
             "changed": {run.name: run.record["changes"] for run in ours if isinstance(run.record.get("changes"), list)},
             "versions": sorted({str(run.record["versions"]) for run in ours if "versions" in run.record}),
         },
@@ -236,7 +234,7 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
     incomplete = problems(story)  # found while the others were told
     if incomplete is not None:
         told.insert(0, incomplete)
-    files.replace(output / "summary.csv", summary(runs).to_csv(index=False).encode(errors="backslashreplace"))
+    files.replace(output / "summary.csv", summary(runs).to_csv(index=False).encode())
     page = environment.get_template("page.html").render(
         title=title,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

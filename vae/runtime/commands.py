@@ -48,7 +48,10 @@ def overrides(directory: Path) -> list[str] | None:
 def config_directory(directory: Path) -> Path | None:
     """What the run in `directory` had for --config-dir."""
     try:
-        sources = files.read_yaml(directory / names.HYDRA)["hydra"]["runtime"]["config_sources"]
+        path = directory / names.HYDRA
+        if b"command-line" not in path.read_bytes():  # a report asks of each of its runs
+            return None
+        sources = files.read_yaml(path)["hydra"]["runtime"]["config_sources"]
         return next(Path(str(source["path"])) for source in sources if source["provider"] == "command-line")
     except (OSError, ValueError, LookupError, TypeError, StopIteration):
         return None
@@ -77,6 +80,15 @@ def run(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "run.py", *arguments, *once])
 
 
+def again(directory: Path, own: Sequence[str]) -> str:
+    """The line that makes the run in `directory`, which was called with its `own` overrides, once more."""
+    return run([*_chosen_from(config_directory(directory)), *own])
+
+
+def _chosen_from(options: Path | None) -> list[str]:
+    return [] if options is None else ["--config-dir", os.path.relpath(options)]
+
+
 def another(directory: Path, new: Sequence[str]) -> str | None:
     """The line that makes a run like the one in `directory` with other overrides; None where the directory does not say
     how that was called."""
@@ -84,8 +96,7 @@ def another(directory: Path, new: Sequence[str]) -> str | None:
     if own is None:
         return None
     together = changed(own, new)
-    where = [] if options is None else ["--config-dir", os.path.relpath(options)]
-    return run([*where, *together, *made_to_fit(together, options)])
+    return run([*_chosen_from(options), *together, *made_to_fit(together, options)])
 
 
 def resume(directory: Path) -> str:
