@@ -3,6 +3,7 @@ Trainer, each as its documentation shows. What they would do besides is left off
 checkpoints, logging. `python -m benchmarks.peers pythae|lightning`, each in a process of its own."""
 
 import argparse
+import importlib.util
 import tempfile
 from typing import Any
 
@@ -10,7 +11,18 @@ import torch
 from torch import Tensor
 
 from benchmarks import plain
-from benchmarks.plain import PlainVAE, Stopwatch
+from benchmarks.plain import PlainVAE
+from benchmarks.stopwatch import stopwatch
+
+LIBRARIES = {"pythae": "pythae", "lightning": "pytorch_lightning"}  # and the module that each is
+
+
+def installed(section: str) -> list[str]:
+    """Those that are here; what is not is said."""
+    found = [name for name, module in LIBRARIES.items() if importlib.util.find_spec(module)]
+    for name in LIBRARIES.keys() - set(found):
+        print(f"{section}: {name} is not installed and left out; `make bench` installs it", flush=True)
+    return found
 
 
 class Enough(Exception):
@@ -59,7 +71,7 @@ def pythae(arguments: argparse.Namespace) -> None:
     split = plain.digits(arguments.root, train=True)
     images = torch.stack([split[index][0] for index in range(len(split))])
     images = images[: len(images) // plain.BATCH * plain.BATCH]  # it does not say a step's batch size: all are full
-    watch = Stopwatch(arguments.warmup, arguments.steps)
+    watch = stopwatch(arguments)
     with tempfile.TemporaryDirectory() as directory:
         trainer = BaseTrainer(
             model=SSE(VAEConfig(input_dim=images.shape[1:], latent_dim=plain.LATENT), Encoder(), Decoder()),
@@ -99,12 +111,12 @@ def lightning(arguments: argparse.Namespace) -> None:
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
             watch.tick(len(batch[0]))
 
-    watch = Stopwatch(arguments.warmup, arguments.steps)
+    watch = stopwatch(arguments)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
         max_epochs=-1,
-        max_steps=arguments.warmup + arguments.steps,
+        max_steps=-1 if arguments.turns else arguments.warmup + arguments.steps,
         precision="bf16-mixed" if arguments.precision == "bf16" else "32-true",
         logger=False,
         enable_checkpointing=False,
@@ -118,7 +130,7 @@ def lightning(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     options = plain.parser()
-    options.add_argument("library", choices=["pythae", "lightning"])
+    options.add_argument("library", choices=list(LIBRARIES))
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     {"pythae": pythae, "lightning": lightning}[arguments.library](arguments)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 
+from benchmarks.stopwatch import stopwatch
+
 LATENT = 32
 BATCH = 64
 
@@ -128,30 +130,6 @@ def loader(root: str | None, train: bool = True) -> DataLoader[tuple[Tensor, int
     return DataLoader(digits(root, train), batch_size=BATCH, shuffle=train)
 
 
-class Stopwatch:
-    """The time of `steps` steps, after `warmup` others."""
-
-    def __init__(self, warmup: int, steps: int) -> None:
-        self.first, self.last = warmup, warmup + steps
-        self.step = self.images = 0
-
-    def tick(self, images: int) -> bool:
-        """Called after each step with its batch size; whether that was the last one."""
-        self.step += 1
-        if self.step > self.first:
-            self.images += images
-        if self.step == self.first:
-            self.start = time.perf_counter()
-        if self.step == self.last:
-            self.seconds = time.perf_counter() - self.start
-        return self.step == self.last
-
-    def answer(self) -> None:
-        """For the process that started this one."""
-        metrics = {"images_per_second": self.images / self.seconds, "seconds": self.seconds}
-        print(f"\n{json.dumps(metrics)}", flush=True)
-
-
 def autocast(precision: str, device: str) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
@@ -171,7 +149,7 @@ def update(model: PlainVAE, optimizer: torch.optim.Optimizer, images: Tensor, pr
 def throughput(arguments: argparse.Namespace) -> None:
     model = PlainVAE(arguments.model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    batches, watch = loader(arguments.root), Stopwatch(arguments.warmup, arguments.steps)
+    batches, watch = loader(arguments.root), stopwatch(arguments)
     model.train()
     while True:
         train_loss = 0.0
@@ -225,6 +203,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--root")
     options.add_argument("--warmup", type=int)
     options.add_argument("--steps", type=int)
+    options.add_argument("--turns", action="store_true", help="steps as stdin asks for them, instead of those two")
     options.add_argument("--until-mse", type=float, help="train the autoencoder until it is this good")
     options.add_argument("--eval-every", type=int)
     options.add_argument("--cap", type=int, help="steps after which to give up")

@@ -38,6 +38,11 @@ class Finished:
         return found
 
 
+def environment(checkout: Path) -> dict[str, str]:
+    """With the packages of `checkout` importable."""
+    return os.environ | {"PYTHONPATH": str(checkout), "PYTHONWARNINGS": "ignore"}
+
+
 def python(
     *arguments: str,
     cwd: Path,
@@ -48,13 +53,12 @@ def python(
     """Run this interpreter, with the packages of `checkout` importable. `prefix`: a command that starts it, `limit`:
     called in the child before it begins. Raises Failed."""
     command = [*prefix, sys.executable, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHONWARNINGS": "ignore"}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started, clock = time.time(), time.perf_counter()
         child = subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment,
+            env=environment(checkout),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

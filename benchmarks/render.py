@@ -15,6 +15,7 @@ from benchmarks import (
     sweep,
     throughput,
     time_to_quality,
+    turns,
     versions,
 )
 from benchmarks.process import ROOT
@@ -23,6 +24,7 @@ from benchmarks.rounds import FAILED, Goal, Metrics, read, table
 PAGES = [ROOT / "docs" / name for name in ("performance.md", "scaling.md")]
 SECTIONS = {
     "throughput": throughput,
+    "turns": turns,
     "time_to_quality": time_to_quality,
     "answer": answer,
     "sweep": sweep,

@@ -1,13 +1,12 @@
 """Images per second: the lab's whole run (logging, evaluations, pictures, checkpoints and all) beside the plain loop,
 pythae and Lightning, which do none of that. And the training step beside the machine's matrix product."""
 
-import importlib.util
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import ours, rounds
+from benchmarks import ours, peers, rounds
 from benchmarks.blobs import blobs
 from benchmarks.options import Options
 from benchmarks.process import python
@@ -19,7 +18,6 @@ CYCLE = 250  # the default train.eval_every: a window of whole cycles holds one 
 CYCLES = {"conv_vae": 1, "mlp_vae": 4, "deep": 1}  # of a window: some seconds
 DEEP_CYCLE = 100  # more often than by default: a step takes six times as long as that of conv_vae
 PRECISIONS = {"conv_vae": ("fp32", "bf16"), "mlp_vae": ("fp32", "bf16"), "deep": ("fp32",)}
-LIBRARIES = {"pythae": "pythae", "lightning": "pytorch_lightning"}  # and the module that each is
 AUTOCAST = ("plain", "lightning")  # pythae's amp is CUDA's alone
 WANTED = {  # times the images/s of each in fp32
     ("conv_vae", "fp32"): {"plain": 1.6, "pythae": 1.45, "lightning": 1.7},
@@ -43,10 +41,7 @@ def measure(options: Options) -> None:
         "steps": windows,
     }
     record = Record("throughput", options.results, settings, options.fresh)
-    peers = ["plain", *(() if options.smoke else LIBRARIES)]
-    for name in [name for name in peers[1:] if importlib.util.find_spec(LIBRARIES[name]) is None]:
-        print(f"throughput: {name} is not installed and left out; `make bench` installs it", flush=True)
-        peers.remove(name)
+    others = ["plain", *([] if options.smoke else peers.installed("throughput"))]
     colour = str(blobs(options.scratch / "bench_colour.npy", 5_000, 64, channels=3)) if "deep" in models else None
     for model, steps in windows.items():
         root = colour if model == "deep" else options.throughput_root()
@@ -55,7 +50,7 @@ def measure(options: Options) -> None:
             contestants[f"{model} {precision} lab"] = partial(
                 whole_run, options, model, precision, root, cycle[model], steps
             )
-            for name in peers:
+            for name in others:
                 if precision == "fp32" or name in AUTOCAST:
                     contestants[f"{model} {precision} {name}"] = partial(
                         peer, options, name, model, precision, root, cycle[model], steps
@@ -118,7 +113,7 @@ def pairs(measured: Measured, kind: str = "lab") -> list[tuple[str, str]]:
 def compared(measured: Measured, model: str, precision: str) -> list[str]:
     """The contestants that the lab's run in `precision` is held against: in bf16 also those in fp32."""
     kinds = ("fp32",) if precision == "fp32" else ("fp32", "bf16")
-    names = [f"{model} {kind} {peer}" for kind in kinds for peer in ("plain", *LIBRARIES)]
+    names = [f"{model} {kind} {peer}" for kind in kinds for peer in ("plain", *peers.LIBRARIES)]
     return [name for name in names if name in measured]
 
 

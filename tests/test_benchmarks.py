@@ -16,7 +16,20 @@ import pytest
 import torch
 from conftest import ROOT, composed
 
-from benchmarks import adam, growth, handover, observing, plain, process, render, rounds, sweep, versions
+from benchmarks import (
+    adam,
+    growth,
+    handover,
+    observing,
+    plain,
+    process,
+    render,
+    rounds,
+    stopwatch,
+    sweep,
+    turns,
+    versions,
+)
 from benchmarks.options import RESULTS, Options
 from benchmarks.ours import MODELS
 from benchmarks.process import Failed, Finished
@@ -103,7 +116,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "python", python, raising=False)
 
 
-SLOW = ("sweep", "growth", "versions", "throughput", "time_to_quality", "observing", "processes", "answer")
+SLOW = ("sweep", "growth", "versions", "throughput", "time_to_quality", "observing", "processes", "answer", "turns")
 
 
 @pytest.mark.usefixtures("one_process")
@@ -217,6 +230,42 @@ def test_ratios_are_within_a_round() -> None:
     assert Goal.at_least("", 1.3, 1.3).reached
     assert not Goal.at_most("", 1.31, 1.3).reached
     assert Goal.at_most("", None, 1.3).reached is None
+
+
+def test_a_turn_is_timed_after_its_lead(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two steps that are not timed, then as many as were asked for; the process ends with those that ask it."""
+    now = iter(range(100))
+    monkeypatch.setattr(stopwatch, "crossing", lambda: 3.5)
+    monkeypatch.setattr("sys.stdin", io.StringIO("3\n1\n"))
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: float(next(now)))
+    watch = stopwatch.Turns()
+    for _ in range(5 + 2):
+        watch.tick(64)
+    with pytest.raises(SystemExit):
+        watch.tick(64)
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line]
+    assert said == [{"images_per_second": steps * 64.0, "crossing": [3.5, 3.5]} for steps in (3, 1)]
+
+
+def test_turns_are_told_apart_by_where_the_cores_were() -> None:
+    """A ratio is of one cycle, and of one place; what changed within a cycle is in neither."""
+    cycles = {
+        "lab fp32": [[300, 3, 3], [100, 6, 6], [900, 3, 6], [200, 3.1, 3]],
+        "lab bf16": [[400, 3, 3], [400, 6, 6], [1, 3, 3], [400, 3, 3]],
+        "plain": [[100, 3, 3.1], [100, 6, 5], [1, 3, 3], [100, 3, 3]],
+    }
+    settings = {"batch_size": 64, "threads": 2, "cycles": 4, "steps": {"mlp_vae": 50}}
+    said = turns.tables({"settings": settings, "measured": {"mlp_vae": [{"turns": cycles}, {"failed": "no luck"}]}})
+    assert "3.0 µs at best" in said
+    assert "1 of 4 cycles are left out" in said
+    assert "| mlp_vae | near (2 cycles) | plain | 100 (100–100) | 2.50x (2.50x–2.50x) | 4.00x (4.00x–4.00x) |" in said
+    assert "| mlp_vae | apart (1 cycles) | plain | 100 (100–100) | 1.00x (1.00x–1.00x) | 4.00x (4.00x–4.00x) |" in said
+    assert said.count("| mlp_vae |") == 6
+
+
+def test_a_player_that_ends_says_why() -> None:
+    with turns.Player(["benchmarks.plain", "--threads=none"]) as player, pytest.raises(Failed, match="invalid int"):
+        player.turn(1)
 
 
 def test_a_sweep_is_held_against_the_code_before() -> None:
