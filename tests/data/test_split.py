@@ -1,11 +1,13 @@
 import itertools
+import os
+from pathlib import Path
 
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
 from vae.data.readers import embedded_digits
-from vae.data.split import Split, hold_out, training_batches
+from vae.data.split import READERS, Split, hold_out, training_batches
 
 
 def counted(total: int, labels: torch.Tensor | None = None) -> Split:
@@ -54,6 +56,23 @@ def test_batches_can_start_anywhere() -> None:
         assert all(torch.equal(a, b) for a, b in zip(through[start:], later, strict=True))
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_readers_of_mapped_images_bring_no_threads_of_their_own() -> None:
+    """Where libgomp counts more threads than cores, those of the training sleep between any two loops."""
+    split = Split(torch.zeros(64, 3, 64, 64, dtype=torch.uint8), mapped=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        split.batch(slice(None))  # this thread's own helper is there
+        before = len(os.listdir("/proc/self/task"))
+        batches = training_batches(split, 64, seed=0)
+        for _ in range(20):
+            next(batches)
+        assert len(os.listdir("/proc/self/task")) <= before + READERS
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_uint8_becomes_unit_interval() -> None:
     split = Split(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1))
     assert split.batch(slice(None)).flatten().tolist() == pytest.approx([0, 0.2, 1])
@@ -68,6 +87,6 @@ def test_images_are_looked_up_where_they_are(stored: str, asked: str) -> None:
         with pytest.raises(RuntimeError, match="same device"):
             images.index_select(0, index)
         rows = torch.tensor([3, 2, 1], device=stored)
-        for split in (Split(images), Split(images, rows=rows, mapped=True)):
+        for split in (Split(images), Split(images, rows=rows)):
             assert split.stored(index).shape == (2, 1, 2, 2)
             assert split.stored(index).device.type == stored

@@ -69,7 +69,11 @@ class Split:
 
     def batch(self, index: Tensor | slice) -> Tensor:
         """Images (B, C, H, W) as float32; whole numbers, and what has a span, are scaled to [0, 1]."""
-        images = self.stored(index).to(self.device).contiguous()
+        return self.scaled(self.stored(index).to(self.device))
+
+    def scaled(self, stored: Tensor) -> Tensor:
+        """The same of images that are `stored` so, on their device."""
+        images = stored.contiguous()
         if self.span is not None:
             black, white = self.span
             scaled = (images.double() - black) / (white - black)
@@ -81,7 +85,11 @@ class Split:
         if isinstance(index, Tensor):
             index = index.to(self.images.device)
         rows = index if self.rows is None else self.rows[index]
-        return self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows)
+        if isinstance(rows, slice):
+            return self.images[rows]
+        # By numpy where it may wait for the disk in a thread of its own: torch would share it with OpenMP threads of
+        # that thread, and with more of those than cores libgomp lets those of the training sleep between two loops.
+        return torch.from_numpy(self.images.numpy()[rows.numpy()]) if self.mapped else self.images.index_select(0, rows)
 
     def take(self, index: Tensor) -> "Split":
         """The images at `index`; mapped ones stay where they are."""
@@ -158,11 +166,15 @@ def training_batches(split: Split, batch_size: int, seed: int, start: int = 0) -
     if not split.mapped:
         yield from map(split.batch, order)
         return
+
+    def read(rows: Tensor) -> Tensor:
+        return split.stored(rows).to(split.device)
+
     with ThreadPoolExecutor(READERS) as readers:
-        waiting = deque(readers.submit(split.batch, rows) for rows in itertools.islice(order, 2 * READERS))
+        waiting = deque(readers.submit(read, rows) for rows in itertools.islice(order, 2 * READERS))
         for rows in order:
-            yield waiting.popleft().result()
-            waiting.append(readers.submit(split.batch, rows))
+            yield split.scaled(waiting.popleft().result())
+            waiting.append(readers.submit(read, rows))
 
 
 def _order(total: int, batch_size: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:
