@@ -30,7 +30,7 @@ STEPS = {"mlp_vae": 50, "conv_vae": 10, "deep": 2}  # of a turn: a fraction of a
 WARMUP = {"mlp_vae": 500, "conv_vae": 250, "deep": 20}  # steps: until the numbers in Adam's moments are what they stay
 LAB = ("lab fp32", "lab bf16")
 FAR = 1.3  # times the shortest crossing of the record
-NEAR, APART, CHANGED = "near", "apart", "changed"  # where the cores were in a cycle
+NEAR, APART = "near", "apart"  # where the cores are
 Turns = dict[str, list[list[float]]]  # of each contestant, turn by turn: images/s, the crossing before and after
 
 
@@ -121,71 +121,68 @@ def main() -> None:
         step()
 
 
-def states(turns: Turns, shortest: float) -> list[str]:
-    """Of each cycle: NEAR or APART all the time, or CHANGED."""
-    said = []
-    for cycle in zip(*turns.values(), strict=True):
-        far = {crossing > FAR * shortest for _, *crossings in cycle for crossing in crossings}
-        said.append(CHANGED if len(far) > 1 else APART if far.pop() else NEAR)
-    return said
-
-
 def tables(content: Metrics) -> str:
     settings = content["settings"]
     measured = {
         model: [one["turns"] for one in found if "turns" in one] for model, found in content["measured"].items()
     }
-    every = [turn for found in measured.values() for turns in found for many in turns.values() for turn in many]
-    shortest = min((crossing for _, *crossings in every for crossing in crossings), default=0.0)
-    where = {model: [states(turns, shortest) for turns in found] for model, found in measured.items()}
-    counts = Counter(state for found in where.values() for said in found for state in said)
+    turns = [turn for found in measured.values() for players in found for turn in itertools.chain(*players.values())]
+    shortest = min((crossing for _, *crossings in turns for crossing in crossings), default=0.0)
+    counts = Counter(place(turn, shortest) for turn in turns)
     steps = ", ".join(f"{steps} ({model})" for model, steps in settings["steps"].items())
     said = (
         f"Images per second of training alone, batch {settings['batch_size']}, {settings['threads']} threads. The "
         f"contestants take turns of {steps} steps, {settings['cycles']} each in a round. Before and after each turn a "
         f"short sum of two threads is timed, {shortest:.1f} µs at best; where it takes more than {FAR:g} times as long "
-        f"the cores are `{APART}`, and {counts[CHANGED]:,} of {counts.total():,} cycles are left out, in which that "
-        "changed. Medians of all cycles, in brackets the lowest and the highest of a round's; a ratio is the lab's "
-        "training over the contestant's in the same cycle."
+        f"the cores are `{APART}`; {counts[None]:,} of {counts.total():,} turns, in which that changed, are left out. "
+        "Medians of all turns, in brackets the lowest and the highest of a round's; a ratio is of the lab's training "
+        "over the contestant's in the same cycle."
     )
     rows = [
-        [model, f"{state} ({sum(said.count(state) for said in where[model]):,} cycles)", *row]
+        [model, where, *row]
         for model, found in measured.items()
-        for state in (NEAR, APART)
-        for row in compared([only(turns, said, state) for turns, said in zip(found, where[model], strict=True)])
+        for where in (NEAR, APART)
+        for row in compared([located(players, where, shortest) for players in found])
     ]
-    head = ["model", "cores", "contestant", "images/s", *(f"{name}, times as many" for name in LAB)]
+    head = ["model", "cores", "contestant", "turns", "images/s", *(f"{name}, times as many" for name in LAB)]
     return f"{said}\n\n{table(head, rows)}"
 
 
-def only(turns: Turns, said: list[str], state: str) -> dict[str, list[float]]:
-    """The rates of each contestant in the cycles of that state."""
+def place(turn: list[float], shortest: float) -> str | None:
+    """Where the cores were before and after it: NEAR or APART; None: it changed."""
+    near, *others = [crossing <= FAR * shortest for crossing in turn[1:]]
+    return None if others != [near] else NEAR if near else APART
+
+
+def located(players: Turns, where: str, shortest: float) -> dict[str, list[float | None]]:
+    """The rates of each, in each cycle; None where the cores were elsewhere."""
     return {
-        name: [rate for (rate, *_), where in zip(many, said, strict=True) if where == state]
-        for name, many in turns.items()
+        name: [turn[0] if place(turn, shortest) == where else None for turn in many] for name, many in players.items()
     }
 
 
-def compared(found: list[dict[str, list[float]]]) -> list[list[str]]:
-    """A row for each contestant; `found`: of each round the rates of each. None where no round has any."""
-    found = [one for one in found if any(one.values())]
-    return [
-        [
-            name,
-            pooled([one[name] for one in found], "{:,.0f}"),
-            *(
-                pooled([[a / b for a, b in zip(one[lab], one[name], strict=True)] for one in found], "{:.2f}x")
-                if name not in LAB
-                else ""
-                for lab in LAB
-            ),
+def compared(found: list[dict[str, list[float | None]]]) -> list[list[str]]:
+    """A row for each contestant; `found`: of each round the rates of each."""
+    rows = []
+    for name in found[0] if found else []:
+        rates = [[rate for rate in one[name] if rate] for one in found]
+        ratios = [
+            [[a / b for a, b in zip(one[lab], one[name], strict=True) if a and b] for one in found]
+            if name not in LAB
+            else []
+            for lab in LAB
         ]
-        for name in (found[0] if found else [])
-    ]
+        count = sum(map(len, rates))
+        if count:
+            rows.append([name, f"{count}", pooled(rates, "{:,.0f}"), *(pooled(each, "{:.2f}x") for each in ratios)])
+    return rows
 
 
 def pooled(found: list[list[float]], form: str) -> str:
     """The median of all, and the lowest and the highest of the rounds' own."""
+    found = [one for one in found if one]
+    if not found:
+        return ""
     medians = [statistics.median(one) for one in found]
     middle = form.format(statistics.median(itertools.chain(*found)))
     return f"{middle} ({form.format(min(medians))}–{form.format(max(medians))})"

@@ -248,18 +248,19 @@ def test_a_turn_is_timed_after_its_lead(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_turns_are_told_apart_by_where_the_cores_were() -> None:
-    """A ratio is of one cycle, and of one place; what changed within a cycle is in neither."""
+    """A ratio is of one cycle, and of one place; a turn in which that changed is in neither."""
     cycles = {
         "lab fp32": [[300, 3, 3], [100, 6, 6], [900, 3, 6], [200, 3.1, 3]],
-        "lab bf16": [[400, 3, 3], [400, 6, 6], [1, 3, 3], [400, 3, 3]],
-        "plain": [[100, 3, 3.1], [100, 6, 5], [1, 3, 3], [100, 3, 3]],
+        "lab bf16": [[400, 3, 3], [400, 6, 6], [400, 3, 3], [400, 3, 3]],
+        "plain": [[100, 3, 3.1], [100, 6, 5], [100, 3, 3], [100, 3, 3]],
     }
     settings = {"batch_size": 64, "threads": 2, "cycles": 4, "steps": {"mlp_vae": 50}}
     said = turns.tables({"settings": settings, "measured": {"mlp_vae": [{"turns": cycles}, {"failed": "no luck"}]}})
     assert "3.0 µs at best" in said
-    assert "1 of 4 cycles are left out" in said
-    assert "| mlp_vae | near (2 cycles) | plain | 100 (100–100) | 2.50x (2.50x–2.50x) | 4.00x (4.00x–4.00x) |" in said
-    assert "| mlp_vae | apart (1 cycles) | plain | 100 (100–100) | 1.00x (1.00x–1.00x) | 4.00x (4.00x–4.00x) |" in said
+    assert "1 of 12 turns, in which that changed, are left out" in said
+    assert "| mlp_vae | near | lab fp32 | 2 | 250 (250–250) |  |  |" in said
+    assert "| mlp_vae | near | plain | 3 | 100 (100–100) | 2.50x (2.50x–2.50x) | 4.00x (4.00x–4.00x) |" in said
+    assert "| mlp_vae | apart | plain | 1 | 100 (100–100) | 1.00x (1.00x–1.00x) | 4.00x (4.00x–4.00x) |" in said
     assert said.count("| mlp_vae |") == 6
 
 
