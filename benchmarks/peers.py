@@ -19,10 +19,10 @@ LIBRARIES = {"pythae": "pythae", "lightning": "pytorch_lightning"}  # and the mo
 
 def installed(section: str) -> list[str]:
     """Those that are here; what is not is said."""
-    found = [name for name, module in LIBRARIES.items() if importlib.util.find_spec(module)]
-    for name in LIBRARIES.keys() - set(found):
+    missing = [name for name, module in LIBRARIES.items() if importlib.util.find_spec(module) is None]
+    for name in missing:
         print(f"{section}: {name} is not installed and left out; `make bench` installs it", flush=True)
-    return found
+    return [name for name in LIBRARIES if name not in missing]
 
 
 class Enough(Exception):

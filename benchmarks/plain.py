@@ -203,7 +203,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--root")
     options.add_argument("--warmup", type=int)
     options.add_argument("--steps", type=int)
-    options.add_argument("--turns", action="store_true", help="steps as stdin asks for them, instead of those two")
+    options.add_argument(
+        "--turns", action="store_true", help="instead of both: as many steps as a line of stdin says, and again"
+    )
     options.add_argument("--until-mse", type=float, help="train the autoencoder until it is this good")
     options.add_argument("--eval-every", type=int)
     options.add_argument("--cap", type=int, help="steps after which to give up")

@@ -22,6 +22,11 @@ PATIENCE = 3 * 3600  # seconds after which a child is given up
 class Failed(Exception):
     """A child that ended with an error. The message is its last line on stderr."""
 
+    @classmethod
+    def of(cls, arguments: Sequence[str], status: int, complained: str) -> "Failed":
+        last = [line for line in complained.splitlines() if line.strip()][-1:] or ["nothing on stderr"]
+        return cls(f"{' '.join(arguments)[:200]}: exit status {status}: {last[0].strip()}")
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -83,8 +88,7 @@ def python(
         err.seek(0)
         said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")
     if child.returncode:
-        last = [line for line in complained.splitlines() if line.strip()][-1:] or ["nothing on stderr"]
-        raise Failed(f"{' '.join(arguments)[:200]}: exit status {child.returncode}: {last[0].strip()}")
+        raise Failed.of(arguments, child.returncode, complained)
     # Taken where the system has no /proc; it counts what this process had when it made the child.
     inherited = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return Finished(said, complained, started, seconds, watch.resident or inherited, watch.anonymous)

@@ -36,12 +36,11 @@ class Stopwatch:
         print(f"\n{json.dumps(metrics)}", flush=True)
 
 
-class Turns(Stopwatch):
+class InTurn(Stopwatch):
     """A turn for each line on stdin, the number of its steps; then it waits for the next one. A turn is answered by a
     line of JSON: images per second, and `crossing` before and after. Where stdin ends the process does."""
 
     def __init__(self) -> None:
-        self.left = 0  # steps of this turn
         self.wait()
 
     def tick(self, images: int) -> bool:
@@ -62,13 +61,13 @@ class Turns(Stopwatch):
         if not line:
             sys.exit()
         self.asked, self.images = int(line), 0
-        self.left = self.asked + LEAD
+        self.left = LEAD + self.asked
         self.before = crossing()
 
 
 def crossing() -> float:
-    """Microseconds of a sum that is shared by two threads and too short for what it computes to matter: how far the
-    threads' cores are from each other. The shortest of a few batches."""
+    """Microseconds of a sum that two threads share, some of which they wait for each other: more where their cores are
+    further apart, or where the threads are let sleep. The shortest of a few batches."""
     left, right = torch.zeros(2, ELEMENTS)
 
     def batch() -> float:
@@ -81,4 +80,4 @@ def crossing() -> float:
 
 
 def stopwatch(arguments: argparse.Namespace) -> Stopwatch:
-    return Turns() if arguments.turns else Stopwatch(arguments.warmup, arguments.steps)
+    return InTurn() if arguments.turns else Stopwatch(arguments.warmup, arguments.steps)

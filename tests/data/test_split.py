@@ -56,6 +56,23 @@ def test_batches_can_start_anywhere() -> None:
         assert all(torch.equal(a, b) for a, b in zip(through[start:], later, strict=True))
 
 
+def test_mapped_images_are_looked_up_as_others_are() -> None:
+    """Also those of a file with channels last, whose batches come out of numpy in that layout."""
+    images = torch.arange(4 * 2 * 3 * 3, dtype=torch.uint8).view(4, 3, 3, 2).permute(0, 3, 1, 2)
+    index, rows = torch.tensor([2, 0, 2]), torch.tensor([3, 0, 1])
+    for own in (None, rows):
+        mapped, held = Split(images, rows=own, mapped=True), Split(images, rows=own)
+        assert torch.equal(mapped.stored(index), held.stored(index))
+        assert torch.equal(mapped.batch(index), held.batch(index))
+        assert mapped.batch(index).is_contiguous()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_mapped_images_are_asked_for_from_a_gpu() -> None:
+    split = Split(torch.arange(16, dtype=torch.uint8).view(4, 1, 2, 2), mapped=True).to(torch.device("cuda"))
+    assert split.batch(torch.tensor([2], device="cuda")).mul(255).flatten().tolist() == pytest.approx([8, 9, 10, 11])
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
 def test_readers_of_mapped_images_bring_no_threads_of_their_own() -> None:
     """Where libgomp counts more threads than cores, those of the training sleep between any two loops."""

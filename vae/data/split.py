@@ -72,24 +72,25 @@ class Split:
         return self.scaled(self.stored(index).to(self.device))
 
     def scaled(self, stored: Tensor) -> Tensor:
-        """The same of images that are `stored` so, on their device."""
+        """Images (B, C, H, W) as float32, of what `stored` gives, on the device where that lies."""
         images = stored.contiguous()
         if self.span is not None:
             black, white = self.span
-            scaled = (images.double() - black) / (white - black)
-            return scaled.clamp_(0, 1).float()
+            return ((images.double() - black) / (white - black)).clamp_(0, 1).float()
         return images.to(torch.float32, copy=True) if images.is_floating_point() else images.float().div_(255)
 
     def stored(self, index: Tensor | slice) -> Tensor:
-        """Images (B, C, H, W) as they are stored, where they are stored."""
+        """Images (B, C, H, W) as they are stored, where they are stored, in any layout."""
         if isinstance(index, Tensor):
             index = index.to(self.images.device)
         rows = index if self.rows is None else self.rows[index]
         if isinstance(rows, slice):
             return self.images[rows]
-        # By numpy where it may wait for the disk in a thread of its own: torch would share it with OpenMP threads of
-        # that thread, and with more of those than cores libgomp lets those of the training sleep between two loops.
-        return torch.from_numpy(self.images.numpy()[rows.numpy()]) if self.mapped else self.images.index_select(0, rows)
+        if not self.mapped:
+            return self.images.index_select(0, rows)
+        # By numpy, since threads do it that read ahead. In each of them torch would start OpenMP threads, and where a
+        # process has more of those than cores, libgomp lets the training's own sleep whenever they wait for each other.
+        return torch.from_numpy(self.images.numpy()[rows.numpy()])
 
     def take(self, index: Tensor) -> "Split":
         """The images at `index`; mapped ones stay where they are."""
