@@ -66,6 +66,14 @@ def traffic(setup: Setup, step: Callable[[], None]) -> tuple[int, int]:
     return 10 * trained + 4 * sum(kept.values()), 4 * trained
 
 
+def prepared(arguments: argparse.Namespace) -> Setup:
+    """The lab, which trains what a command line names, without end."""
+    settings = {"train.precision": arguments.precision, "train.threads": arguments.threads, "train.steps": ENDLESS}
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    data = [] if arguments.model == "expressive" else ours.dataset(arguments.root)  # its images are its own
+    return prepare(ours.composed(*ours.MODELS[arguments.model], *data, *overrides, "train.device=cpu"))
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--model", required=True)
@@ -76,10 +84,7 @@ def main() -> None:
     options.add_argument("--side", type=int, default=2048, help="of the square matrices")
     arguments = options.parse_args()
     side = arguments.side
-    settings = {"train.precision": arguments.precision, "train.threads": arguments.threads, "train.steps": ENDLESS}
-    overrides = [f"{key}={value}" for key, value in settings.items()]
-    data = [] if arguments.model == "expressive" else ours.dataset(arguments.root)  # its images are its own
-    setup = prepare(ours.composed(*ours.MODELS[arguments.model], *data, *overrides, "train.device=cpu"))
+    setup = prepared(arguments)
     step = training_step(setup, partial(update, setup))
     left, right = torch.randn(2, side, side, dtype=torch.bfloat16 if arguments.precision == "bf16" else torch.float32)
 

@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from benchmarks import ours, plain
-from benchmarks.blobs import blobs
 from benchmarks.compute import ENDLESS, training_step
 from benchmarks.options import Options
 from benchmarks.process import python
@@ -38,8 +37,7 @@ def measure(options: Options) -> None:
     card = torch.cuda.get_device_name()
     settings = {"batch_size": ours.BATCH, "steps": STEPS, "card": card, "cuda": torch.version.cuda}
     record = Record("gpu", options.results, settings, options.fresh)
-    colour = blobs(options.scratch / "bench_colour.npy", 5_000, 64, channels=3)
-    sizes = [f"--images={colour}", f"--steps={8 if options.smoke else STEPS}"]
+    sizes = [f"--images={options.colour()}", f"--steps={8 if options.smoke else STEPS}"]
     contestants = {
         f"{model} {precision}": partial(child, f"--model={model}", f"--precision={precision}", *sizes)
         for model in MODELS

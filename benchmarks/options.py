@@ -40,6 +40,10 @@ class Options:
         self.results.mkdir(parents=True, exist_ok=True)
         return ["dataset=arrays", f"dataset.train={blobs(path, 100, 28).resolve()}"]
 
+    def colour(self) -> str:
+        """A .npy of 5,000 images of 64x64 in colour, for the deep network."""
+        return str(blobs(self.scratch / "bench_colour.npy", 5_000, 64, channels=3))
+
     def throughput_root(self) -> str | None:
         return None if self.dataset == "mnist5k" else self.root
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import ours, peers, rounds
-from benchmarks.blobs import blobs
 from benchmarks.options import Options
 from benchmarks.process import python
 from benchmarks.rounds import Goal, Measured, Metrics, Record, median, ratios, spread, table, values
@@ -42,7 +41,7 @@ def measure(options: Options) -> None:
     }
     record = Record("throughput", options.results, settings, options.fresh)
     others = ["plain", *([] if options.smoke else peers.installed("throughput"))]
-    colour = str(blobs(options.scratch / "bench_colour.npy", 5_000, 64, channels=3)) if "deep" in models else None
+    colour = options.colour() if "deep" in models else None
     for model, steps in windows.items():
         root = colour if model == "deep" else options.throughput_root()
         contestants: dict[str, Callable[[], Metrics]] = {}

@@ -14,14 +14,12 @@ from contextlib import ExitStack
 from functools import partial
 
 from benchmarks import ours, peers, plain
-from benchmarks.blobs import blobs
-from benchmarks.compute import ENDLESS, training_step
+from benchmarks.compute import prepared, training_step
 from benchmarks.options import Options
 from benchmarks.process import ROOT, Failed, environment
 from benchmarks.rounds import Goal, Metrics, Record, table
-from benchmarks.stopwatch import LEAD, stopwatch
+from benchmarks.stopwatch import LEAD, InTurn
 from vae.training.loop import update
-from vae.training.setup import prepare
 
 ROUNDS = 5
 CYCLES = 30  # of one turn for each
@@ -41,7 +39,7 @@ def measure(options: Options) -> None:
     steps = {model: 2 if options.smoke else STEPS[model] for model in models}
     settings = {"batch_size": ours.BATCH, "threads": options.threads, "cycles": cycles, "steps": steps}
     record = Record("turns", options.results, settings, options.fresh)
-    colour = str(blobs(options.scratch / "bench_colour.npy", 5_000, 64, channels=3)) if "deep" in models else None
+    colour = options.colour() if "deep" in models else None
     others = ["plain", *([] if options.smoke else peers.installed("turns"))]
     contestants = {
         model: partial(play, options, model, others, colour if model == "deep" else None, cycles, steps[model])
@@ -123,11 +121,8 @@ class Player:
 
 
 def main() -> None:
-    given = plain.parser().parse_args()
-    settings = {"train.precision": given.precision, "train.threads": given.threads, "train.steps": ENDLESS}
-    overrides = [*ours.MODELS[given.model], *ours.dataset(given.root), "train.device=cpu"]
-    setup = prepare(ours.composed(*overrides, *(f"{key}={value}" for key, value in settings.items())))
-    step, watch = training_step(setup, partial(update, setup)), stopwatch(given)
+    setup = prepared(plain.parser().parse_args())
+    step, watch = training_step(setup, partial(update, setup)), InTurn()
     while True:
         step()
         watch.tick(ours.BATCH)
