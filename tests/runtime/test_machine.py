@@ -1,9 +1,10 @@
-"""How many threads a process takes of its machine."""
+"""What a process takes of its machine: threads, and the precision that it computes in."""
 
 import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,49 @@ def test_what_is_asked_for_is_taken(
         torch.set_num_threads(before)
     said = ["train.threads=3: more than the 2 cores of this machine, so each step takes longer"]
     assert caplog.messages == (said if there == 2 else [])
+
+
+EMULATED = {"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (EMULATED, False),
+        (EMULATED | {"avx512_bf16": True}, True),
+        ({"neon": True, "bf16": True}, True),
+        ({"neon": True, "bf16": False}, False),
+    ],
+)
+def test_auto_is_the_precision_that_the_processor_computes_in(
+    found: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that emulates bfloat16 says so, where that is asked for by name."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: found, raising=False)
+    machine.computes_bfloat16.cache_clear()
+    device = torch.device("cpu")
+    try:
+        assert machine.choose_precision("auto", device) == ("bf16" if expected else "fp32")
+        assert [machine.choose_precision(name, device) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+        for name in ("fp32", "auto", "bf16"):
+            machine.check_precision(name, device)
+    finally:
+        machine.computes_bfloat16.cache_clear()
+    assert len(caplog.messages) == (not expected)
+    assert all("emulates bfloat16" in said for said in caplog.messages)
+
+
+def test_a_torch_that_does_not_know_the_processor_leaves_the_precision_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
+    machine.computes_bfloat16.cache_clear()
+    try:
+        assert machine.choose_precision("auto", torch.device("cpu")) == "fp32"
+        machine.check_precision("bf16", torch.device("cpu"))
+    finally:
+        machine.computes_bfloat16.cache_clear()
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ OPTIONS = [
     ),
     *(f"experiment=published/{path.stem}" for path in sorted((ROOT / "conf/experiment/published").glob("*.yaml"))),
     *(f"train.optimizer={name}" for name in ("adam", "adamw", "sgd", "rmsprop")),
-    *(f"train.precision={name}" for name in ("fp32", "bf16")),
+    *(f"train.precision={name}" for name in ("fp32", "bf16", "auto")),
     "train.lr_schedule=cosine",
     "train.lr_schedule=steps train.milestones=[2]",
     "train.optimizer=rmsprop train.centered=true",

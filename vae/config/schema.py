@@ -726,7 +726,7 @@ class Train:
     validation_fraction: float = within(gt=0, lt=1, default=0.1)  # of the training images, where data bring none
     checkpoint_every: int = within(ge=0)  # steps between two checkpoints besides those at evaluations; 0: only those
     device: str = MISSING  # auto, cpu, cuda, cuda:1
-    precision: str = one_of("fp32", "bf16")  # bf16: autocast; weights and losses stay fp32
+    precision: str = one_of("fp32", "bf16", "auto")  # of the networks in training; auto: bf16 where it is no emulation
     threads: int = within(ge=0, le=1024)  # CPU threads; 0: one a core, of a launcher's worker its share of them
     cuda_graph: bool = True  # on a GPU an update is one CUDA graph, where its kernels are the same each time
 

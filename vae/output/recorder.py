@@ -30,7 +30,7 @@ from vae.output.tensorboard import TensorBoardWriter
 from vae.runtime import directory as names
 from vae.runtime import files, untrusted
 from vae.runtime.clock import Clock
-from vae.runtime.machine import peak_memory_mib, versions
+from vae.runtime.machine import choose_precision, peak_memory_mib, versions
 from vae.runtime.terminal import Progress
 
 log = logging.getLogger(__name__)
@@ -288,6 +288,7 @@ class Recorder:
             peak_memory_mib=peak_memory_mib(),
             versions=versions(),
             training_loss=training_loss,
+            precision=choose_precision(config.train.precision, self.subject.data.train.device),
         )
         record = dataclasses.replace(record, course=course)
         if self.film.frames:

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import sys
+from functools import cache
 from importlib import metadata
 
 import torch
@@ -75,6 +76,33 @@ def choose_device(name: str) -> torch.device:
     if device.type == "meta":
         raise InputError(f"train.device={name}: computes nothing; try auto or cpu")
     return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """fp32 or bf16, as train.precision names it; auto: bf16 where `device` is known to have arithmetic for it."""
+    return ("bf16" if computes_bfloat16(device) else "fp32") if name == "auto" else name
+
+
+def check_precision(name: str, device: torch.device) -> None:
+    """Say so where training in this precision takes longer than in fp32."""
+    if name == "bf16" and computes_bfloat16(device) is False:
+        log.warning(
+            "train.precision=bf16: this %s emulates bfloat16, so each step takes longer than with "
+            "train.precision=fp32; auto takes the faster one",
+            "processor" if device.type == "cpu" else "GPU",
+        )
+
+
+@cache
+def computes_bfloat16(device: torch.device) -> bool | None:
+    """Whether `device` has arithmetic of its own for bfloat16. Elsewhere torch emulates it, which takes longer than
+    float32. None where torch does not say."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return None
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # of x86, x86, ARM
 
 
 def _keep_freed_memory() -> None:

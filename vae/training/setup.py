@@ -25,7 +25,7 @@ from vae.output import tracking
 from vae.runtime import directory as names
 from vae.runtime import files, parallel
 from vae.runtime.clock import Clock
-from vae.runtime.machine import choose_device, configure_process
+from vae.runtime.machine import check_precision, choose_device, choose_precision, configure_process
 from vae.runtime.rng import generator
 from vae.training import bounds, checkpoint, controllers, own_cure, rules, start, terms  # noqa: F401  (which register cures)
 from vae.training import cure as cures
@@ -52,8 +52,9 @@ class Learner:
     device: torch.device
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Networks compute in bfloat16 inside it where train.precision=bf16; weights and losses stay float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.subject.config.train.precision == "bf16")
+        """Networks compute in it as train.precision has it; weights and losses stay float32."""
+        precision = choose_precision(self.subject.config.train.precision, self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None, data: Data | Non
     configure_process(settings.threads)
     tracking.library(config.tracking)
     device = choose_device(settings.device)
+    check_precision(settings.precision, device)
     if data is None:
         with parallel.leader_first():
             data = with_validation(readers.load(config.dataset), settings)
