@@ -255,7 +255,7 @@ def test_values_nested_without_end(content: dict[str, Any], tmp_path: Path) -> N
         ("shape", [1, 16, 2**40], "out of range"),
         ("model", None, "model: is NoneType"),
         ("model", {}, "is missing"),
-        ("config", {"model": 3}, "model.kind=3: must be one of"),
+        ("config", {"model": 3}, "model=3: must be a group of settings"),
         ("format", 3, "checkpoint format 3; this version reads formats 4 to 9"),
         ("format", torch.zeros(4, 4), "checkpoint format Tensor"),
         ("recorder", {"written": {"../../x": 1}}, "recorder"),

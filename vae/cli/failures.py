@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vae.cli.session import CURRENT, Job, Session
 from vae.config.errors import InputError, RunFailed, one_line
-from vae.config.load import unknown_key, unknown_option, without_value
+from vae.config.load import no_group, options_of, unknown_key, unknown_option, without_value
 from vae.runtime import directory as names
 from vae.runtime import files, terminal
 
@@ -83,7 +83,8 @@ def last_line(error: Exception, session: Session) -> str:
 
 def in_one_line(error: Exception) -> str:
     """What Hydra, OmegaConf or the system say."""
-    return _mistake(str(error)) or one_line(error) or type(error).__name__
+    said = one_line(error)  # with its cause
+    return _mistake(str(error)) or _mistake(said) or said or type(error).__name__
 
 
 def _mistake(text: str) -> str | None:
@@ -100,6 +101,16 @@ def _mistake(text: str) -> str | None:
         name, values = several[1].removeprefix("use."), several[2]
         listed_values = shlex.quote(f"{name}=[{values}]")
         return f"{name}={values}: is several values; a list is {listed_values}, and -m runs one after the other"
+    group = re.match(r"Error merging override ([\w.]+)=(.*)\s(Cannot merge DictConfig|Invalid type assigned)", text)
+    if group:
+        return no_group(group[1], group[2])
+    if text.startswith("Config group override must be a string"):
+        items = [item.partition("=") for item in sys.argv[1:]]
+        found = ((key, name, options_of(key)) for key, _, name in items if key)
+        return next((unknown_option(*given) for given in found if given[2] and given[1] not in given[2]), None)
+    second = re.match(r"In '\S+': Could not load '([\w/]+)/([^'/]+)'", text)  # of several that were given for a group
+    if second:
+        return unknown_option(second[1], second[2], options_of(second[1]))
     option = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     listed = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
     return unknown_option(option[1], option[2], listed[1].split()) if option and listed else None

@@ -44,6 +44,7 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     given: dict[str, Any] = {}
     try:
         given = plain(values if isinstance(values, DictConfig) else OmegaConf.create(values))
+        _check_groups(given)
         shape = _structured(schema.RunConfig).copy()
         for group, base in GROUPS.items():
             shape[group] = _shape(base, given.get(group), group)
@@ -63,6 +64,21 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     return config
 
 
+def _check_groups(given: dict[str, Any]) -> None:
+    """Raises InputError for a value where there should be a group of them."""
+    for field in dataclasses.fields(schema.RunConfig):
+        of, value = field.type, given.get(field.name, {})
+        if isinstance(of, type) and dataclasses.is_dataclass(of) and not isinstance(value, dict):
+            raise InputError(no_group(field.name, value))
+
+
+def no_group(key: str, value: Any) -> str:
+    """A line about a key that has others below it, and no value of its own."""
+    below = next((name for name in known_keys(schema.RunConfig) if name.startswith(f"{key}.")), None)
+    example = f", as in {_as_typed(below)}=..." if below else ""
+    return f"{key}={'null' if value is None else value}: must be a group of settings, each by itself{example}"
+
+
 WANTED = {  # types, by OmegaConf's names
     **{"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"},
     **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": ""},
@@ -71,19 +87,16 @@ WRONG_TYPE = re.compile(
     r"could not be converted to (\w+)|is not a valid (\w+)|Incompatible value 'None' for field of type '(\w+)'"
     r"|NoneType is not a subclass of (\w+)|Cannot convert '\w+' to (str)ing"
 )
-GROUPED = re.compile(r"(?<!NoneType) is not a subclass of \w+|field '([\w.]+)' is not Optional")
+NULL = re.compile(r"field '([\w.]+)' is not Optional")
 
 
 def _of_another_type(error: ValidationError, given: dict[str, Any], node: type = schema.RunConfig) -> str:
     """A line about a value that its key of `node` does not take, with what it takes."""
-    grouped = GROUPED.search(str(error))
-    key = str((grouped and grouped[1]) or error.full_key or "")
-    if key and (grouped is not None or "is not a ListConfig" in str(error)):
-        value, of = flat(given).get(key, getattr(error, "value", None)), _field(key, given, node).type
-        allowed = "a list, as in [1,2]"
-        if isinstance(of, type) and dataclasses.is_dataclass(of):
-            allowed = f"a group of settings, each by itself, as in {key}.{dataclasses.fields(of)[0].name}=..."
-        return f"{key}={'null' if value is None else value}: must be {allowed}"
+    null = NULL.search(str(error))
+    key = str((null and null[1]) or error.full_key or "")
+    if key and (null is not None or "is not a ListConfig" in str(error)):
+        value = flat(given).get(key, getattr(error, "value", None))
+        return f"{key}={'null' if value is None else value}: must be a list, as in [1,2]"
     found = WRONG_TYPE.search(str(error))
     wanted = None if found is None else WANTED.get(next(filter(None, found.groups())))
     if wanted is None:
@@ -347,6 +360,8 @@ PLUGINS = {"launcher": "hydra/launcher=joblib", "sweeper": "hydra/sweeper=optuna
 
 def unknown_key(key: str) -> str:
     """A line about a key that no configuration has, with the nearest one that there is."""
+    if (CONF / key).is_dir():
+        return f"{key}: takes the name of an option; there are {', '.join(options_of(key))}"
     part = next((spec for spec in OWN if key.startswith(spec + ".")), None)
     if part is not None:
         return f"{key}: {part} has no such argument yet; +{key}=... adds it"
@@ -394,7 +409,7 @@ def nearest_keys(key: str) -> list[str]:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     if close:
         return close
-    same = [name for name in known if name.rpartition(".")[2] == last]  # its group is missing or another
+    same = [name for name in known if last in name.split(".")]  # its group is missing or another
     if same:
         return same[:3]
     lasts = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known], n=1, cutoff=0.76)
@@ -404,6 +419,10 @@ def nearest_keys(key: str) -> list[str]:
 def _as_typed(key: str) -> str:
     """What a finished run is used for goes without `use.` on the command line."""
     return key.removeprefix("use.")
+
+
+def options_of(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def unknown_option(group: str, option: str, options: Sequence[str]) -> str:
