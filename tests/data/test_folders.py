@@ -1,5 +1,6 @@
 """Folders of files of every kind: read as they were meant, said, or refused by name."""
 
+import io
 import logging
 import struct
 import zlib
@@ -14,7 +15,7 @@ from PIL import Image
 
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.data import pixels, readers
+from vae.data import folders, pixels, readers
 from vae.data.split import Data, Split
 
 RNG = np.random.default_rng(0)
@@ -54,6 +55,20 @@ def root(tmp_path: Path) -> Path:
 def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO)
     return caplog
+
+
+@pytest.mark.parametrize(("many", "is_terminal", "shown"), [(6, True, True), (7, True, False), (6, False, False)])
+def test_progress_is_for_a_terminal(
+    many: int, is_terminal: bool, shown: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a log file would keep of it are lines over lines."""
+    monkeypatch.setattr(folders, "MANY", many)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    assert len(load(root).train) == 4
+    for what in ("looking at images", "decoding images"):
+        assert (what in stream.getvalue()) == shown
 
 
 def black_on_nothing() -> np.ndarray[Any, Any]:

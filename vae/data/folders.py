@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 
@@ -25,9 +25,13 @@ from vae.data.pixels import Converted, Header, Pixels, Transparent, Unreadable
 from vae.data.scan import SUFFIXES, Found
 from vae.runtime import files
 
+if TYPE_CHECKING:
+    from tqdm import tqdm  # imported where there are images to read
+
 FORMAT = 4  # of what is written; what an earlier version has decoded is decoded anew
 CHUNK = 2**25  # bytes of decoded images in memory at a time
 NAMED = 5  # files in a message
+MANY = 2000  # images, that take more than a moment
 OPENED = ("size", "fit", "grayscale", "background", "range", "frames", "max_megapixels")  # settings that change pixels
 
 Item = TypeVar("Item")
@@ -299,12 +303,21 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _in_parallel(items: Sequence[Item], do: Callable[[Item], Result], what: str) -> list[Result]:
+def _bar(what: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
+    """Progress of MANY images and more, on a terminal."""
     from tqdm import tqdm
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        quick = len(items) < 2000
-        return list(tqdm(pool.map(do, items), total=len(items), desc=what, unit="", leave=False, disable=quick))
+    disable = None if total >= MANY else True  # None: unless this is a terminal
+    return tqdm(total=total, initial=done, desc=what, unit="", leave=False, disable=disable)
+
+
+def _in_parallel(items: Sequence[Item], do: Callable[[Item], Result], what: str) -> list[Result]:
+    found = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _bar(what, len(items)) as progress:
+        for result in pool.map(do, items):
+            found.append(result)
+            progress.update()
+    return found
 
 
 def _by_file(items: Sequence[tuple[Path, int]]) -> list[tuple[Path, list[int]]]:
@@ -321,13 +334,7 @@ def _in_order(
     total: int,
 ) -> Iterator[Result]:
     """What `do` gives for each frame of each file, in order; `chunk` of them are in memory at a time."""
-    from tqdm import tqdm
-
-    quick = total < 2000
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=total, initial=done, desc="decoding images", unit="", leave=False, disable=quick) as progress,
-    ):
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _bar("decoding images", total, done) as progress:
         for i in range(0, len(items), chunk):
             yield from itertools.chain.from_iterable(pool.map(do, _by_file(items[i : i + chunk])))
             progress.update(len(items[i : i + chunk]))
