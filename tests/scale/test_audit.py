@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -175,3 +176,22 @@ def test_what_is_no_schedule(schedule: object, said: str) -> None:
         vae.audit_schedule(1.0, 1, 3)  # type: ignore[arg-type]
     with pytest.raises(vae.InputError, match="must give one number"):
         vae.audit_schedule(1.0, 1, lambda weight: 3.0)  # type: ignore[arg-type, return-value]
+
+
+def test_a_loss_that_is_not_finite_is_no_answer() -> None:
+    """Neither that the weight reaches it, nor that it does not."""
+    terms = Terms()
+    with pytest.raises(vae.InputError, match=r"loss: at KL weight 0\.5 it is not finite"):
+        vae.audit_schedule(
+            0.5, 1, lambda weight: terms.reconstruction() + terms.kl() * (math.inf if weight == 0.5 else 1)
+        )
+    root = torch.zeros(1, requires_grad=True)
+    with pytest.raises(vae.InputError, match="at KL weight 0 it has a gradient that is not finite"):
+        vae.audit_schedule(0.5, 1, lambda weight: terms.reconstruction() + root.sqrt().sum() + weight * terms.kl())
+
+
+def test_a_code_that_costs_nothing_yet_may_be_why_nothing_changes() -> None:
+    """As where the last layer of an encoder begins with zeros: mu 0 and sigma 1 exactly."""
+    terms, zero = Terms(), torch.zeros(3, requires_grad=True)
+    found = vae.audit_schedule(0.5, 1, lambda weight: terms.reconstruction() + weight * zero.square().sum())
+    assert "unless the KL is exactly 0 there" in found.problems[0]

@@ -198,6 +198,9 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
                 raise InputError(f"loss: gave {_what(found)}; must give one number, a tensor{hint}")
             values.append(float(found.detach()))
             gradients.append(_gradient(found))
+        for what, numbers in ("is", [found]), ("has a gradient that is", [*gradients[-1].values()]):
+            if not all(bool(part.isfinite().all()) for part in numbers):
+                raise InputError(f"loss: at KL weight {number(factor * weight)} it {what} not finite; mend that first")
     eps = torch.finfo(found.dtype).eps if found.is_floating_point() else 0.0
     value = _change([torch.tensor([value], dtype=torch.float64) for value in values], eps)
     slope = (values[2] - values[0]) / weight if value.rounding <= KNOWN * value.length else None
@@ -215,7 +218,10 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
         )
         return _InLoss(None, slope, [untold])
     if not value.is_seen and not gradient.is_seen:
-        problems.append("the loss is the same at every KL weight: the knob does not reach it")
+        problems.append(
+            "the loss is the same at every KL weight: the knob does not reach it, unless the KL is exactly 0 there or "
+            "is lost in rounding"
+        )
     elif not gradient.is_seen:
         problems.append("the loss changes with the KL weight and its gradient does not: the KL is detached (.item())")
     elif not problems and not gradient.is_proportional:
