@@ -188,8 +188,14 @@ def test_a_loss_that_is_not_finite_is_no_answer() -> None:
         vae.audit_schedule(0.5, 1, lambda weight: terms.reconstruction() + root.sqrt().sum() + weight * terms.kl())
 
 
-def test_a_code_that_costs_nothing_yet_may_be_why_nothing_changes() -> None:
+def test_a_code_that_costs_nothing_yet_is_no_knob_that_does_not_reach() -> None:
     """As where the last layer of an encoder begins with zeros: mu 0 and sigma 1 exactly."""
     terms, zero = Terms(), torch.zeros(3, requires_grad=True)
     found = vae.audit_schedule(0.5, 1, lambda weight: terms.reconstruction() + weight * zero.square().sum())
-    assert "unless the KL is exactly 0 there" in found.problems[0]
+    assert found.reaches_loss is None
+    assert "what it multiplies is 0" in found.problems[0]
+    found = vae.audit_schedule(0.5, 1, lambda weight: terms.reconstruction() + zero.square().sum())
+    assert found.reaches_loss is False
+    # Of a function that takes no tensor it cannot be asked.
+    found = vae.audit_schedule(0.5, 1, lambda w: terms.reconstruction() + float(f"{w:.3f}") * zero.square().sum())
+    assert found.reaches_loss is False

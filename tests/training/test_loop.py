@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import vae
 from vae.measure.catalogue import LinearMeasures, measures
 from vae.output.record import known_keys
+from vae.runtime import machine
 from vae.training.optimizer import learning_rate
 from vae.training.recent import NotFinite
 
@@ -55,6 +56,22 @@ def test_every_option_trains(option: str, digits: list[str], tmp_path: Path) -> 
     assert math.isfinite(record["mse"])
     assert json.loads((tmp_path / "result.json").read_text())["mse"] == record["mse"]
     assert vae.load_run(tmp_path).sample(2).isfinite().all()
+
+
+def test_auto_trains_in_what_the_processor_computes_in(
+    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(precision: str, computes: bool = False) -> tuple[float, str]:
+        monkeypatch.setattr(machine, "computes_bfloat16", lambda device: computes)
+        directory = tmp_path / f"{precision}{computes}"
+        record = run(directory, "model=mlp_vae", *digits, *QUICK, f"train.precision={precision}", "train.device=cpu")
+        return record["training_loss"], record["precision"]
+
+    fp32, bf16 = losses("fp32"), losses("bf16")
+    assert (fp32[1], bf16[1]) == ("fp32", "bf16")
+    assert fp32[0] != bf16[0]
+    assert losses("auto") == fp32
+    assert losses("auto", computes=True) == bf16
 
 
 SMALL_GAUSSIAN = ["dataset=gaussian", "model=linear_vae", "dataset.train_size=600", "dataset.test_size=100"]

@@ -11,12 +11,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import BooleanNode
 from omegaconf.errors import ValidationError
 
 from vae.cli.session import DIRECTORIES, OPTIONS, SHORT, TAKES, USES
 from vae.config.errors import InputError
-from vae.config.load import GROUPS, PLACES, at_home, nearest_keys
+from vae.config.load import CONF, GROUPS, PLACES, at_home, nearest_keys, options_of, unknown_option
 from vae.config.schema import EXPORTS, TABLES
 from vae.runtime import commands, files
 from vae.runtime import directory as names
@@ -32,6 +35,8 @@ WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
 )
+NAMES = re.compile(r"[a-zA-Z_][\w/]*(,[a-zA-Z_][\w/]*)*")  # of options, as they are mostly written
+OPTION_GROUPS = tuple(path.name for path in CONF.iterdir() if path.is_dir())
 QUOTES = "'\""
 SHOWN = ("job", "hydra", "all")  # what --cfg shows
 
@@ -55,6 +60,28 @@ def check_flags(arguments: Sequence[str]) -> None:
         value = value if given else left.pop(0)
         if shows and value not in SHOWN:
             raise InputError(f"{flag} {value}: must be one of {', '.join(SHOWN)}")
+
+
+def check_options(overrides: Sequence[str]) -> None:
+    """Raises InputError for an option of a group that is no name: Hydra would say so without the group, or begin a
+    sweep with it."""
+    for item in overrides:
+        key, _, value = item.lstrip("+").partition("=")
+        group = key.partition("@")[0]
+        if not (group in OPTION_GROUPS or group.startswith("hydra/")):
+            continue
+        if item.startswith("~") or (NAMES.fullmatch(value) and value.lower() not in ("true", "false", "null")):
+            continue
+        try:
+            found = OverridesParser.create().parse_override(item).value()
+        except HydraException:  # which it says itself
+            continue
+        for option in found.list if isinstance(found, ChoiceSweep) else [found]:
+            for name in option if isinstance(option, list) else [option]:
+                if name is None or isinstance(name, int | float | dict | RangeSweep | IntervalSweep):
+                    known, text = options_of(group), str(name) if type(name) in (int, float) else value
+                    no_name = f"{group}={text}: must be the name of an option"
+                    raise InputError(unknown_option(group, text, known) if known else no_name)
 
 
 def _in_full(flag: str) -> str | None:
@@ -85,6 +112,7 @@ def expanded(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     is_sweep = any(item in ("-m", "--multirun") for item in arguments)
     flags, overrides = _apart(arguments)
     given = [_plain(_name(quoted(_long(item), is_sweep))) for item in overrides]
+    check_options(given)
     pairs = {key: "" if value.lower() == "null" else value for key, value in map(_parted, given)}
     if pairs.get("recommend") == "true" and "experiment" not in pairs:
         return ["experiment=images", *given, *flags], ["experiment=images"]

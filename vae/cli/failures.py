@@ -13,7 +13,15 @@ from pathlib import Path
 
 from vae.cli.session import CURRENT, Job, Session
 from vae.config.errors import InputError, RunFailed, one_line
-from vae.config.load import no_group, options_of, unknown_key, unknown_option, without_value
+from vae.config.load import (
+    keys_below,
+    no_group,
+    no_list,
+    options_of,
+    unknown_key,
+    unknown_option,
+    without_value,
+)
 from vae.runtime import directory as names
 from vae.runtime import files, terminal
 
@@ -101,13 +109,12 @@ def _mistake(text: str) -> str | None:
         name, values = several[1].removeprefix("use."), several[2]
         listed_values = shlex.quote(f"{name}=[{values}]")
         return f"{name}={values}: is several values; a list is {listed_values}, and -m runs one after the other"
-    group = re.match(r"Error merging override ([\w.]+)=(.*)\s(Cannot merge DictConfig|Invalid type assigned)", text)
-    if group:
-        return no_group(group[1], group[2])
-    if text.startswith("Config group override must be a string"):
-        items = [item.partition("=") for item in sys.argv[1:]]
-        found = ((key, name, options_of(key)) for key, _, name in items if key)
-        return next((unknown_option(*given) for given in found if given[2] and given[1] not in given[2]), None)
+    merged = re.match(r"Error merging override \+*([\w.]+)=(.*?)\s(Cannot |Invalid type|field ')", text)
+    if merged:
+        name, value = merged[1], merged[2]
+        below = keys_below(name)
+        is_group = below or (name.startswith("hydra.") and not value.startswith("{"))
+        return no_group(name, value, below) if is_group else no_list(name, value)
     second = re.match(r"In '\S+': Could not load '([\w/]+)/([^'/]+)'", text)  # of several that were given for a group
     if second:
         return unknown_option(second[1], second[2], options_of(second[1]))

@@ -24,6 +24,6 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
     said = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
-    if keys and said.startswith("Missing mandatory value"):
+    if keys and "missing mandatory value" in said.lower():
         return f"{keys[0]}: needs a value, as in {keys[0]}=..."
     return f"{keys[0]}: {said}" if keys and keys[0] not in said else said

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -64,19 +64,30 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     return config
 
 
-def _check_groups(given: dict[str, Any]) -> None:
+def _check_groups(given: Mapping[str, Any], node: type = schema.RunConfig, path: str = "") -> None:
     """Raises InputError for a value where there should be a group of them."""
-    for field in dataclasses.fields(schema.RunConfig):
-        of, value = field.type, given.get(field.name, {})
-        if isinstance(of, type) and dataclasses.is_dataclass(of) and not isinstance(value, dict):
-            raise InputError(no_group(field.name, value))
+    for field in dataclasses.fields(node):
+        of, key, value = field.type, path + field.name, given.get(field.name, {})
+        if not isinstance(of, type) or not dataclasses.is_dataclass(of):
+            continue
+        if not isinstance(value, Mapping):
+            raise InputError(no_group(key, value, known_keys(of, f"{key}.")))
+        if not _is_part(of):
+            _check_groups(value, of, f"{key}.")
 
 
-def no_group(key: str, value: Any) -> str:
+def no_group(key: str, value: Any, below: Sequence[str]) -> str:
     """A line about a key that has others below it, and no value of its own."""
-    below = next((name for name in known_keys(schema.RunConfig) if name.startswith(f"{key}.")), None)
-    example = f", as in {_as_typed(below)}=..." if below else ""
+    example = f", as in {_as_typed(below[0])}=..." if below else ""
     return f"{key}={'null' if value is None else value}: must be a group of settings, each by itself{example}"
+
+
+def no_list(key: str, value: Any) -> str:
+    return f"{key}={'null' if value is None else value}: must be a list, as in [1,2]"
+
+
+def keys_below(key: str) -> list[str]:
+    return [name for name in known_keys(schema.RunConfig) if name.startswith(f"{key}.")]
 
 
 WANTED = {  # types, by OmegaConf's names
@@ -96,7 +107,9 @@ def _of_another_type(error: ValidationError, given: dict[str, Any], node: type =
     key = str((null and null[1]) or error.full_key or "")
     if key and (null is not None or "is not a ListConfig" in str(error)):
         value = flat(given).get(key, getattr(error, "value", None))
-        return f"{key}={'null' if value is None else value}: must be a list, as in [1,2]"
+        if get_origin(_field(key, given, node).type) is dict:  # of the user's own code
+            return no_group(key, value, [f"{key}._target_"])
+        return no_list(key, value)
     found = WRONG_TYPE.search(str(error))
     wanted = None if found is None else WANTED.get(next(filter(None, found.groups())))
     if wanted is None:
@@ -123,6 +136,7 @@ def measuring(**changes: Any) -> tuple[schema.Evaluation, schema.Pictures]:
     """How models are measured and drawn where no run says so: the values of conf/config.yaml, with `changes` to those
     of its evaluation. Raises InputError."""
     path = CONF / "config.yaml"
+    _check_groups(changes, schema.Evaluation)
     try:
         values = OmegaConf.load(path)
         parts = (schema.Evaluation, OmegaConf.merge(values.evaluation, changes)), (schema.Pictures, values.pictures)
@@ -362,6 +376,9 @@ def unknown_key(key: str) -> str:
     """A line about a key that no configuration has, with the nearest one that there is."""
     if (CONF / key).is_dir():
         return f"{key}: takes the name of an option; there are {', '.join(options_of(key))}"
+    below = keys_below(key)
+    if below:
+        return f"{key}: has no such settings; it has {', '.join(name.removeprefix(f'{key}.') for name in below)}"
     part = next((spec for spec in OWN if key.startswith(spec + ".")), None)
     if part is not None:
         return f"{key}: {part} has no such argument yet; +{key}=... adds it"
@@ -409,7 +426,8 @@ def nearest_keys(key: str) -> list[str]:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     if close:
         return close
-    same = [name for name in known if last in name.split(".")]  # its group is missing or another
+    paths = [path for name in known if last in (path := name.split("."))]  # its group is missing or another
+    same = list(dict.fromkeys(".".join(path[: path.index(last) + 1]) for path in paths))
     if same:
         return same[:3]
     lasts = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known], n=1, cutoff=0.76)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -303,7 +303,7 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _bar(what: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
+def _bar(what: str, total: int, done: int = 0) -> "tqdm[Any]":
     """Progress of MANY images and more, on a terminal."""
     from tqdm import tqdm
 

@@ -80,7 +80,7 @@ class Course:
         "nats",
         default=None,
     )
-    precision: str | None = key("in which the networks were trained: fp32, bf16", default=None)
+    precision: str | None = key("in which the networks were trained, at the last step: fp32, bf16", default=None)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self | None:

@@ -98,7 +98,8 @@ def computes_bfloat16(device: torch.device) -> bool | None:
     """Whether `device` has arithmetic of its own for bfloat16. Elsewhere torch emulates it, which takes longer than
     float32. None where torch does not say."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return None
     found = torch.cpu.get_capabilities()

@@ -218,15 +218,31 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
         )
         return _InLoss(None, slope, [untold])
     if not value.is_seen and not gradient.is_seen:
-        problems.append(
-            "the loss is the same at every KL weight: the knob does not reach it, unless the KL is exactly 0 there or "
-            "is lost in rounding"
-        )
+        if _weighs_a_term(loss, weight):
+            untold = (
+                "whether the KL weight reaches the loss cannot be told: what it multiplies is 0, or lost in rounding; "
+                "ask again after some steps of training"
+            )
+            return _InLoss(None, slope, [untold])
+        problems.append("the loss is the same at every KL weight: the knob does not reach it")
     elif not gradient.is_seen:
         problems.append("the loss changes with the KL weight and its gradient does not: the KL is detached (.item())")
     elif not problems and not gradient.is_proportional:
         problems.append("the gradient of the loss does not change in proportion to the KL weight")
     return _InLoss(not problems, slope, problems)
+
+
+def _weighs_a_term(loss: "Callable[[Any], Tensor]", weight: float) -> bool:
+    """Whether in a loss that does not change with the weight this still multiplies something that can be trained."""
+    import torch
+
+    knob = torch.tensor(weight, requires_grad=True)
+    try:
+        with torch.random.fork_rng(), torch.enable_grad():
+            (term,) = torch.autograd.grad(loss(knob), knob, create_graph=True, allow_unused=True)
+            return term is not None and term.requires_grad
+    except Exception:  # the user's function may take numbers alone
+        return False
 
 
 def _what(found: Any) -> str:
