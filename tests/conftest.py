@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ from vae.report import drawing
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun by a script, in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A few steps of a small network on small images: what most tests train.
 QUICK = [
