@@ -32,6 +32,7 @@ from omegaconf import DictConfig
 from vae.cli.launch import register_resolvers
 from vae.config import schema
 from vae.config.load import load
+from vae.config.load import options_of as options
 from vae.output import plots
 from vae.report import drawing
 
@@ -193,11 +194,6 @@ def composed(*overrides: str) -> schema.RunConfig:
 def _composed(*overrides: str) -> schema.RunConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return load(compose("config", list(overrides)))
-
-
-def options(group: str) -> list[str]:
-    """The names of a group's options in conf/."""
-    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
 PUBLISHED_CURES = [name for name in options("cure") if name != "custom"]  # those that come with the program

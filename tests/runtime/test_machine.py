@@ -90,15 +90,12 @@ def test_auto_is_the_precision_that_the_processor_computes_in(
 ) -> None:
     """One that emulates bfloat16 says so, where that is asked for by name."""
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: found, raising=False)
-    machine.computes_bfloat16.cache_clear()
+    monkeypatch.setattr(machine, "computes_bfloat16", machine.computes_bfloat16.__wrapped__)
     device = torch.device("cpu")
-    try:
-        assert machine.choose_precision("auto", device) == ("bf16" if expected else "fp32")
-        assert [machine.choose_precision(name, device) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
-        for name in ("fp32", "auto", "bf16"):
-            machine.check_precision(name, device)
-    finally:
-        machine.computes_bfloat16.cache_clear()
+    assert machine.choose_precision("auto", device) == ("bf16" if expected else "fp32")
+    assert [machine.choose_precision(name, device) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    for name in ("fp32", "auto", "bf16"):
+        machine.check_precision(name, device)
     assert len(caplog.messages) == (not expected)
     assert all("emulates bfloat16" in said for said in caplog.messages)
 
@@ -107,12 +104,9 @@ def test_a_torch_that_does_not_know_the_processor_leaves_the_precision_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
-    machine.computes_bfloat16.cache_clear()
-    try:
-        assert machine.choose_precision("auto", torch.device("cpu")) == "fp32"
-        machine.check_precision("bf16", torch.device("cpu"))
-    finally:
-        machine.computes_bfloat16.cache_clear()
+    monkeypatch.setattr(machine, "computes_bfloat16", machine.computes_bfloat16.__wrapped__)
+    assert machine.choose_precision("auto", torch.device("cpu")) == "fp32"
+    machine.check_precision("bf16", torch.device("cpu"))
     assert not caplog.messages
 
 

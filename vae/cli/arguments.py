@@ -7,6 +7,7 @@ that begins with another's weights (init=DIR) has its model and objective; what 
 experiment=images."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from omegaconf.errors import ValidationError
 
 from vae.cli.session import DIRECTORIES, OPTIONS, SHORT, TAKES, USES
 from vae.config.errors import InputError
-from vae.config.load import CONF, GROUPS, PLACES, at_home, nearest_keys, options_of, unknown_option
+from vae.config.load import GROUPS, OPTION_GROUPS, PLACES, at_home, nearest_keys, options_of, unknown_option
 from vae.config.schema import EXPORTS, TABLES
 from vae.runtime import commands, files
 from vae.runtime import directory as names
@@ -36,7 +37,7 @@ WITH_VALUE = (
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
 )
 NAMES = re.compile(r"[a-zA-Z_][\w/]*(,[a-zA-Z_][\w/]*)*")  # of options, as they are mostly written
-OPTION_GROUPS = tuple(path.name for path in CONF.iterdir() if path.is_dir())
+NO_NAMES = (int, float, dict, RangeSweep, IntervalSweep)  # as Hydra reads them
 QUOTES = "'\""
 SHOWN = ("job", "hydra", "all")  # what --cfg shows
 
@@ -76,12 +77,13 @@ def check_options(overrides: Sequence[str]) -> None:
             found = OverridesParser.create().parse_override(item).value()
         except HydraException:  # which it says itself
             continue
-        for option in found.list if isinstance(found, ChoiceSweep) else [found]:
-            for name in option if isinstance(option, list) else [option]:
-                if name is None or isinstance(name, int | float | dict | RangeSweep | IntervalSweep):
-                    known, text = options_of(group), str(name) if type(name) in (int, float) else value
-                    no_name = f"{group}={text}: must be the name of an option"
-                    raise InputError(unknown_option(group, text, known) if known else no_name)
+        choices = found.list if isinstance(found, ChoiceSweep) else [found]
+        listed = itertools.chain.from_iterable(each if isinstance(each, list) else [each] for each in choices)
+        wrong = [each for each in listed if each is None or isinstance(each, NO_NAMES)]
+        if wrong:
+            known, text = options_of(group), str(wrong[0]) if type(wrong[0]) in (int, float) else value
+            no_name = f"{group}={text}: must be the name of an option"
+            raise InputError(unknown_option(group, text, known) if known else no_name)
 
 
 def _in_full(flag: str) -> str | None:

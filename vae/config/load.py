@@ -32,6 +32,7 @@ PLACES = tuple(  # keys that say where data lie
     )
 )
 CONF = Path(__file__).parents[2] / "conf"
+OPTION_GROUPS = tuple(path.name for path in CONF.iterdir() if path.is_dir()) if CONF.is_dir() else ()
 OWN = (  # with _target_
     *("model.encoder", "model.decoder", "objective.likelihood"),
     *("anneal.schedule", "cure.rule", "dataset.data"),
@@ -79,11 +80,15 @@ def _check_groups(given: Mapping[str, Any], node: type = schema.RunConfig, path:
 def no_group(key: str, value: Any, below: Sequence[str]) -> str:
     """A line about a key that has others below it, and no value of its own."""
     example = f", as in {_as_typed(below[0])}=..." if below else ""
-    return f"{key}={'null' if value is None else value}: must be a group of settings, each by itself{example}"
+    return f"{_assigned(key, value)}: must be a group of settings, each by itself{example}"
 
 
 def no_list(key: str, value: Any) -> str:
-    return f"{key}={'null' if value is None else value}: must be a list, as in [1,2]"
+    return f"{_assigned(key, value)}: must be a list, as in [1,2]"
+
+
+def _assigned(key: str, value: Any) -> str:
+    return f"{key}={'null' if value is None else value}"
 
 
 def keys_below(key: str) -> list[str]:
@@ -117,9 +122,7 @@ def _of_another_type(error: ValidationError, given: dict[str, Any], node: type =
     name = key.partition("[")[0]  # of a list, whose items count
     bounds = _field(name, given, node).metadata.get("allowed") if name in flat(given) else None
     value = flat(given).get(key, getattr(error, "value", ""))
-    return (
-        f"{key}={'null' if value is None else value}: must be {', '.join(filter(None, (wanted, bounds))) or 'a text'}"
-    )
+    return f"{_assigned(key, value)}: must be {', '.join(filter(None, (wanted, bounds))) or 'a text'}"
 
 
 def _field(key: str, given: dict[str, Any], node: type) -> dataclasses.Field[Any]:
@@ -374,7 +377,7 @@ PLUGINS = {"launcher": "hydra/launcher=joblib", "sweeper": "hydra/sweeper=optuna
 
 def unknown_key(key: str) -> str:
     """A line about a key that no configuration has, with the nearest one that there is."""
-    if (CONF / key).is_dir():
+    if key in OPTION_GROUPS:
         return f"{key}: takes the name of an option; there are {', '.join(options_of(key))}"
     below = keys_below(key)
     if below:
@@ -440,6 +443,7 @@ def _as_typed(key: str) -> str:
 
 
 def options_of(group: str) -> list[str]:
+    """The names of a group's options in conf/."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 

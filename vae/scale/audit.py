@@ -212,24 +212,25 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
     eps = max(eps, *(torch.finfo(part.dtype).eps for part in parts.values()))
     gradient = _change([_row(gradient, sizes) for gradient in gradients], eps)
     if not problems and 0 < gradient.length <= gradient.rounding and value.length <= CLOSE * value.whole:
-        untold = (
-            "whether the KL weight reaches the loss cannot be told: what it changes is below the rounding of "
-            f"{str(found.dtype).removeprefix('torch.')}; compute the loss in float64, or without its reconstruction"
+        why = (
+            f"what it changes is below the rounding of {str(found.dtype).removeprefix('torch.')}; compute the loss in "
+            "float64, or without its reconstruction"
         )
-        return _InLoss(None, slope, [untold])
+        return _untold(slope, why)
     if not value.is_seen and not gradient.is_seen:
         if _weighs_a_term(loss, weight):
-            untold = (
-                "whether the KL weight reaches the loss cannot be told: what it multiplies is 0, or lost in rounding; "
-                "ask again after some steps of training"
-            )
-            return _InLoss(None, slope, [untold])
+            why = "what it multiplies is 0, or lost in rounding; ask again after some steps of training"
+            return _untold(slope, why)
         problems.append("the loss is the same at every KL weight: the knob does not reach it")
     elif not gradient.is_seen:
         problems.append("the loss changes with the KL weight and its gradient does not: the KL is detached (.item())")
     elif not problems and not gradient.is_proportional:
         problems.append("the gradient of the loss does not change in proportion to the KL weight")
     return _InLoss(not problems, slope, problems)
+
+
+def _untold(slope: float | None, why: str) -> _InLoss:
+    return _InLoss(None, slope, [f"whether the KL weight reaches the loss cannot be told: {why}"])
 
 
 def _weighs_a_term(loss: "Callable[[Any], Tensor]", weight: float) -> bool:
