@@ -26,8 +26,8 @@ def test_events_are_told_and_logged(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
         dies_and_lives(monitor)
     assert [event.split(" (")[0] for event in monitor.events] == [
-        "step 70: the code is out",
-        "step 100: the code is alive again",
+        "step 70: the code has collapsed",
+        "step 100: the code has recovered",
     ]
     events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
     assert {"train/loss", "train/kld", "train/kl_weight"} <= set(events.Tags()["scalars"])

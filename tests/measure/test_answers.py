@@ -179,7 +179,7 @@ def test_case_7_a_live_code_is_never_said_to_be_out(kind: str, ask: Ask, tmp_pat
     found = ask("case", *data, *jump, *MLP, "model.latent_dim=8", "train.steps=900")
     assert found["verdict"] == "alive"
     assert found["collapsed_at_step"] is None or found["recovered_at_step"] is not None
-    assert "stayed out" not in found["explanation"]
+    assert "not recovered" not in found["explanation"]
 
 
 @pytest.mark.slow

@@ -32,17 +32,17 @@ def told(verdict: str = "alive", cause: str | None = None, *overrides: str, **ch
 def test_dip_and_collapse_in_their_order() -> None:
     assert told(**DIP).endswith("KL dipped from 7.5 to 1.3 nats at step 30, and was back at 3 by step 60.")
     both = told(**DIP, **COLLAPSE, **BACK)
-    assert both.index("dipped") < both.index("went out at step 40, at KL weight 1, and was back by step 80")
+    assert both.index("dipped") < both.index("collapsed at step 40, at KL weight 1, and recovered by step 80")
     later = told(**DIP | {"dipped_at_step": 900}, **COLLAPSE, **BACK)
-    assert later.index("went out") < later.index("dipped")
-    assert "back by step 80" in later
+    assert later.index("collapsed at") < later.index("dipped")
+    assert "recovered by step 80" in later
 
 
 def test_a_collapse_that_stayed_and_one_from_the_start() -> None:
     stayed = told("collapsed", "optimiser", **COLLAPSE)
-    assert stayed.endswith("The code went out at step 40, at KL weight 1 (KL before: 7 nats), and has stayed out.")
+    assert stayed.endswith("The code collapsed at step 40, at KL weight 1 (KL before: 7 nats), and has not recovered.")
     never = told("collapsed", "optimiser", **COLLAPSE | {"collapsed_from_kld": None})
-    assert never.endswith("The code was out from the start, and has stayed out.")
+    assert never.endswith("The code was collapsed from the start, and has not recovered.")
 
 
 def test_context() -> None:
@@ -79,7 +79,7 @@ def test_a_schedule_that_never_began_is_the_first_thing_said() -> None:
 def test_no_code_is_no_collapse() -> None:
     said = told("collapsed", None, "model.posterior=none", **COLLAPSE)
     assert said.startswith("There is no code to judge")
-    assert "went out" not in said
+    assert "collapsed at" not in said
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
@@ -110,9 +110,9 @@ def test_no_sentence_contradicts_another(verdict: str) -> None:
             for found in advise(configs[schedule], record, verdict, cause):
                 assert found.verb or found.overrides
             assert "None" not in said
-            assert not ("stayed out" in said and verdict not in DEAD)
+            assert not ("not recovered" in said and verdict not in DEAD)
             assert not ("stuck" in said and verdict not in DEAD and "only a test" not in said)
-            assert not (verdict == "unfinished" and ("Predicted" in said or "went out" in said))
+            assert not (verdict == "unfinished" and ("Predicted" in said or "collapsed at" in said))
             assert not ("never began" in said and "The KL term began" in said)
             assert said.count("Predicted") <= 1
 

@@ -19,7 +19,7 @@ def test_collapse_for_good() -> None:
     found = seen.found
     assert (found.collapsed_at_step, found.recovered_at_step) == (20, None)
     assert (found.collapsed_from_kld, found.collapsed_at_weight) == (0.5, 1.0)
-    assert events == [None, "step 20: the code is out (KL fell from 0.5 nats (step 10) to 0.05)", None, None]
+    assert events == [None, "step 20: the code has collapsed (KL fell from 0.5 nats (step 10) to 0.05)", None, None]
 
 
 @pytest.mark.parametrize("weights", [[1.0] * 7, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]], ids=["constant", "rising"])
@@ -31,8 +31,8 @@ def test_a_code_that_is_out_from_the_start_and_grows_is_back_before_an_evaluatio
         for i, (kld, weight) in enumerate(zip(klds, weights, strict=True), start=1)
     ]
     assert [event for event in told if event] == [
-        "step 10: the code is out (KL is 0.014 nats from the start)",
-        "step 50: the code is alive again (KL 0.24 nats)",
+        "step 10: the code has collapsed (KL is 0.014 nats from the start)",
+        "step 50: the code has recovered (KL 0.24 nats)",
     ]
 
 
@@ -75,7 +75,7 @@ def test_the_end_of_waiting() -> None:
 
 def test_a_code_that_was_never_there_has_not_gone() -> None:
     seen, events = watch(0.01, 0.001)
-    assert events == ["step 10: the code is out (KL is 0.01 nats from the start)", None]
+    assert events == ["step 10: the code has collapsed (KL is 0.01 nats from the start)", None]
     assert (seen.found.collapsed_at_step, seen.found.collapsed_from_kld) == (10, None)
 
 
@@ -87,7 +87,7 @@ def test_what_a_code_had_before_the_kl_term_began() -> None:
         == "step 20: the wait is over, the KL term has begun; the training MSE was 0.02"
     )
     gone = seen.training(30, 0.07, 0.01, 0.08)
-    assert gone == "step 30: the code is out (KL fell from 185 nats, before the KL term began, to 0.01)"
+    assert gone == "step 30: the code has collapsed (KL fell from 185 nats, before the KL term began, to 0.01)"
     assert (seen.found.collapsed_at_step, seen.found.collapsed_from_kld) == (30, 185.0)
 
 
@@ -96,7 +96,7 @@ def test_a_point_has_an_infinite_kl() -> None:
     assert events == [None, None]
     assert seen.evaluation(20, used=True, kld=np.inf) is None
     seen.evaluation(30, used=False, kld=np.inf)
-    assert seen.evaluation(40, used=True, kld=np.inf) == "step 40: the code is alive again"
+    assert seen.evaluation(40, used=True, kld=np.inf) == "step 40: the code has recovered"
     assert (seen.found.recovered_at_step, seen.found.recovered_to_kld) == (40, None)
     assert all(np.isfinite(value) for value in seen.state_dict().values() if value is not None)
 
@@ -111,7 +111,7 @@ def test_an_evaluation_notices_a_decoder_that_stops_reading() -> None:
     seen, _ = watch(10.0)
     assert "the decoder does not use it, at a KL of 77 nats" in (seen.evaluation(50, used=False, kld=77) or "")
     assert seen.training(60, 0.1, 77, 1.0) is None
-    assert seen.evaluation(100, used=True, kld=80) == "step 100: the code is alive again (KL 80 nats)"
+    assert seen.evaluation(100, used=True, kld=80) == "step 100: the code has recovered (KL 80 nats)"
     assert (seen.found.collapsed_at_step, seen.found.recovered_at_step) == (50, 100)
 
 

@@ -32,8 +32,8 @@ def test_events_are_told_in_their_order(dip: int, out: int) -> None:
         )
     )
     assert f"fell to 0.258 nats at step {dip} and came back by itself by step {dip + 40}." in told
-    assert f"went out at step {out} and was back by step {out + 140}." in told
-    assert (told.index("fell to") < told.index("went out")) == (dip < out)
+    assert f"collapsed at step {out} and had recovered by step {out + 140}." in told
+    assert (told.index("fell to") < told.index("collapsed at")) == (dip < out)
 
 
 @pytest.mark.parametrize("verdict", ["unfinished", "undecided"])

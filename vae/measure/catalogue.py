@@ -339,9 +339,9 @@ class FinalMeasures:
 
 
 _KINDS = {
-    "sample": "images of codes from the prior",
-    "mixture": "images of codes from a mixture of ten Gaussians, fitted to the codes of training images",
-    "real": "training images in place of generated ones",
+    "sample": "prior samples",
+    "mixture": "mixture samples",
+    "real": "training images",
 }
 
 
@@ -350,26 +350,26 @@ def sampled(kind: str, what: str, space: str = "") -> Any:
     label, definition, estimator, source = {
         "density": (
             "density",
-            "how densely {} lie among the test images: balls around these that they lie in, over 5; 1 where alike",
+            "in how many balls around test images one of the {} lies, on average, over 5; 1 where alike",
             "balls to the fifth neighbour; on `quality_images` images",
             _NAEEM,
         ),
         "coverage": (
             "coverage",
-            "fraction of the test images that have one of {} in their ball",
+            "fraction of the test images in whose ball one of the {} lies",
             "about .97 where alike; on `quality_images` images",
             _NAEEM,
         ),
         "kid": (
-            "kernel distance",
-            "squared maximum mean discrepancy of {} and test images, kernel (x.y / f + 1)^3",
+            "KID",
+            "squared maximum mean discrepancy between {} and test images, kernel (x.y / f + 1)^3 of f features",
             "unbiased, so it may be below 0; mean of ten blocks of images",
             _BINKOWSKI,
         ),
-        "kid_error": ("its standard error", "of the mean over the ten blocks of {}", "exact", _BINKOWSKI),
+        "kid_error": ("its standard error", "of the mean over the ten blocks, of {}", "exact", _BINKOWSKI),
         "c2st": (
-            "told apart",
-            "accuracy of a small network that tells {} from test images: .5 where it cannot",
+            "C2ST accuracy",
+            "accuracy of a small network that tells {} from test images; .5: it cannot",
             "trained on one half, asked of the other; standard deviation 1 / (2 sqrt `quality_images`)",
             "Lopez-Paz and Oquab 2017, arXiv 1610.06545",
         ),

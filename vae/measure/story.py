@@ -198,14 +198,14 @@ def _events(config: Setting, record: Mapping[str, Any], verdict: str) -> list[st
 
 def _collapse(record: Mapping[str, Any]) -> str:
     out, back, before = (record[name] for name in ("collapsed_at_step", "recovered_at_step", "collapsed_from_kld"))
-    fell = "The code was out from the start" if before is None else f"The code went out at step {out}"
+    fell = "The code was collapsed from the start" if before is None else f"The code collapsed at step {out}"
     if before is not None and record["collapsed_at_weight"]:
         fell += f", at KL weight {record['collapsed_at_weight']:.3g}"
     if back is not None:
         kld = record["recovered_to_kld"]  # none of a point, whose KL is infinite
-        return f"{fell}, and was back by step {back}" + ("." if kld is None else f", with a KL of {number(kld)} nats.")
+        return f"{fell}, and recovered by step {back}" + ("." if kld is None else f", with a KL of {number(kld)} nats.")
     return (
-        f"{fell}, and has stayed out."
+        f"{fell}, and has not recovered."
         if before is None
-        else f"{fell} (KL before: {number(before)} nats), and has stayed out."
+        else f"{fell} (KL before: {number(before)} nats), and has not recovered."
     )

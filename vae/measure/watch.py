@@ -38,13 +38,13 @@ class Trajectory:
     dip_over_kld: float | None = key("KL at that step", "nats", default=None)
     collapsed_at_step: int | None = key("step of the last collapse that was noticed", "steps", default=None)
     collapsed_from_kld: float | None = key(
-        "highest KL before it, since the KL term began (or just before it began); null: out from the start",
+        "highest KL before it, since the KL term began (or just before it began); null: collapsed from the start",
         "nats",
         default=None,
     )
     collapsed_at_weight: float | None = key("KL weight at that step", default=None)
     recovered_at_step: int | None = key(
-        "step at which the code was back after the last collapse", "steps", default=None
+        "step at which the code had recovered from the last collapse", "steps", default=None
     )
     recovered_to_kld: float | None = key("KL at that step", "nats", default=None)
     loss_fall: float | None = key(
@@ -81,11 +81,11 @@ class Trajectory:
 class Watch:
     """Learns the measures of the training batches and of the evaluations, and says when something has happened.
 
-    - The code is *out* from when KL falls below `low` while the KL term has a weight, or an evaluation finds that the
-      decoder does not use it; it is back when an evaluation finds it used, or KL is at twice its lowest since then,
-      and at twice `low`, with no evaluation that says otherwise.
+    - The code has collapsed (`out`) when KL falls below `low` while the KL term has a weight, or an evaluation finds
+      that the decoder does not use it. It has recovered when an evaluation finds it used, or KL is at twice its lowest
+      since then, and at twice `low`, with no evaluation that says otherwise.
     - A *dip* is a fall of KL, at a constant KL weight, below `dip_fraction` of the highest it was at that weight, from
-      which it comes back to twice its lowest without having been out. It is known when it is over: a KL that starts
+      which it comes back to twice its lowest without a collapse. It is known when it is over: a KL that starts
       too high and settles, or that a rising weight pushes down, does not come back, and nothing has happened."""
 
     limits: Thresholds
@@ -126,7 +126,7 @@ class Watch:
         if weight == 0:  # KL is free, and that of a point infinite
             self.free = kld if math.isfinite(kld) else 0.0
             return None
-        if not self.out and (changed or kld > self.peak):  # while it is out, the lowest since then counts
+        if not self.out and (changed or kld > self.peak):  # after a collapse the lowest since then counts
             self._start_over(step, kld)
         if kld < self.trough:
             self.trough, self.trough_step = kld, step
@@ -174,7 +174,7 @@ class Watch:
             recovered_at_step=None,
             recovered_to_kld=None,
         )
-        return f"step {step}: the code is out ({how})"
+        return f"step {step}: the code has collapsed ({how})"
 
     def _recover(self, step: int, kld: float) -> str:
         self.out = False
@@ -182,7 +182,7 @@ class Watch:
         self.high, self.high_step = finite or 0.0, step
         self._start_over(step, finite or 0.0)
         self._note(recovered_at_step=step, recovered_to_kld=finite)
-        return f"step {step}: the code is alive again" + (f" (KL {number(finite)} nats)" if finite is not None else "")
+        return f"step {step}: the code has recovered" + (f" (KL {number(finite)} nats)" if finite is not None else "")
 
     def _dip(self, step: int, kld: float) -> str:
         fall = (

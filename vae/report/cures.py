@@ -32,7 +32,7 @@ COLUMNS = (
     "mutual information, nats",
     "explained variance",
     "prior samples' coverage",
-    "prior samples' kernel distance",
+    "prior samples' KID",
     "seconds",
 )
 

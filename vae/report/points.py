@@ -69,7 +69,7 @@ def boundary(groups: Sequence[Group]) -> Chart:
     """Over the KL weight: what is measured, and what the closed form says."""
     chart = Chart(
         "boundary",
-        "Where the code goes out",
+        "Where the code collapses",
         "Over the KL weight: measured at the end of each run (dots), and what a linear VAE keeps by the closed form "
         "(dashed). "
         "Right of the dotted line the closed form leaves no code.",

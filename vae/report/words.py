@@ -154,9 +154,9 @@ def on_the_way(run: Run) -> str:
         said.append((dip, f"{fell} and came back by itself by step {back}."))
     out, recovered = record.get("collapsed_at_step"), record.get("recovered_at_step")
     if out is not None and recovered is not None:
-        said.append((out, f"The code went out at step {out} and was back by step {recovered}."))
+        said.append((out, f"The code collapsed at step {out} and had recovered by step {recovered}."))
     elif out is not None and run.verdict in DEAD:
-        said.append((out, f"The code was out by step {out} and stayed out."))
+        said.append((out, f"The code had collapsed by step {out} and did not recover."))
     return " ".join(sentence for _, sentence in sorted(said))
 
 
