@@ -256,7 +256,7 @@ def test_values_nested_without_end(content: dict[str, Any], tmp_path: Path) -> N
         ("model", None, "model: is NoneType"),
         ("model", {}, "is missing"),
         ("config", {"model": 3}, "model=3: must be a group of settings"),
-        ("format", 3, "checkpoint format 3; this version reads formats 4 to 9"),
+        ("format", 3, "checkpoint format 3; this version reads formats 4 to 10"),
         ("format", torch.zeros(4, 4), "checkpoint format Tensor"),
         ("recorder", {"written": {"../../x": 1}}, "recorder"),
         ("extra", 1, "extra does not belong there"),

@@ -19,6 +19,7 @@ from vae.config.load import load_saved
 from vae.runtime import directory as names
 from vae.training import checkpoint
 from vae.training.loop import train
+from vae.training.stopping import Stopping
 
 Program = Callable[..., tuple[int, str, str]]
 OLD = ROOT / "tests" / "fixtures" / "format4"
@@ -131,3 +132,14 @@ def test_it_is_resumed(program: Program, copied: Path, monkeypatch: pytest.Monke
         assert history["step"].tolist() == list(range(10, 211, 10))
         assert np.isfinite(history["reconstruction"]).tolist() == [False] * 20 + [True]
     assert yaml.safe_load((copied / names.CONFIG).read_text())["model"]["kind"] == "conv"
+
+
+def test_the_best_of_early_stopping_is_read() -> None:
+    """Format 9 compared ELBOs at KL weight 1, where this one compares losses at the weight of the schedule's end."""
+    before = {"stopping": {"best": -80.0, "best_step": 20, "waited": 1}}
+    state = checkpoint._from_format_9(before)["stopping"]
+    one, other = Stopping(3), Stopping(3, weight=0.0)
+    for stopping in (one, other):
+        stopping.load_state_dict(state)
+    assert (one.best, one.best_step, one.waited) == (80.0, 20, 1)
+    assert (other.best, other.best_step, other.waited) == (None, 0, 0)

@@ -20,6 +20,7 @@ import vae
 from vae.config.load import is_below
 from vae.data import readers
 from vae.measure.catalogue import CATALOGUE
+from vae.models import likelihood as likelihoods
 from vae.models.vae import VAE
 from vae.output.record import finite
 
@@ -618,6 +619,24 @@ def test_probabilities_and_logits_are_told_by_their_range() -> None:
     logits = vae.diagnose(LINEAR.encode, LINEAR.decode, images, **BERNOULLI, **FAST)
     means = vae.diagnose(LINEAR.encode, spoiled("probabilities"), images, **BERNOULLI, **FAST)
     assert means.to_dict()["elbo"] == pytest.approx(logits.to_dict()["elbo"], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "continuous_bernoulli"])
+def test_a_network_of_ours_says_that_it_gives_logits(kind: str) -> None:
+    """A dead code on images a little brighter than grey: all logits lie in [0, 1], as probabilities do."""
+    images = (torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.6).float()
+    config = composed("model=mlp_vae", f"objective={kind}")
+    likelihood = likelihoods.build(config.objective, config.model.output, (1, 8, 8))
+    model = VAE(config.model, likelihood, (1, 8, 8), 0, config.cure)
+    with torch.no_grad():
+        weight, bias = list(model.parameters())[-2:]
+        weight.zero_()
+        bias.uniform_(0.2, 0.6)
+        raw = model.raw(model.encode(images).mu)
+    found = vae.diagnose(model, images, likelihood=kind, **FAST)
+    assert not found.doubts
+    expected = -likelihood.nll(images, raw).mean()
+    assert found.to_dict()["elbo"] + found.to_dict()["kld"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_logits_within_0_and_1_are_taken_for_what_they_are_said_to_be_and_doubted() -> None:

@@ -57,6 +57,19 @@ def test_the_warning_comes_before_the_first_step(tmp_path: Path, caplog: pytest.
     assert Monitor(tmp_path / "c", images=IMAGES, latent_dim=4, loss=loss).warning is not None  # t = 12
 
 
+def test_few_images_of_noise_are_predicted_as_they_are_diagnosed(tmp_path: Path) -> None:
+    """Their largest eigenvalues are chance: t lies above all true ones."""
+    noise = 0.1**0.5 * torch.randn(120, 1, 14, 14, generator=torch.Generator().manual_seed(0))
+    told = {"likelihood": "gaussian", "sigma2": 0.25}
+    with Monitor(tmp_path, images=noise, latent_dim=4, **told) as monitor:
+        assert monitor.warning is not None
+    dead = (lambda x: (torch.zeros(len(x), 4), torch.zeros(len(x), 4)), lambda z: torch.zeros(len(z), 1, 14, 14))
+    found = vae.diagnose(*dead, noise, **told, **FAST).to_dict()
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
+    (edge,) = events.Scalars("prediction/predicted_collapse_weight")
+    assert edge.value == pytest.approx(found["predicted_collapse_weight"], rel=1e-5)
+
+
 def test_an_evaluation_knows_how_the_training_went(tmp_path: Path) -> None:
     best = LinearVAE(IMAGES, 4, 0.5)
     monitor = Monitor(tmp_path, images=IMAGES, latent_dim=4, **TOLD)

@@ -4,6 +4,7 @@ own loss, dead with one that is wrongly weighed, and alive again as advised."""
 import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +54,20 @@ def test_pythae() -> None:
 def test_lightning() -> None:
     found = example("lightning_module", "lightning", 300)
     dead_and_alive(found, *found)
+
+
+@pytest.mark.peers
+def test_of_several_lightning_processes_the_first_alone_writes(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    sys.path.insert(0, str(ROOT / "examples" / "elsewhere"))
+    module = importlib.import_module("lightning_module")
+    monitor = module.CollapseMonitor(torch.rand(96, 1, 28, 28), likelihood="gaussian", sigma2=0.5, directory=tmp_path)
+    trainer = SimpleNamespace(is_global_zero=False, global_step=10, sanity_checking=False)
+    monitor.on_fit_start(trainer, None)
+    monitor.on_train_batch_end(trainer, None, None, None, 0)
+    monitor.on_validation_end(trainer, None)
+    monitor.on_fit_end(trainer, None)
+    assert (monitor.diagnosis, [*tmp_path.iterdir()]) == (None, [])
 
 
 @pytest.mark.peers

@@ -185,6 +185,10 @@ def test_a_run_with_a_cure() -> None:
     assert advised("cure=geco", verdict="collapsed", cause="optimiser") == gentle  # no second schedule
     assert advised("cure=free_bits", verdict="collapsed", cause="optimiser") == [("anneal=delayed",)]
     assert advised("cure=free_bits", verdict="alive_on_paper") == [("cure=none",)]
+    # where nobody knows the cause, the loss of the cure is the first to be asked
+    assert advised("cure=geco", verdict="collapsed", cause=None) == [("cure=none",), *gentle]
+    assert advised("cure=capacity", verdict="partly_collapsed", cause=None)[0] == ("cure=none",)
+    assert ("cure=none",) not in advised("cure=pretrain", verdict="partly_collapsed", cause=None)  # it ends plain
     pixels = ["model=pixelcnn_vae", "objective=bernoulli"]
     both = [("model.kernels=[]",), ("cure=none",)]
     assert advised(*pixels, "cure=free_bits", verdict="alive_on_paper") == both
@@ -249,6 +253,9 @@ def test_more_dimensions_of_few_images_are_their_noise() -> None:
         "gain": 12.0,
     }
     found = RECORD | wants | {"predicted_gain_wider": 20.0}
+    wide = found | {"latent_dim": 128, "used_dimensions": 128, "predicted_active_units": 128}
+    (more,) = advise(composed("model.latent_dim=128"), wide, "alive", None)
+    assert more.overrides == ("model.latent_dim=192",)  # of which the gain is
     assert wants_dimensions(found)  # how many images there were is not known of runs of earlier versions
     assert wants_dimensions(found | {"train_images": 640})
     assert not wants_dimensions(found | {"train_images": 639})

@@ -16,6 +16,7 @@ def test_it_finds_what_is_there_and_only_that() -> None:
     found = linear_probe.fit(telling[:400], labels[:400], telling[400:], labels[400:])
     assert found is not None
     assert found.accuracy > 0.97
+    assert found.asked == 200
     nothing = linear_probe.fit(codes[:400], labels[:400], codes[400:], labels[400:])
     assert nothing is not None
     assert nothing.accuracy < 0.5

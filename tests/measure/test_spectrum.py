@@ -74,6 +74,17 @@ def test_few_large_images_are_held_once() -> None:
     assert held("VmHWM") - before < 1.8 * 8 * split.images.numel()
 
 
+def test_of_huge_images_all_eigenvalues_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Components are bounded by the memory that they take, eigenvalues are not."""
+    split = Split(torch.rand(60, 1, 40, 40, generator=torch.Generator().manual_seed(0)))
+    whole = spectrum.measure(split, 50)
+    monkeypatch.setattr(spectrum, "MAX_COMPONENT_VALUES", 7 * 1600)
+    bounded = spectrum.measure(Split(split.images.clone()), 50)
+    assert bounded.components.shape == (1600, 7)
+    assert torch.equal(bounded.eigenvalues, whole.eigenvalues)
+    assert spectrum.linear_optimum(bounded, 50, 1.0, 1e-3).kept == 50
+
+
 @pytest.mark.parametrize("count", [100, 500, 3000])
 def test_of_halves_the_noise_of_these_images_is_not_in_it(count: int) -> None:
     """All true eigenvalues of noise are the same; those of so few images are up to 14 times as large."""

@@ -76,6 +76,14 @@ def test_a_schedule_that_never_began_is_the_first_thing_said() -> None:
     assert "The KL term began" not in said
 
 
+@pytest.mark.parametrize("verdict", ["collapsed", "partly_collapsed"])
+def test_a_cure_s_own_loss_may_ask_for_it(verdict: str) -> None:
+    said = told(verdict, None, "cure=capacity", predicted_kld=4.5)
+    assert "Predicted: without the cure 4.5 nats are to be had" in said
+    assert "cure=capacity minimises a loss of its own" in said
+    assert "does not ask for this" not in said
+
+
 def test_no_code_is_no_collapse() -> None:
     said = told("collapsed", None, "model.posterior=none", **COLLAPSE)
     assert said.startswith("There is no code to judge")

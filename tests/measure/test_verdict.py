@@ -100,6 +100,14 @@ def test_what_training_images_alone_have_is_no_one_s_fault(least: float | None, 
     assert verdict({"least_kld": least, "predicted": NOTHING}, **DEAD).cause == "objective"
 
 
+def test_a_loss_of_a_cure_s_own_is_not_the_one_that_is_predicted() -> None:
+    """Too little KL may be what it asks for; and where it sets the weight as well, nothing is known of that weight."""
+    own_loss, own_both = {"own_loss": True}, {"own_loss": True, "own_weight": True}
+    assert [verdict(own, **DEAD).cause for own in ({}, own_loss, own_both)] == ["optimiser", None, None]
+    dead = [verdict({"predicted": NOTHING, **own}, **DEAD).cause for own in ({}, own_loss, own_both)]
+    assert dead == ["objective", "objective", None]
+
+
 def test_a_decoder_that_sees_pixels_reads_a_little_code_that_its_fit_has_left_over() -> None:
     """Some tenths of a nat that another decoder's verdict would call alive."""
     little = {"kld": 0.3, "swap_gap": 0.5, "swap_gap_error": 0.08, "active_units": 9}

@@ -42,6 +42,8 @@ def test_what_a_model_says_of_itself() -> None:
     assert (found.sigma2, found.kl_weight, found.log_variance) == (1.0, 1.0, True)
     assert (found := face_of(pythae("bce", beta=4.0))).likelihood == "bernoulli"
     assert (found.sigma2, found.kl_weight) == (None, 4.0)
+    others = type("BetaTCVAE", (SimpleNamespace,), {})(**vars(pythae("mse", beta=4.0)))
+    assert face_of(others).kl_weight is None  # there beta weighs another term
     diffusers = SimpleNamespace(quant_conv=nn.Identity(), encode=lambda x: x, decode=lambda z: z)
     assert face_of(diffusers).name == "AutoencoderKL"
 

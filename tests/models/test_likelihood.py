@@ -94,6 +94,18 @@ def test_optimal_gaussian_survives_a_perfect_fit(images: torch.Tensor) -> None:
     assert perfect.grad.isfinite().all()
 
 
+def test_optimal_gaussian_below_its_floor_is_the_gaussian_of_that_variance(images: torch.Tensor) -> None:
+    """There the variance is given, and the error still has its gradient."""
+    near = (images + 1e-4 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    likelihood = build("objective=optimal_gaussian")
+    (own,) = torch.autograd.grad(likelihood(images, near).loss, near)
+    floor = math.sqrt(likelihoods.OptimalGaussian.FLOOR)
+    nll = -Independent(Normal(near, floor), 3).log_prob(images).mean()
+    (expected,) = torch.autograd.grad(nll, near)
+    assert float(likelihood(images, near).loss.detach()) == pytest.approx(float(nll.detach()), rel=1e-5)
+    assert torch.allclose(own, expected, rtol=1e-4)
+
+
 def test_bernoulli_against_torch_distributions(raw: torch.Tensor, images: torch.Tensor) -> None:
     binary = (images > 0.5).float()
     expected = -Independent(Bernoulli(logits=raw), 3).log_prob(binary)

@@ -114,6 +114,12 @@ def test_where_given_images_collapse() -> None:
     assert scale("bce", "mean", images=images).collapse_weight == pytest.approx(white / 9, rel=1e-4)
 
 
+def test_a_fitted_variance_says_of_how_many_dimensions_it_is() -> None:
+    images = torch.rand(300, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert "of 4 dimensions" in str(scale("mse", "sum", images=images, latent_dim=4))
+    assert "of 32 dimensions" in str(scale("mse", "sum", images=torch.rand(100, 1, 8, 8)))
+
+
 def test_what_is_read_as_0_to_1_is_put_into_the_pixel_range() -> None:
     """As the same images are, scaled by hand: the eigenvalue, and with it the collapse, are in the model's units."""
     images = np.random.default_rng(0).integers(0, 256, (300, 1, 3, 3), dtype=np.uint8)

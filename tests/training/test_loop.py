@@ -208,6 +208,14 @@ def test_a_loss_that_is_no_number_stops_the_run(digits: list[str], tmp_path: Pat
     assert not (tmp_path / "checkpoint.pt").exists()  # never one that holds NaN
 
 
+def test_a_model_that_is_no_number_is_not_saved(digits: list[str], tmp_path: Path) -> None:
+    """One step from a good loss to weights that are none, which only the next loss would tell."""
+    overrides = ["train.optimizer=sgd", "train.lr=3e38", "train.steps=9", "train.checkpoint_every=1"]
+    with pytest.raises(NotFinite, match=r"^step 1: the model is not finite any more; lower train.lr=3e\+38"):
+        run(tmp_path, *digits, *overrides, "model=mlp_vae")
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_the_last_good_checkpoint_survives_a_failure(digits: list[str], tmp_path: Path, weights: Weights) -> None:
     overrides = ["train.steps=30", "train.eval_every=1", "train.log_every=1", "train.optimizer=sgd", "train.lr=10"]
     with pytest.raises(NotFinite):

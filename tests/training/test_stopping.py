@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,19 +70,38 @@ def whole(undisturbed: Path) -> dict[str, Any]:
 
 def test_it_counts_from_the_best() -> None:
     stopping = Stopping(2)
-    assert [stopping.observe(step, elbo) for step, elbo in ((1, -5.0), (2, -4.0), (3, -4.5))] == [True, True, False]
+    assert [stopping.observe(step, loss) for step, loss in ((1, 5.0), (2, 4.0), (3, 4.5))] == [True, True, False]
     assert not stopping.is_over
     again = Stopping(2)
     again.load_state_dict(stopping.state_dict())
-    assert not again.observe(4, -4.0)  # as good is no better
+    assert not again.observe(4, 4.0)  # as good is no better
     assert again.is_over
-    assert (again.best, again.best_step) == (-4.0, 2)
+    assert (again.best, again.best_step) == (4.0, 2)
     assert not Stopping(None).is_over
     assert (
         "after step 4, 2 evaluations without a gain (train.patience=2); kept is the model of step 2"
         in again.sentence(4)
     )
     assert stopping.sentence(9).startswith("all 9 steps are made; kept is the model of step 2")
+
+
+def test_losses_at_another_weight_are_not_compared() -> None:
+    stopping = Stopping(2, weight=0.0)
+    assert not stopping.observe(1, math.nan)
+    assert not stopping.observe(2, math.inf)
+    assert (stopping.best, stopping.waited) == (None, 0)
+    assert stopping.observe(3, 7.0)
+    assert "the loss at KL weight 0 of the validation images was lowest" in stopping.sentence(9)
+    other = Stopping(2)
+    other.load_state_dict(stopping.state_dict())
+    assert (other.best, other.best_step) == (None, 0)
+
+
+@pytest.mark.parametrize("overrides", [["anneal=no_kl"], ["anneal=no_kl", "model.posterior=dirac"]])
+def test_an_autoencoder_stops_by_what_it_minimises(overrides: list[str], noise: list[str], tmp_path: Path) -> None:
+    """Its KL grows while it learns, and a point's is infinite."""
+    record = trained(tmp_path, *noise, *SETTINGS, "train.steps=100", "train.lr=0.001", *overrides)
+    assert record["best_step"] == record["steps"] == 100
 
 
 @pytest.mark.parametrize(
@@ -95,17 +115,18 @@ def test_it_counts_from_the_best() -> None:
         (["anneal=cyclical", "anneal.cycles=2"], [*range(11, 21), *range(31, 41)]),
         (["anneal=delayed", "anneal.threshold=1e-9", "anneal.patience=null"], []),
         (["cure=capacity", "cure.steps=30"], range(30, 41)),
-        (["cure=geco"], range(1, 41)),
+        (["cure=geco"], []),
+        (["cure=controlvae"], []),
     ],
 )
 def test_which_evaluations_count(
     overrides: list[str], counted: Sequence[int], noise: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those with the KL weight, and the cure, of the end."""
-    monkeypatch.setattr("vae.measure.subject.Subject.validation_elbo", lambda subject: 0.0)
+    monkeypatch.setattr("vae.measure.subject.Subject.validation_loss", lambda subject, weight: 0.0)
     setup = prepare(composed(*noise, *SETTINGS, "train.steps=40", *overrides))
     asked: list[int] = []
-    monkeypatch.setattr(Stopping, "observe", lambda stopping, step, elbo: asked.append(step))
+    monkeypatch.setattr(Stopping, "observe", lambda stopping, step, loss: asked.append(step))
     for step in range(1, 41):
         setup.is_best(step)
     assert asked == list(counted)
@@ -120,7 +141,12 @@ def test_a_weight_that_never_comes_to_its_end_leaves_the_last_model(noise: list[
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"best": "x", "best_step": 1, "waited": 1}, {"best": None, "best_step": -1, "waited": 0}]
+    "state",
+    [
+        {},
+        {"best": "x", "best_step": 1, "waited": 1, "weight": 1.0},
+        {"best": None, "best_step": -1, "waited": 0, "weight": 1.0},
+    ],
 )
 def test_a_state_that_is_none(state: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="stopping"):
@@ -220,10 +246,10 @@ def test_resumed_to_the_same_bits(
 ) -> None:
     observe = Stopping.observe
 
-    def cut(self: Stopping, step: int, elbo: float) -> bool:
+    def cut(self: Stopping, step: int, loss: float) -> bool:
         if step == whole["best_step"] + 20:
             raise PowerCut
-        return observe(self, step, elbo)
+        return observe(self, step, loss)
 
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(Stopping, "observe", cut)

@@ -329,12 +329,18 @@ class Curable(Protocol):
 class Cure(Part):
     """A published rule against collapse. `changes_loss`: what is minimised is not the reconstruction term + KL weight *
     KL; `changes_weight`: the KL weight is not the schedule's; `compares_images`: it goes by how the codes of a batch's
-    images differ."""
+    images differ; `ends_plain`: at the end of the training neither is changed any more."""
 
     changes_loss = False
     changes_weight = False
+    ends_plain = False
     compares_images = False
     fits_spectral_start = True  # the model is still what model.start=spectral is exact for
+
+    @property
+    def ends_with_own_loss(self) -> bool:
+        """Whether the end of the training minimises another loss than the one that predictions are of."""
+        return self.changes_loss and not self.ends_plain
 
     def least_kl(self, latent_dim: int) -> float:
         """The mean KL, in nats, below which its layer lets no code fall."""
@@ -534,6 +540,7 @@ class Aggressive(Cure):
 class Pretrain(Cure):
     changes_loss = True
     changes_weight = True
+    ends_plain = True
     kind: str = "pretrain"
     autoencoder: float = within(gt=0, lt=1)  # fraction of the steps without a KL term, after which the decoder is reset
     rising: float = within(gt=0, le=1)  # fraction of the steps in which the KL weight then rises to its end
@@ -721,7 +728,7 @@ class Train:
     max_grad_norm: float | None = within(gt=0)  # longer gradients are scaled down to it; null: never
     log_every: int = within(ge=1)  # steps between two rows of train/ scalars
     eval_every: int = within(ge=1)  # steps between two passes over the test split
-    patience: int | None = within(ge=1, default=None)  # evaluations without a higher ELBO of the validation images
+    patience: int | None = within(ge=1, default=None)  # evaluations without a lower loss of validation images
     # after which training stops, and the best model is kept; null: all steps
     validation_fraction: float = within(gt=0, lt=1, default=0.1)  # of the training images, where data bring none
     checkpoint_every: int = within(ge=0)  # steps between two checkpoints besides those at evaluations; 0: only those

@@ -28,7 +28,7 @@ from vae.measure.watch import Rows, Trajectory
 from vae.models import likelihood as likelihoods
 from vae.models.faces import Face, face_of
 from vae.models.foreign import TRIED, ForeignModel, networks_of, tried, undisturbed
-from vae.models.likelihood import Likelihood, OptimalGaussian
+from vae.models.likelihood import Bernoulli, Likelihood, OptimalGaussian
 from vae.output.conclusion import judged
 from vae.output.pictures import Album
 from vae.output.record import Identity
@@ -142,7 +142,8 @@ def diagnose(
         refused = given.refuses(pixel_scale.sample(test).batch(slice(None)))
         if refused is not None:
             raise InputError(f"likelihood={objective.name}: {refused}")
-        model = tried(face.encode, face.decode, given, some, log_variance, decoder_gives, where)
+        gives = face.gives if isinstance(given, Bernoulli) and decoder_gives is None else decoder_gives
+        model = tried(face.encode, face.decode, given, some, log_variance, gives, where)
         weight = _weight(kl_weight, loss, face, model.is_dirac)
         if model.is_dirac:
             notes.append("encode gives mu alone: taken for an autoencoder, which has no KL term")
@@ -204,7 +205,7 @@ def _measured(
     assert found.examination is not None
     some = data.test.batch(slice(0, config.evaluation.probe_images))
     notes = [*notes, *_few(data, subject.unseen)]
-    doubt = doubts.of_scale(model, subject.likelihood, some) or doubts.of_sigma(
+    doubt = doubts.of_scale(model, subject.likelihood, some, face.gives) or doubts.of_sigma(
         model, subject.likelihood, some, weight, config.seed
     )
     album = Album(pictures, data.test, model.latent_dim, config.seed, _span(data.test))

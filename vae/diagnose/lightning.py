@@ -15,7 +15,7 @@ from vae.diagnose.diagnosis import Diagnosis
 from vae.diagnose.monitor import Monitor
 from vae.models.faces import Face, face_of
 from vae.models.foreign import tried, undisturbed
-from vae.models.likelihood import Likelihood
+from vae.models.likelihood import Bernoulli, Likelihood
 from vae.runtime.rng import generator
 from vae.scale.loss import Scale
 
@@ -61,13 +61,16 @@ class CollapseMonitor(Callback):
         self.diagnosis: Diagnosis | None = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Tries the model, and says what is to be expected."""
+        """Tries the model, and says what is to be expected. Of several processes the first alone watches."""
+        if not trainer.is_global_zero:
+            return
         self.images, _ = split_of(self.images, most=self.max_images)
         face = self._face(pl_module)
         _, likelihood = meaning(self.images.shape, **self.told, face=face)
         with undisturbed([pl_module]), torch.no_grad():
             some = self.images.batch(slice(0, 8))
-            self.model = tried(face.encode, face.decode, likelihood, some, self._log_variance(face))
+            gives = face.gives if isinstance(likelihood, Bernoulli) else None
+            self.model = tried(face.encode, face.decode, likelihood, some, self._log_variance(face), gives)
         self.likelihood = likelihood
         now = self._weight(pl_module, face)
         self.monitor = Monitor(

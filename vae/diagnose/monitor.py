@@ -19,7 +19,7 @@ from vae.data.in_memory import split_of
 from vae.diagnose.call import History, check_loss, diagnose, meaning
 from vae.diagnose.diagnosis import Diagnosis
 from vae.measure import prediction, spectrum, verdict
-from vae.measure.catalogue import CATALOGUE, SplitMeasures
+from vae.measure.catalogue import CATALOGUE, SplitMeasures, wider
 from vae.measure.subject import MORE_EIGENVALUES
 from vae.measure.watch import Watch
 from vae.measure.written import number
@@ -145,11 +145,11 @@ class Monitor:
             raise InputError(f"monitor.{call}: the monitor is closed; make another one")
 
     def _expect(self, latent_dim: int) -> None:
-        """Say what the closed form says of these images at the weight at which the schedule ends."""
+        """Say what the closed form says of images like these at the weight at which the schedule ends."""
         split, _ = split_of(self.images)
         objective, likelihood = meaning(split.shape, **self.told)
-        found = spectrum.measure(split, prediction.wider(latent_dim) + MORE_EIGENVALUES)
-        white = prediction.whitened(split, found, likelihood, prediction.wider(latent_dim))
+        found = spectrum.of_halves(split, wider(latent_dim) + MORE_EIGENVALUES)  # as vae.diagnose does
+        white = prediction.whitened(split, found, likelihood, wider(latent_dim), spectrum.of_halves)
         predicted = prediction.measures(found, white, likelihood, latent_dim, self.final_weight)
         optimum = prediction.predict(found, likelihood, latent_dim, self.final_weight)
         said = prediction.sentence(predicted, optimum, objective.name, latent_dim, self.final_weight, rises=False)

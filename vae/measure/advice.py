@@ -10,6 +10,7 @@ from typing import Any
 
 from vae.config import schema
 from vae.measure import cured
+from vae.measure.catalogue import wider
 from vae.measure.setting import Setting
 from vae.measure.verdict import DEAD
 from vae.measure.written import number
@@ -55,13 +56,15 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if verdict in DEAD:
         if cause == "objective":
             return [*_scale(config, record), *_cured(config, record, cause)]
-        return [*_cured(config, record, cause), _kinder(config, record)]
+        first = _plain(config) if cause is None else []
+        first = first or _cured(config, record, cause)
+        return [*first, _kinder(config, record)]
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
         stops = _stop_earlier(config, record) if by_heart(config, record) else []
         return [*_blinder(config), *_without_cure(config), *stops]
-    found = [_kinder(config, record)] if verdict == "partly_collapsed" else []
+    found = [*_plain(config), _kinder(config, record)] if verdict == "partly_collapsed" else []
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
     predicted = record["predicted_kld"]
@@ -88,12 +91,12 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
         )
     if wants_dimensions(record):
         more = record["predicted_gain_wider"] / record["predicted_gain"] - 1
-        latent_dim = f"model.latent_dim={2 * config.model.latent_dim}"
+        more_dimensions = wider(config.model.latent_dim)
         found.append(
             Advice(
                 f"with more dimensions a linear VAE would gain {more:.0%} more",
-                (latent_dim,),
-                elsewhere=f"take {2 * config.model.latent_dim} latent dimensions",
+                (f"model.latent_dim={more_dimensions}",),
+                elsewhere=f"take {more_dimensions} latent dimensions",
             )
         )
     return found + _sampler(record)
@@ -200,7 +203,7 @@ def _width(record: Mapping[str, Any]) -> float:
 def wants_dimensions(record: Mapping[str, Any]) -> bool:
     """Whether a linear VAE with more latent dimensions would gain much more, and more than this run has, which has used
     those it has. Of few images that gain is their noise, learnt by heart."""
-    images, dimensions = record.get("train_images"), 2 * record["latent_dim"]
+    images, dimensions = record.get("train_images"), wider(record["latent_dim"])
     if images is not None and images < IMAGES_EACH * dimensions:
         return False
     gain, more, kept = (record[f"predicted_{name}"] for name in ("gain", "gain_wider", "active_units"))
@@ -345,6 +348,12 @@ def _kinder(config: Setting, record: Mapping[str, Any]) -> Advice:
 def _without_cure(config: Setting) -> list[Advice]:
     why, elsewhere = "the cure is what makes it pay for a code", "train without the cure"
     return [] if config.cure.kind == "none" else [Advice(why, ("cure=none",), elsewhere=elsewhere)]
+
+
+def _plain(config: Setting) -> list[Advice]:
+    """The plain loss, of which the prediction is, where a cure minimises its own."""
+    why, elsewhere = "what is predicted is of the loss without the cure", "train without the cure"
+    return [Advice(why, ("cure=none",), elsewhere=elsewhere)] if config.cure.ends_with_own_loss else []
 
 
 def _blinder(config: Setting) -> list[Advice]:

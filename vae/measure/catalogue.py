@@ -446,6 +446,11 @@ class LinearMeasures:
     optimum_elbo: float = measure("ELBO at the optimum", "nats", "the same of the closed form", source=_WANG)
 
 
+def wider(latent_dim: int) -> int:
+    """How many dimensions `predicted_gain_wider` is of."""
+    return latent_dim + min(latent_dim, 64)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Before the first step, from the spectrum of the training data; in result.json at the highest KL weight that the

@@ -69,13 +69,15 @@ def _loss(
 
 
 @torch.no_grad()
-def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor) -> str | None:
+def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor, gives: str | None = None) -> str | None:
     """A sentence where logits lie in [0, 1], or reconstructions explain `images` (B, C, H, W) much better once they are
     put through a sigmoid, through its inverse, or onto another scale (a x + b): those are what a forgotten or doubled
-    last layer, and another normalisation, do. None for a decoder that is right, or has learnt nothing."""
+    last layer, and another normalisation, do. None for a decoder that is right, or has learnt nothing. `gives`:
+    "logits" where the model itself says that it gives them."""
     raw = model.raw(model.encode(images).mu)
     least, most = float(raw.min()), float(raw.max())
-    if isinstance(likelihood, Bernoulli) and not model.layout.probabilities and least >= 0 and most <= 1:
+    are_logits = isinstance(likelihood, Bernoulli) and not model.layout.probabilities and gives is None
+    if are_logits and least >= 0 and most <= 1:
         return (
             f"decode's logits go from {least:.3g} to {most:.3g}, none outside [0, 1], as probabilities do: are they "
             "those, decoder_gives=mean?"

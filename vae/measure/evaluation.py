@@ -58,7 +58,7 @@ class Examination:
 def encode_split(model: LatentModel, split: Split, batch_size: int, divided: bool = False) -> Posterior:
     """The posterior of every image: mu and log_sigma (N, d). `divided`: each process of the run encodes a fraction."""
     slices = _slices(len(split), batch_size)
-    return Posterior(*_over(slices, lambda rows: model.encode(split.batch(rows)), divided))
+    return Posterior(*_over(slices, lambda rows: model.encode(split.batch(rows)), split.device if divided else None))
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def evaluate(
 
     def measured(codes: Tensor, parts: Sequence[Rows]) -> Sequence[Tensor]:
         """-log p and squared errors, (N,) each."""
-        return _over(parts, partial(with_codes, codes), divided=True)
+        return _over(parts, partial(with_codes, codes), split.device)
 
     probed = order if thorough else order[: settings.probe_images]
     few = order if thorough else order[: max(2, settings.probe_images // FEWER)]
@@ -292,7 +292,7 @@ def examine(
         errors["iwae_elbo"] = _error(importance.elbo)
         errors["posterior_gap"] = _error(importance.bound - importance.elbo)
     if probe is not None:
-        errors["probe_accuracy"] = math.sqrt(probe.accuracy * (1 - probe.accuracy) / len(data.test))
+        errors["probe_accuracy"] = math.sqrt(probe.accuracy * (1 - probe.accuracy) / probe.asked)
     return Examination(measures, gaps, sensitivities, tuple(notes), errors)
 
 
@@ -390,9 +390,12 @@ def _slices(total: int, batch_size: int) -> list[slice]:
     return [slice(start, start + batch_size) for start in range(0, total, batch_size)]
 
 
-def _over(parts: Sequence[Rows], measure: Callable[[Rows], Sequence[Tensor]], divided: bool) -> Sequence[Tensor]:
-    """What `measure` gives for each part of the rows, put together. `divided`: by all processes together."""
-    found = [measure(rows) for rows in (parallel.own_items(parts) if divided else parts)]
-    if divided:
-        found = parallel.gathered(found)
-    return [torch.cat(column) for column in zip(*found, strict=True)]
+def _over(
+    parts: Sequence[Rows], measure: Callable[[Rows], Sequence[Tensor]], device: torch.device | None
+) -> Sequence[Tensor]:
+    """What `measure` gives for each part of the rows, put together. `device`: all processes together do it, each on a
+    device of its own, and this one wants the whole there; None: this process alone."""
+    if device is None or parallel.size() == 1:
+        return [torch.cat(column) for column in zip(*map(measure, parts), strict=True)]
+    own = [[column.cpu() for column in measure(rows)] for rows in parallel.own_items(parts)]
+    return [torch.cat(column).to(device) for column in zip(*parallel.gathered(own), strict=True)]

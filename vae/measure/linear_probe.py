@@ -14,6 +14,7 @@ MAX_WORK = 3e7  # images * classes * dimensions: a few seconds
 class Probe(NamedTuple):
     accuracy: float
     majority: float  # accuracy of the most frequent answer
+    asked: int  # of how many images
 
 
 def chosen(labels: Tensor, classes: Tensor, latent_dim: int, rng: torch.Generator) -> Tensor:
@@ -45,4 +46,4 @@ def fit(train_z: Tensor, train_labels: Tensor, test_z: Tensor, test_labels: Tens
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(train_z.double().cpu().numpy(), train_labels.cpu().numpy())
     accuracy = float(probe.score(test_z.double().cpu().numpy(), test_labels.cpu().numpy()))
-    return Probe(accuracy, float(test_labels.unique(return_counts=True)[1].max() / len(test_labels)))
+    return Probe(accuracy, float(test_labels.unique(return_counts=True)[1].max() / len(test_labels)), len(test_labels))

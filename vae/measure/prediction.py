@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae.data.split import Split
 from vae.measure import spectrum as spectra
-from vae.measure.catalogue import Prediction
+from vae.measure.catalogue import Prediction, wider
 from vae.measure.spectrum import LinearOptimum, Spectrum, linear_optimum
 from vae.measure.written import number
 from vae.models.likelihood import Likelihood, OptimalGaussian
@@ -45,11 +45,6 @@ def whitening(likelihood: Likelihood, spectrum: Spectrum) -> Tensor | None:
     """What each pixel is multiplied by, (n,): 1 / sqrt(curvature at the mean image)."""
     curvature = likelihood.curvature(spectrum.mean)
     return None if curvature is None else (curvature > 0) / curvature.clamp(min=1e-300).sqrt()
-
-
-def wider(latent_dim: int) -> int:
-    """How many dimensions `predicted_gain_wider` is of."""
-    return latent_dim + min(latent_dim, 64)
 
 
 def measures(

@@ -73,9 +73,9 @@ class LinearOptimum:
 
 
 def measure(split: Split, count: int, scale: Tensor | None = None) -> Spectrum:
-    """The `count` largest eigenvalues (or more; fewer of huge images) of the images, each pixel multiplied by its
-    number in `scale` (n,) first. Exact up to EXACT pixels or images; beyond, by a block Krylov method (Musco and Musco
-    2015, arXiv 1504.05477, algorithm 2), a few passes over all images in float32."""
+    """The `count` largest eigenvalues (or more) and their components (or fewer, of huge images) of the images, each
+    pixel multiplied by its number in `scale` (n,) first. Exact up to EXACT pixels or images; beyond, by a block Krylov
+    method (Musco and Musco 2015, arXiv 1504.05477, algorithm 2), a few passes over all images in float32."""
     if scale is not None:
         return _measured(split, count, scale)
     return _KNOWN.get(split, count, lambda: _measured(split, count, None))
@@ -186,9 +186,9 @@ def _of_products(data: _Centred, count: int) -> tuple[Tensor, Tensor, float]:
         done += len(chunk)
     products = rows @ rows.T / data.count
     eigenvalues, vectors = torch.linalg.eigh(products)
-    eigenvalues, vectors = eigenvalues.flip(0)[:count], vectors.flip(1)[:, :count]
+    eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)[:, :count]
     components = torch.nn.functional.normalize(rows.T @ vectors, dim=0)
-    components[:, eigenvalues <= ROUNDING * eigenvalues[0]] = 0  # of what is rounding alone
+    components[:, eigenvalues[:count] <= ROUNDING * eigenvalues[0]] = 0  # of what is rounding alone
     return eigenvalues, components, float(products.trace())
 
 

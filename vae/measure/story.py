@@ -113,6 +113,13 @@ def _why(config: Setting, record: Mapping[str, Any], verdict: str, cause: str | 
             f"Predicted: at KL weight {weight:.3g} the objective leaves no more than {number(kld)} nats to be had, in "
             f"{_dimensions(record)}{'.' if little else ': its scale is what keeps the code small.'}{little}"
         )
+    own_loss = config.cure.ends_with_own_loss and kld is not None and not record.get("one_step")
+    if own_loss and verdict in (*DEAD, "partly_collapsed"):
+        return (
+            f"Predicted: without the cure {number(kld)} nats are to be had at KL weight {weight:.3g}. "
+            f"cure={config.cure.name} minimises a loss of its own, for which there is no prediction: whether it asks "
+            "for this, only a run without it can tell."
+        )
     if verdict == "partly_collapsed":
         return (
             f"Predicted: at KL weight {weight:.3g} {number(kld)} nats are to be had, so the objective does not ask for "

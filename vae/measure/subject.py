@@ -13,7 +13,7 @@ from vae.config import schema
 from vae.config.errors import RunFailed
 from vae.data.split import Data, Split
 from vae.measure import evaluation, inference, linear, prediction, quality, spectrum, verdict
-from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SampleMeasures, SplitMeasures
+from vae.measure.catalogue import FinalMeasures, LinearMeasures, Prediction, SampleMeasures, SplitMeasures, wider
 from vae.measure.evaluation import Evaluation, Examination
 from vae.measure.quality import Quality
 from vae.measure.setting import Setting
@@ -51,13 +51,13 @@ class Measured:
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """Of the training split."""
-        count = prediction.wider(self.model.latent_dim) + MORE_EIGENVALUES
+        count = wider(self.model.latent_dim) + MORE_EIGENVALUES
         return self._spectrum_of(self.data.train, max(count, quality.COMPONENTS), None)
 
     @functools.cached_property
     def whitened(self) -> Spectrum | None:
         """Of the training split, whitened by the likelihood; None where that has no curvature of its own."""
-        count = prediction.wider(self.model.latent_dim)
+        count = wider(self.model.latent_dim)
         return prediction.whitened(self.data.train, self.spectrum, self.likelihood, count, self._spectrum_of)
 
     def optimum(self, weight: float) -> LinearOptimum | None:
@@ -188,6 +188,8 @@ class Measured:
             steps=None,
             trajectory=trajectory,
             autoregressive=self.model.is_autoregressive,
+            own_loss=self.config.cure.ends_with_own_loss,
+            own_weight=self.config.cure.changes_weight,
             most_kld=self._most_kld(highest),
         )
 
@@ -214,14 +216,15 @@ class Subject(Measured):
     config: schema.RunConfig
     model: VAE
 
-    def validation_elbo(self) -> float:
-        """Of the validation images, with the same noise at each call; all processes of a run take part."""
+    def validation_loss(self, weight: float) -> float:
+        """Of the validation images at this KL weight, nats, with the same noise at each call; all processes of a run
+        take part."""
         split = self.data.validation
         assert split is not None
         batch_size, seed = self.config.evaluation.batch_size, self.config.seed
         with in_eval_mode(self.model, self.likelihood), self._memory_advice():
             found = inference.losses(self.model, self.likelihood, split, batch_size, seed)
-        return float(parallel.broadcast(-float(found.at(1.0).mean())))  # one number decides for all processes
+        return float(parallel.broadcast(float(found.at(weight).mean())))  # one number decides for all processes
 
     def against_closed_form(self, weight: float) -> LinearMeasures | None:
         """A linear VAE beside its optimum; None for other models."""

@@ -32,6 +32,8 @@ class Evidence:
     steps: int | None  # None: the training was not seen, and is taken for finished
     trajectory: Trajectory
     autoregressive: bool = False  # the decoder predicts pixels from pixels
+    own_loss: bool = False  # a cure's loss was minimised, and `predicted` is of the plain one
+    own_weight: bool = False  # at a KL weight that is the cure's as well
     stopped: bool = False  # early, or by a learning rate of 0: a loss that still fell says nothing
     cut_gap: float | None = None  # as in FinalMeasures; None: not measured
     cut_gap_error: float = 0.0
@@ -166,13 +168,14 @@ def _cause(e: Evidence, limits: Thresholds) -> str | None:
     if e.trajectory.max_kl_weight == 0:
         return "optimiser"  # with no KL term a code costs nothing
     kld, least, most = e.predicted.predicted_kld, e.least_kld, e.most_kld
-    if kld is None:
+    if kld is None or (e.own_loss and e.own_weight):
         return None
     if kld < limits.little_kld:
         return "objective" if most is None or most < limits.little_kld else None
     if least is not None and least < limits.little_kld:
         return None
-    return "optimiser" if e.measured.kld < kld / 2 else None  # as much KL as predicted is not stuck
+    is_stuck = e.measured.kld < kld / 2  # as much KL as predicted is not
+    return "optimiser" if is_stuck and not e.own_loss else None
 
 
 def _at_most(saved: float, error: float) -> str:

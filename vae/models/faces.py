@@ -26,6 +26,7 @@ class Face:
     sigma2: float | None = None
     kl_weight: float | None = None
     output: str | None = None  # as model.output: from what decode gives to pixels
+    gives: str | None = None  # "logits": what decode gives to a Bernoulli likelihood; None: the user says
 
 
 def face_of(model: Any) -> Face:
@@ -61,7 +62,9 @@ def _ours(given: Any) -> Face | None:
         return None
     if model.is_autoregressive or not model.has_code:
         raise InputError("a decoder that sees pixels, or gets no code: python run.py evaluate=DIR measures such a run")
-    return Face("collapse-lab", model.encode, model.raw, output="sigmoid" if model.link is links.sigmoid else None)
+    output = "sigmoid" if model.link is links.sigmoid else None
+    gives = None if model.link is links.identity else "logits"
+    return Face("collapse-lab", model.encode, model.raw, output=output, gives=gives)
 
 
 def _diffusers(model: Any) -> Face | None:
@@ -80,7 +83,8 @@ def _pythae(model: Any) -> Face | None:
     likelihood, sigma2 = {"mse": ("gaussian", 1.0), "bce": ("bernoulli", None)}.get(
         config.reconstruction_loss, (None, None)
     )
-    beta = getattr(model, "beta", 1.0)
+    weighs_another_term = type(model).__name__ in ("BetaTCVAE", "DisentangledBetaVAE")
+    beta = None if weighs_another_term else getattr(model, "beta", 1.0)
     weight = float(beta) if isinstance(beta, int | float) else None
     return Face(type(model).__name__, model.encoder, model.decoder, True, likelihood, sigma2, weight)
 

@@ -165,7 +165,7 @@ class ForeignModel:
         channels, height, width = self.shape
         given = decoded(self.decode_codes(codes)).float().to(z.device)
         raw = given.reshape(len(z), self.outputs * channels, height, width)
-        return torch.logit(raw).clamp(-MAX_LOGIT, MAX_LOGIT) if self.layout.probabilities else raw
+        return torch.logit(raw.clamp(0, 1)).clamp(-MAX_LOGIT, MAX_LOGIT) if self.layout.probabilities else raw
 
     def _at_once(self) -> int:
         return max(1, MAX_VALUES // math.prod(self.shape))

@@ -147,11 +147,13 @@ class OptimalGaussian(FixedGaussian):
     def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
         error = self.squared_error(images, raw)
         variance = error.mean() / self.pixels
-        variance = (parallel.mean(variance) if self.training else variance).clamp(min=self.FLOOR)
+        variance = parallel.mean(variance) if self.training else variance
+        fitted = variance.clamp(min=self.FLOOR)
         if self.training:
-            self.total.lerp_(variance.detach(), 1 - self.smoothing)
+            self.total.lerp_(fitted.detach(), 1 - self.smoothing)
             self.mass.lerp_(torch.ones_like(self.mass), 1 - self.smoothing)
-        return Reconstruction(0.5 * self.pixels * (torch.log(2 * math.pi * variance) + 1), error)
+        rest = torch.where(variance > self.FLOOR, torch.ones_like(variance), variance / self.FLOOR)
+        return Reconstruction(0.5 * self.pixels * (torch.log(2 * math.pi * fitted) + rest), error)
 
 
 class Bernoulli(Likelihood):

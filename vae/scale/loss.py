@@ -29,6 +29,7 @@ SAID = {
     "batchmean": "summed over {}, averaged over the batch",
     "batchsum": "averaged over {}, summed over the batch",
 }
+FITTED = 32  # latent dimensions of a linear VAE that fits the variance, where nobody said how many
 KINDS = {"mse": 1.0, "half_mse": 0.5, "l1": 1.0, "bce": 1.0}  # the factor of its error
 NAMES = {"mse": "squared error", "half_mse": "half the squared error", "l1": "absolute error", "bce": "cross-entropy"}
 
@@ -49,7 +50,8 @@ class Scale:
     notes: tuple[str, ...] = ()
     largest_eigenvalue: float | None = None  # of the given images (bce: whitened by its curvature)
     collapse_weight: float | None = None  # the written KL weight from which on the collapsed state is stable
-    fitted_sigma2: float | None = None  # the pixel variance that a linear VAE of that many dimensions would fit
+    fitted_sigma2: float | None = None  # the pixel variance that a linear VAE would fit, of `dimensions`
+    dimensions: int | None = None  # latent_dim, or 32 where that was not given
     kept: int | None = None  # dimensions that a linear VAE keeps of these images, at this weight
     kld: float | None = None  # and its nats
 
@@ -144,9 +146,8 @@ class Scale:
         rows.append(("to write for beta = 1", f"KL weight {_short(whole)}{beside}{still}"))
         if self.fitted_sigma2 is not None:
             fitted = self.weight_for(1.0, math.sqrt(self.fitted_sigma2))
-            rows.append(
-                ("with a fitted variance", f"KL weight {_short(fitted)} (sigma^2 = {_short(self.fitted_sigma2)})")
-            )
+            of = f"sigma^2 = {_short(self.fitted_sigma2)}, of {self.dimensions} dimensions"
+            rows.append(("with a fitted variance", f"KL weight {_short(fitted)} ({of})"))
         elif self.sigma2 is not None:
             tenth = self.weight_for(1.0, 0.1 * (white - black))
             rows.append(("and sigma = .1 range", f"KL weight {_short(tenth)}"))
@@ -238,6 +239,7 @@ def _on_data(found: Scale, split: Any, latent_dim: int | None) -> Scale:
     """With what the closed form says of these images."""
     from vae.config import schema
     from vae.measure import prediction, spectrum
+    from vae.measure.catalogue import wider
     from vae.models import likelihood as likelihoods
 
     some = split.batch(slice(0, 1000))
@@ -248,8 +250,8 @@ def _on_data(found: Scale, split: Any, latent_dim: int | None) -> Scale:
         raise InputError(f"pixel_range=({black:g}, {white:g}): the images have values from {low:g} to {high:g}")
     if found.likelihood is None:
         return dataclasses.replace(found, notes=(*found.notes, "no closed form is known for absolute errors"))
-    dimensions = latent_dim or 32
-    spectrum_found = spectrum.measure(split, prediction.wider(dimensions))
+    dimensions = latent_dim or FITTED
+    spectrum_found = spectrum.measure(split, wider(dimensions))
     if found.sigma2 is None:
         likelihood = likelihoods.build(schema.Bernoulli(name="bernoulli"), None, split.shape)
     else:
@@ -257,7 +259,7 @@ def _on_data(found: Scale, split: Any, latent_dim: int | None) -> Scale:
     refused = likelihood.refuses(some)
     if refused is not None:
         raise InputError(f"reconstruction={found.reconstruction}: {refused}")
-    white_found = prediction.whitened(split, spectrum_found, likelihood, prediction.wider(dimensions))
+    white_found = prediction.whitened(split, spectrum_found, likelihood, wider(dimensions))
     predicted = prediction.measures(spectrum_found, white_found, likelihood, dimensions, found.beta)
     edge = predicted.predicted_collapse_weight
     fitted = None
@@ -269,6 +271,7 @@ def _on_data(found: Scale, split: Any, latent_dim: int | None) -> Scale:
         largest_eigenvalue=spectrum_found.largest if white_found is None else white_found.largest,
         collapse_weight=None if edge is None else found.weight_for(edge),
         fitted_sigma2=fitted,
+        dimensions=None if fitted is None else dimensions,
         kept=None if latent_dim is None else predicted.predicted_active_units,
         kld=None if latent_dim is None else predicted.predicted_kld,
     )

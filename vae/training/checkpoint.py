@@ -32,7 +32,7 @@ from vae.runtime.terminal import printable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 9
+FORMAT = 10
 READABLE = range(4, FORMAT + 1)
 MAX_SIDE = 2**16  # pixels
 
@@ -358,12 +358,29 @@ def _from_format_8(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _from_format_9(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 9, whose early stopping compared ELBOs, whatever the KL weight."""
+    stopping = content.get("stopping")
+    if not isinstance(stopping, dict):
+        return content
+    elbo = stopping.get("best")
+    loss = -elbo if isinstance(elbo, float) else elbo
+    return {**content, "stopping": {**stopping, "best": loss, "weight": 1.0}}
+
+
 def _type(data: dict[str, Any]) -> str:
     train = data.get("train")
     return str(train.get("type")) if isinstance(train, dict) else "unknown"
 
 
-_NEWER = {4: _from_format_4, 5: _from_format_5, 6: _from_format_6, 7: _from_format_7, 8: _from_format_8}
+_NEWER = {
+    4: _from_format_4,
+    5: _from_format_5,
+    6: _from_format_6,
+    7: _from_format_7,
+    8: _from_format_8,
+    9: _from_format_9,
+}
 
 
 def _build(config: RunConfig, shape: tuple[int, int, int]) -> tuple[Likelihood, VAE]:

@@ -20,6 +20,10 @@ class Controller(Cure):
     def loss(self, batch: Batch) -> Tensor:
         return batch.loss_with(self.beta * batch.kl.sum())
 
+    def is_settled(self, step: int) -> bool:
+        """Never: beta moves until the end."""
+        return False
+
     def measures(self) -> dict[str, float]:
         return {"beta": float(self.beta)}
 

@@ -71,9 +71,11 @@ def train(
                             step, weight, means if due.row else None, found, due.frame, setup.cure.measures()
                         )
                     if found and not math.isfinite(found.measures.mse):
-                        raise not_finite(step, "reconstruction", settings)
+                        raise not_finite(step, "reconstruction term", settings)
                     evaluation = found or evaluation
                     is_best = due.evaluation and setup.is_best(step)
+                    if due.checkpoint:
+                        setup.check_finite(step)
                     if due.checkpoint and recorder:
                         state = setup.parts.states(), recorder.state_dict()
                         saving.save(Checkpoint(config, model.shape, step, weight, *state), recorder.sync, is_best)

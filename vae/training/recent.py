@@ -17,7 +17,7 @@ class NotFinite(RunFailed):
 
 def not_finite(step: int, term: str, settings: schema.Train) -> NotFinite:
     return NotFinite(
-        f"step {step}: the {term} term is not finite any more; lower train.lr={settings.lr:g}, "
+        f"step {step}: the {term} is not finite any more; lower train.lr={settings.lr:g}, "
         "or clip gradients with train.max_grad_norm=10"
     )
 
@@ -73,13 +73,12 @@ class Recent:
         return _means(self.last(steps))
 
     def checked_means(self, step: int, settings: schema.Train) -> TrainingMeans:
-        """Means over the steps since the last row was logged. Raises NotFinite if the loss of one of them was not a
-        number: a checkpoint never holds NaN."""
+        """Means over the last `train.log_every` steps. Raises NotFinite if the loss of one of them was not a number."""
         rows = self.last(settings.log_every)
         broken = (~rows[:, 0].isfinite()).nonzero()
         if len(broken):
             first = int(broken[0])
-            term = "KL" if rows[first, 1].isfinite() else "reconstruction"
+            term = "KL term" if rows[first, 1].isfinite() else "reconstruction term"
             raise not_finite(step - len(rows) + 1 + first, term, settings)
         return _means(rows)
 

@@ -34,7 +34,7 @@ from vae.training import schedule as schedules
 from vae.training.checkpoint import Checkpoint, Parts, rehearse
 from vae.training.cure import Context, Cure
 from vae.training.optimizer import Optimizer
-from vae.training.recent import Recent
+from vae.training.recent import Recent, not_finite
 from vae.training.schedule import Schedule
 from vae.training.stopping import Stopping, with_validation
 
@@ -88,7 +88,14 @@ class Setup(Learner):
         which the KL weight and the cure are as they will be at the end: a model that pays less for its code is
         another, and no gain over it says nothing. All processes of a run take part."""
         counts = self.stopping.patience is not None and self._is_settled(step)
-        return counts and self.stopping.observe(step, self.subject.validation_elbo())
+        return counts and self.stopping.observe(step, self.subject.validation_loss(self.stopping.weight))
+
+    def check_finite(self, step: int) -> None:
+        """Raises NotFinite where a weight is no finite number after `step`: the loss that tells it is the next step's,
+        and a checkpoint never holds one."""
+        model = self.subject.model
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            raise not_finite(step, "model", self.subject.config.train)
 
     def _is_settled(self, step: int) -> bool:
         return self.schedule.is_settled(step) and self.cure.is_settled(step)
@@ -176,7 +183,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None, data: Data | Non
         _begin_with(at_home(config.init), subject)
     elif saved is None and config.model.start == "spectral":
         start.spectral(subject, schedule.final)
-    stopping = Stopping(settings.patience)
+    stopping = Stopping(settings.patience, schedule.final)
     recent = Recent(max(settings.log_every, schedule.observe_every), model.latent_dim, device)
     clock = Clock()
     parts = Parts(fingerprint, model, likelihood, optimizer, schedule, cure, stopping, recent, clock)

@@ -1,10 +1,11 @@
-"""Early stopping: train until the ELBO of the validation images has not risen for a while, and keep the best model. It
-begins when the KL weight is that of the schedule's end, and a cure is through with its phases: where that never
-happens, all steps are made, and the last model is kept.
+"""Early stopping: train until the loss of the validation images, at the KL weight of the schedule's end (at 1 that is
+-ELBO), has not fallen for a while, and keep the best model. It begins when the KL weight is that of the schedule's end,
+and a cure is through with its phases: where that never happens, all steps are made, and the last model is kept.
 
 The validation images are the data's own, or a fraction of the training images that is then not trained on."""
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
@@ -17,21 +18,24 @@ from vae.runtime.rng import generator
 
 
 class Stopping:
-    """Counts the evaluations since the best one. `patience` None: never stops."""
+    """Counts the evaluations since the best one. `patience` None: never stops; `weight`: the KL weight of the losses
+    that are compared."""
 
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
+    def __init__(self, patience: int | None, weight: float = 1.0) -> None:
+        self.patience, self.weight = patience, weight
         self.begin()
 
     def begin(self) -> None:
         """As if nothing had been observed."""
-        self.best: float | None = None  # ELBO, nats
+        self.best: float | None = None  # the lowest loss, nats
         self.best_step, self.waited = 0, 0
 
-    def observe(self, step: int, elbo: float) -> bool:
-        """Whether this evaluation is the best so far."""
-        if self.best is None or elbo > self.best:
-            self.best, self.best_step, self.waited = elbo, step, 0
+    def observe(self, step: int, loss: float) -> bool:
+        """Whether this evaluation is the best so far; one that is no number counts as none."""
+        if not math.isfinite(loss):
+            return False
+        if self.best is None or loss < self.best:
+            self.best, self.best_step, self.waited = loss, step, 0
         else:
             self.waited += 1
         return self.waited == 0
@@ -45,23 +49,29 @@ class Stopping:
         if self.best is None:
             late = "KL weight and cure came to their end at no evaluation"
             return f"all {step} steps are made, and {late}; kept is the last model"
-        kept = f"kept is the model of step {self.best_step}, at which the ELBO of the validation images was highest"
+        most = "ELBO" if self.weight == 1 else f"loss at KL weight {self.weight:g}"
+        which = f"the {most} of the validation images was {'highest' if self.weight == 1 else 'lowest'}"
+        kept = f"kept is the model of step {self.best_step}, at which {which}"
         if not self.is_over:
             return f"all {step} steps are made; {kept}"
         waited = f"{self.waited} evaluations without a gain (train.patience={self.patience})"
         return f"stopped after step {step}, {waited}; {kept}"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+        return {"best": self.best, "best_step": self.best_step, "waited": self.waited, "weight": self.weight}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError where `state` is none of its own."""
+        """As if nothing had been observed where that was at another KL weight. Raises ValueError where `state` is none
+        of its own."""
         untrusted.names(state, self.state_dict(), "stopping")
         for name in ("best_step", "waited"):
             untrusted.number(state[name], f"stopping.{name}", minimum=0, whole=True)
         if state["best"] is not None:
             untrusted.number(state["best"], "stopping.best")
-        self.best, self.best_step, self.waited = state["best"], state["best_step"], state["waited"]
+        untrusted.number(state["weight"], "stopping.weight", minimum=0)
+        self.begin()
+        if state["weight"] == self.weight:
+            self.best, self.best_step, self.waited = state["best"], state["best_step"], state["waited"]
 
 
 def with_validation(data: Data, settings: schema.Train) -> Data:
