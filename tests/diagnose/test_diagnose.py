@@ -621,6 +621,16 @@ def test_probabilities_and_logits_are_told_by_their_range() -> None:
     assert means.to_dict()["elbo"] == pytest.approx(logits.to_dict()["elbo"], rel=1e-4)
 
 
+def test_a_process_of_another_program_s_group_measures_by_itself(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asks the others waits for them, and they do not know of it."""
+    alone = vae.diagnose(LINEAR.encode, LINEAR.decode, images, **GAUSSIAN, **FAST).to_dict()
+    for name, value in {"is_initialized": True, "get_world_size": 2, "get_rank": 1}.items():
+        monkeypatch.setattr(f"torch.distributed.{name}", lambda value=value: value)
+    assert vae.diagnose(LINEAR.encode, LINEAR.decode, images, **GAUSSIAN, **FAST).to_dict() == alone
+
+
 @pytest.mark.parametrize("kind", ["bernoulli", "continuous_bernoulli"])
 def test_a_network_of_ours_says_that_it_gives_logits(kind: str) -> None:
     """A dead code on images a little brighter than grey: all logits lie in [0, 1], as probabilities do."""

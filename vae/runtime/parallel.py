@@ -17,29 +17,34 @@ from torch import Tensor, nn
 from vae.runtime.torchrun import world
 
 T = TypeVar("T")
+_joined = False  # in a process group of this program's own: in another program's, each process is alone here
 PATIENCE = timedelta(days=1)  # for the leader, which may decode images for hours; who has ended is noticed at once
 
 
 def join() -> None:
     """Meet the other processes, if there are any: before anything else here is called."""
+    global _joined
     if world().size > 1 and not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        _joined = True
 
 
 def leave() -> None:
     """The end of the work of several processes: all wait for each other. A process that ended while another still held
     a connection to it could take that one down with it."""
-    if dist.is_available() and dist.is_initialized():
+    global _joined
+    if _joined:
         dist.barrier()
         dist.destroy_process_group()
+        _joined = False
 
 
 def size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if _joined else 1
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _joined else 0
 
 
 def is_leader() -> bool:
