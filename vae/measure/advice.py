@@ -56,15 +56,18 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
     if verdict in DEAD:
         if cause == "objective":
             return [*_scale(config, record), *_cured(config, record, cause)]
-        first = _plain(config) if cause is None else []
-        first = first or _cured(config, record, cause)
-        return [*first, _kinder(config, record)]
+        if cause is None and config.cure.ends_with_own_loss:
+            return _plain()
+        return [*_cured(config, record, cause), _kinder(config, record)]
     if verdict == "deterministic":
         return [_with_kl(config, record), *_sampler(record)]
     if verdict == "alive_on_paper":
         stops = _stop_earlier(config, record) if by_heart(config, record) else []
         return [*_blinder(config), *_without_cure(config), *stops]
-    found = [*_plain(config), _kinder(config, record)] if verdict == "partly_collapsed" else []
+    own_loss = config.cure.ends_with_own_loss
+    found = []
+    if verdict == "partly_collapsed":
+        found = _plain() if own_loss else [_kinder(config, record)]
     dimensions = f"model.latent_dim={config.model.latent_dim}"
     little = config.evaluation.thresholds.little_kld
     predicted = record["predicted_kld"]
@@ -81,7 +84,7 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
                 kl_weight=weight * record["mse"] / record["effective_t"],
             )
         )
-    elif worse_than_linear(config, record):
+    elif not own_loss and worse_than_linear(config, record):
         found.append(
             Advice(
                 "a linear VAE does better on these data",
@@ -350,10 +353,9 @@ def _without_cure(config: Setting) -> list[Advice]:
     return [] if config.cure.kind == "none" else [Advice(why, ("cure=none",), elsewhere=elsewhere)]
 
 
-def _plain(config: Setting) -> list[Advice]:
-    """The plain loss, of which the prediction is, where a cure minimises its own."""
-    why, elsewhere = "what is predicted is of the loss without the cure", "train without the cure"
-    return [Advice(why, ("cure=none",), elsewhere=elsewhere)] if config.cure.ends_with_own_loss else []
+def _plain() -> list[Advice]:
+    """The loss that the prediction is of, where a cure minimises its own."""
+    return [Advice("the cure's own loss may ask for this", ("cure=none",), elsewhere="train without the cure")]
 
 
 def _blinder(config: Setting) -> list[Advice]:
