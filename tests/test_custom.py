@@ -209,14 +209,16 @@ class Counting(Cure):
         self.steps = state.get("steps", 0)
 
 
-def squares(count=40, side=8, channels=1, kind="float", fail=False):
+def squares(count=40, side=8, channels=1, kind="float", fail=False, classes=None, validation=None):
     if fail:
         raise KeyError("nowhere")
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(count, channels, side, side, generator=rng)
     images = {"float": images, "int": images.long(), "flat": images.flatten(1), "divided": images / 0}[kind]
     labels = torch.arange(count) % 2
-    return Data(Split(images, labels), Split(images[:10], labels[:10]))
+    sides = {"wide": Split(torch.rand(4, channels, side, 9)), "none": 5}
+    parts = {"classes": classes and tuple(classes), "validation": sides.get(validation)}
+    return Data(Split(images, labels), Split(images[:10], labels[:10]), **parts)
 
 
 def nothing(**given):
@@ -313,6 +315,16 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "flat images": ([*overrides(), "+dataset.data.kind=flat"], "must be a tensor (N, C, H, W)"),
     "pixels that are no numbers": ([*overrides(), "+dataset.data.kind=divided"], "not finite"),
     "one image": ([*overrides(), "+dataset.data.count=1"], "at least 2"),
+    "fewer classes than labels": (
+        [*overrides(), "+dataset.data.classes=[a]"],
+        "dataset.data, train: labels go from 0 to 1, with 1 classes",
+    ),
+    "classes that are numbers": ([*overrides(), "+dataset.data.classes=[1,2]"], "classes must be None or texts"),
+    "validation images of another shape": (
+        [*overrides(), "+dataset.data.validation=wide"],
+        "data, validation: must be",
+    ),
+    "validation that is no split": ([*overrides(), "+dataset.data.validation=none"], "validation: is int; must be a"),
     "17 channels": ([*overrides(), "+dataset.data.channels=17"], "1 to 16 are allowed"),
     "an argument without +": ([*overrides(), "model.encoder.extra=0"], "+model.encoder.extra=... adds it"),
 }

@@ -295,7 +295,7 @@ def test_states_of_other_parts(digits: list[str], program: Program, tmp_path: Pa
         ("recent", {"rows": torch.zeros(1, 1), "count": 1}, "rows is (1, 1)"),
         (
             "data",
-            {"train": {}, "test": {}, "range": None, "classes": None, "type": "torch.uint8"},
+            {"train": {}, "test": {}, "validation": None, "range": None, "classes": None, "type": "torch.uint8"},
             "data: train.images is missing",
         ),
     ):

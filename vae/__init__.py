@@ -30,3 +30,7 @@ def __getattr__(name: str) -> Any:
     if name in ("diagnose", "scale"):
         return importlib.import_module(f"vae.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -357,7 +357,7 @@ def test_a_sweep_is_resumed_as_parallel_as_it_was(
     assert program("resume=sweep")[0] == 0
     assert asked == [(1, None), (2, share), (1, None), (2, share), (1, None)]
     path.write_text(path.read_text().replace("n_jobs: [many]", "n_jobs: 2"))
-    left.pop().write_text("{}"), left.pop().write_text("{}")
+    left.pop().write_text('{"verdict": "alive"}'), left.pop().write_text('{"verdict": "alive"}')
     assert program("resume=sweep")[0] == 0
     assert asked.pop() == (2, share), "the last one has the threads that it had"
 
@@ -468,6 +468,30 @@ def test_a_launcher_that_fails_is_not_there_or_may_run_something(
             assert "train.batch_size=5000: the training split has 72 images" in err
         else:
             assert err.count("\n") == 1, err
+
+
+def test_a_failed_run_of_a_sweep_is_tried_again_each_time(digits: list[str], program: Program, tmp_path: Path) -> None:
+    settings = [*QUICK, *digits, "model=mlp_vae", *MLP, "train.optimizer=sgd", "pictures.report=false"]
+    assert program("-m", *settings, "train.lr=1e-3,1e30", "hydra.sweep.dir=sweep")[0] == 1
+    for _ in range(2):
+        status, _, err = program("resume=sweep")
+        assert status == 1
+        assert "1 of its runs failed" in err.splitlines()[-1]
+
+
+def test_an_extension_that_is_interrupted_is_not_taken_for_finished(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its last measures are taken, result.json is that of the run before it was extended."""
+    settings = [*QUICK, *digits, "model=mlp_vae", *MLP, "hydra.run.dir=mine"]
+    assert program(*settings)[0] == 0
+    steps = json.loads(Path("mine/result.json").read_text())["steps"]
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr("vae.output.recorder.conclude", power_cut)
+        program("resume=mine", f"train.steps={2 * steps}")
+    assert program("resume=mine")[0] == 0
+    assert json.loads(Path("mine/result.json").read_text())["steps"] == 2 * steps
+    assert "has finished" in program("resume=mine")[2]
 
 
 def test_a_failed_run_of_a_sweep_that_ends_well_has_not_failed(

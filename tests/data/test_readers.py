@@ -1,6 +1,8 @@
 import itertools
 import pickle
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +252,8 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     """Half of a file is removed, with the directories made for it; what was there stays."""
 
     def fails(root: str, train: bool, download: bool) -> None:
+        if not download:
+            raise RuntimeError("not found")
         place = Path(root) / "MNIST" / "raw"
         place.mkdir(parents=True, exist_ok=True)
         (place / "half.gz").write_bytes(b"half")
@@ -263,6 +267,32 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_of_several_processes_one_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait, and find it there."""
+    at_work: list[int] = []
+    most: list[int] = []
+
+    class Slow:
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            file = Path(root) / "Slow" / str(train)
+            if not file.exists():
+                if not download:
+                    raise RuntimeError("not found")
+                at_work.append(1)
+                most.append(len(at_work))
+                time.sleep(0.2)
+                file.parent.mkdir(exist_ok=True)
+                file.touch()
+                at_work.pop()
+            self.data, self.targets = np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", Slow)
+    config = composed("dataset=mnist", f"dataset.root={tmp_path}/data").dataset
+    with ThreadPoolExecutor(3) as pool:
+        found = [*pool.map(lambda _: len(readers.load(config).train), range(3))]
+    assert (found, most) == ([4, 4, 4], [1, 1])  # once a split
+
+
 def test_a_failed_download_removes_what_is_its_own_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else has appeared below the root meanwhile stays."""
 
@@ -270,6 +300,8 @@ def test_a_failed_download_removes_what_is_its_own_alone(tmp_path: Path, monkeyp
         filename, base_folder = "cifar.tar.gz", "cifar-batches"
 
         def __init__(self, root: str, train: bool, download: bool) -> None:
+            if not download:
+                raise RuntimeError("not found")
             for name in ("cifar.tar.gz", "cifar-batches/half", "mine/notes.txt", "decoded/images.npy"):
                 (Path(root) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(root) / name).write_text("text")

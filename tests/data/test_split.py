@@ -67,6 +67,16 @@ def test_mapped_images_are_looked_up_as_others_are() -> None:
         assert mapped.batch(index).is_contiguous()
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_is_taken_of_chosen_rows_are_those_rows(mapped: bool) -> None:
+    images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1)
+    split = Split(images, torch.tensor([0, 2, 1, 3, 4]), rows=torch.tensor([0, 2, 1, 3, 4]), mapped=mapped)
+    taken = split.take(torch.tensor([4, 3, 2, 1, 0])).take(torch.tensor([0, 1, 3]))
+    assert taken.stored(slice(None)).flatten().tolist() == [4, 3, 2]
+    assert taken.labels is not None
+    assert taken.labels.tolist() == [4, 3, 2]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_mapped_images_are_asked_for_from_a_gpu() -> None:
     split = Split(torch.arange(16, dtype=torch.uint8).view(4, 1, 2, 2), mapped=True).to(torch.device("cuda"))

@@ -133,7 +133,7 @@ def test_what_the_residuals_predict_is_said() -> None:
 def test_what_cannot_be_told(kind: dict[str, Any], changes: dict[str, Any], says: str) -> None:
     cause, said = told(kind, **changes)
     assert cause is None
-    assert said.startswith("Tested, and not told")
+    assert said.startswith("Tested, cause not told")
     assert says in said
 
 

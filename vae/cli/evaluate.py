@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -41,6 +42,17 @@ def check_shape(directory: Path, shape: tuple[int, int, int], data: Data, datase
         )
 
 
+def _check_split(directory: Path, keys: Sequence[str]) -> None:
+    """Raises InputError where a call divides the run's own images anew: most of that test split was trained on."""
+    anew = ("dataset.split_seed", "dataset.test_fraction")
+    told = [key for key in keys if is_below(key, ("dataset",))]
+    if all(key in anew for key in told):
+        raise InputError(
+            f"{told[0]}: the run in {directory} was trained on images of another split; leave it out, or give images "
+            "of their own with dataset.root or dataset.test"
+        )
+
+
 def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
     """The whole record of the run in the job's directory, measured anew; written to evaluation.json beside result.json,
     which stays as it is."""
@@ -51,6 +63,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         configure_process(config.train.threads)
         device = choose_device(config.train.device)
         if any(is_below(key, ("dataset",)) for key in job.keys):  # others, on purpose
+            _check_split(directory, job.keys)
             data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
         else:
             data = own_data(config, saved.parts["data"])

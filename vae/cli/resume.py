@@ -78,8 +78,8 @@ def _resumed(job: Job, call: RunConfig, composed: DictConfig) -> tuple[RunConfig
         if saved is None and config.choose:
             config, data = chosen(_begun_with(directory), directory, config)
         config = dataclasses.replace(config, allow=call.allow)
-        finished = (directory / names.RESULT).exists()
         step = saved.step if saved else 0
+        finished = _is_finished(directory, step)
         if finished and _lacks_report_alone(job, config, step):
             return config, records.read(directory)
         _check_steps(config, before, step, finished, directory)
@@ -100,6 +100,15 @@ def _resumed(job: Job, call: RunConfig, composed: DictConfig) -> tuple[RunConfig
                 files.replace(own, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
                 _note_overrides(directory, job.keys, config)
             return config, train_together(config, directory, saved, data).to_dict()
+
+
+def _is_finished(directory: Path, step: int) -> bool:
+    """Whether the record is that of the whole run, whose checkpoint is of `step`: one that was made to go further, and
+    was interrupted, has that of its shorter self."""
+    if not (directory / names.RESULT).exists():
+        return False
+    steps = records.read(directory).get("steps")
+    return not isinstance(steps, int) or steps >= step
 
 
 def _lacks_report_alone(job: Job, config: RunConfig, step: int) -> bool:

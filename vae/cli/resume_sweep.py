@@ -31,6 +31,7 @@ from vae.cli.session import DIRECTORIES, SHORT, Job, config_directories
 from vae.config.errors import InputError, one_line
 from vae.config.load import REFERENCE, allowed_modules, check_allowed, flat
 from vae.config.schema import RunConfig
+from vae.output import record as records
 from vae.runtime import children, commands, cores, files, naming
 from vae.runtime import directory as names
 from vae.runtime.signals import Interrupted
@@ -79,9 +80,7 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
     modules = allowed_modules(call)
     allow = [f"allow=[{','.join(modules)}]"] if modules else []
     unfinished = [
-        run
-        for run in sorted(names.runs_below(directory))
-        if not (run / names.REFUSED).exists() and (not (run / names.RESULT).exists() or (run / names.ERROR).exists())
+        run for run in sorted(names.runs_below(directory)) if not (run / names.REFUSED).exists() and not _is_done(run)
     ]
     todo = [
         Todo(run.name, str(run.relative_to(directory)), [f"resume={commands.written(str(run))}", *allow])
@@ -97,6 +96,11 @@ def resume_sweep(job: Job, call: RunConfig, program: Path, main: TaskFunction) -
     write_report(directory)
     if failed:
         raise InputError(f"{directory}: {failed} of its runs failed")
+
+
+def _is_done(run: Path) -> bool:
+    """Whether a run has come to its verdict; one that failed has a record without."""
+    return (run / names.RESULT).exists() and not (run / names.ERROR).exists() and "verdict" in records.read(run)
 
 
 def _here(directory: Path, todo: Sequence[Todo], at_once: int, program: Path) -> int:

@@ -658,6 +658,8 @@ class Folder(HoldOut):
     cache: str = place()  # directory for the decoded images
 
     def check(self) -> None:
+        if self.root == "":
+            raise ValueError("root=: is empty; must name the folder that the images are in ('.': this one)")
         if isinstance(self.size, list) and len(self.size) != 2:
             raise ValueError(f"size={self.size}: must be one number, or [height,width]")
         check_range(self.range)
@@ -703,6 +705,10 @@ class Synthetic(Dataset):
     train_size: int = within(ge=2)
     test_size: int = within(ge=2)
     data_seed: int = within(ge=0)
+
+    def check(self) -> None:
+        if not self.spectrum:
+            raise ValueError("spectrum=[]: must be the variances of one pixel or more, as in '[4,1,0.5]'")
 
 
 @dataclass

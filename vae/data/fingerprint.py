@@ -28,8 +28,10 @@ class Reading:
     @classmethod
     def of(cls, state: Any) -> Self:
         """From a Fingerprint's state. Raises ValueError where it is none."""
-        untrusted.names(state, ("train", "test", "range", "classes", "type"), "data")
+        untrusted.names(state, ("train", "test", "validation", "range", "classes", "type"), "data")
         limits, classes, kind = state["range"], state["classes"], state["type"]
+        if not isinstance(state["validation"], dict | None):
+            raise ValueError(f"data.validation: is {type(state['validation']).__name__}, must be a dict")
         if limits is not None:
             if not isinstance(limits, list) or len(limits) != 2:
                 raise ValueError(f"data.range: is {limits}, must be two numbers")
@@ -54,6 +56,8 @@ class Fingerprint:
         """`source` names the data in messages."""
         self.source = source
         self.splits = {"train": _of(data.train), "test": _of(data.test)}
+        if data.validation is not None:
+            self.splits["validation"] = _of(data.validation)
         self.reading = Reading(
             range=data.range,
             type=data.type or str(data.train.images.dtype),
@@ -63,12 +67,14 @@ class Fingerprint:
     def state_dict(self) -> dict[str, Any]:
         reading = {"range": self.reading.range, "classes": self.reading.classes}
         listed = {name: None if value is None else list(value) for name, value in reading.items()}
-        return {**self.splits, **listed, "type": self.reading.type}
+        return {"validation": None, **self.splits, **listed, "type": self.reading.type}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError where `state` was taken of other data, or is none."""
         for split, now in self.splits.items():
             found = state.get(split) if isinstance(state, dict) else None
+            if split == "validation" and found is None:
+                continue  # of an earlier version, which did not write down what these were
             for name, value in now.items():
                 if not isinstance(found, dict) or name not in found:
                     raise InputError(f"checkpoint, data: {split}.{name} is missing")

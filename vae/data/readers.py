@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import gzip
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from vae.data.binarize import binarized
 from vae.data.fingerprint import Reading
 from vae.data.scan import Found, is_hidden, scan, split_folders
 from vae.data.split import Data, Split, hold_out
-from vae.runtime import custom
+from vae.runtime import custom, files
 from vae.runtime.rng import generator
 
 GREY = "all images are grey: trained with dataset.grayscale=true they have one channel, a third of the numbers"
@@ -116,8 +116,13 @@ def torchvision_split(config: schema.Torchvision, train: bool) -> Split:
     try:
         root = at_home(config.root)
         own = [root / name for name in (config.source, *_archive(reader))]
-        with _leaving_nothing(root, own) if config.download else contextlib.nullcontext():
-            files = reader(str(root), train=train, download=config.download)
+        try:
+            files = reader(str(root), train=train, download=False)
+        except RuntimeError:  # they are not there
+            if not config.download:
+                raise
+            with _leaving_nothing(root, own):
+                files = reader(str(root), train=train, download=True)
     except Exception as error:  # torchvision, the network and the archive formats each have their own
         todo = (
             "connect to a network once, or copy the files there, or use dataset=mnist5k, which needs none"
@@ -146,13 +151,18 @@ def _leaving_nothing(root: Path, own: list[Path]) -> Iterator[None]:
     def existing() -> set[Path]:
         return {path for place in own for path in (place, *place.rglob("*")) if path.exists() or path.is_symlink()}
 
-    before = existing()
     missing = [path for path in (root, *root.parents) if not path.exists()]
+    root.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        with files.locked(root, wait=True):  # of several processes one downloads, and the others find it there
+            before = existing()
+            try:
+                yield
+            except BaseException:
+                for path in sorted(existing() - before, reverse=True):  # what is in a directory before it
+                    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+                raise
     except BaseException:
-        for path in sorted(existing() - before, reverse=True):  # what is in a directory before it
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty: somebody has put something there meanwhile
             for path in missing:
                 path.rmdir()
@@ -304,9 +314,32 @@ def own(config: schema.CustomDataset) -> Data:
     data = custom.build(config.data, "dataset.data")
     if not isinstance(data, Data):
         raise InputError(f"dataset.data: gave {type(data).__name__}; must be a vae.data.split.Data of two Splits")
-    for name, split in (("train", data.train), ("test", data.test)):
+    splits = {"train": data.train, "test": data.test}
+    if data.validation is not None:
+        splits["validation"] = data.validation
+    for name, split in splits.items():
         _check_images(split, f"dataset.data, {name}")
-    return _same_shape(data, "dataset.data, train", "dataset.data, test")
+        _check_classes(split, data.classes, f"dataset.data, {name}")
+        if split.shape != data.train.shape:
+            raise InputError(
+                f"images of shape {data.train.shape} in dataset.data, train and {split.shape} in dataset.data, {name}: "
+                "must be the same"
+            )
+    return data
+
+
+def _check_classes(split: Split, classes: Sequence[str] | None, place: str) -> None:
+    """Raises InputError unless `classes` are texts, one for each number from 0 on that is a label."""
+    if classes is None:
+        return
+    if not all(isinstance(name, str) for name in classes):
+        raise InputError("dataset.data: classes must be None or texts, the names of the labels 0, 1, ...")
+    labels = split.labels
+    if labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+        raise InputError(
+            f"{place}: labels go from {int(labels.min())} to {int(labels.max())}, with {len(classes)} classes; must be "
+            "from 0 on, below their number"
+        )
 
 
 def _check_images(split: Split, place: str) -> None:

@@ -97,9 +97,10 @@ class Split:
         labels = None if self.labels is None else self.labels[index]
         sources = None if self.sources is None else tuple(self.sources[place] for place in index.tolist())
         taken = dataclasses.replace(self, labels=labels, sources=sources)
+        rows = index if self.rows is None else self.rows[index]
         if self.mapped:
-            return dataclasses.replace(taken, rows=index if self.rows is None else self.rows[index])
-        return dataclasses.replace(taken, images=self.images[index.to(self.images.device)])
+            return dataclasses.replace(taken, rows=rows)
+        return dataclasses.replace(taken, images=self.images[rows.to(self.images.device)], rows=None)
 
     def some(self, count: int | None) -> "Split":
         """At most `count` of the images, chosen at random, always the same ones, in their order; None: all."""

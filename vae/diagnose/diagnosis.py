@@ -125,7 +125,9 @@ class Diagnosis:
 
     def __str__(self) -> str:
         said = f"{self.verdict}: {self.explanation}"
-        lines = [*(f"Doubt: {doubt}" for doubt in self.doubts), said]
+        lines = [f"Doubt: {doubt}" for doubt in self.doubts]
+        lines += ["What follows holds where there is no reason for such a doubt."] if lines else []
+        lines.append(said)
         lines += [f"To try: {advice}." for advice in self.advice]
         lines += list(self._map_lines())
         lines += [f"Note: {note}." for note in self.notes]

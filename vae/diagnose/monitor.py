@@ -111,6 +111,8 @@ class Monitor:
         """Measure `model`, or a pair (encode, decode), on `images` (those of the constructor, where none are given),
         log it, and return the diagnosis, which knows how the training went. `how`: as for vae.diagnose."""
         self._check_open("evaluate")
+        if callable(images) and not hasattr(images, "__iter__"):
+            raise InputError("monitor.evaluate: two functions go in as a pair, monitor.evaluate((encode, decode))")
         encode, decode = model if isinstance(model, tuple) else (model, None)
         seen = () if self.rows is None else (self.rows.rows(),)
         history = History(self.steps, self.watch.found, self.final_weight, *seen) if self.steps else None

@@ -143,7 +143,7 @@ def overfit(config: Setting, record: Mapping[str, Any]) -> tuple[float, float] |
     limits = config.evaluation.thresholds
     train = record["train_elbo"] - record["train_constant_elbo"]
     test = record["elbo"] - record["constant_elbo"]
-    chance = 3 * (record.get("elbo_error") or 0.0)
+    chance = 3 * math.sqrt(2) * (record.get("elbo_error") or 0.0)  # of either mean, over as many images
     is_much = train >= limits.little_kld and train - test > max(limits.overfit * train, chance)
     return (float(train), float(test)) if is_much else None
 
@@ -226,6 +226,12 @@ def _begin(config: Setting, record: Mapping[str, Any]) -> Advice:
     if not isinstance(anneal, schema.DelayedKL):
         return _longer(config, record)
     waits_for = anneal.threshold / (1 if anneal.threshold_of == "variance" else variance(record))
+    fitted = _fitted(config, record)
+    if left <= waits_for and fitted:
+        why = "at KL weight 1 this objective would leave little of the code: the pixel variance fitted, and longer"
+        return Advice(
+            why, (*fitted, f"train.steps={max(LONG, 3 * record['steps'])}"), elsewhere="fit the pixel variance"
+        )
     if left <= waits_for:
         longer, why = _longer(config, record), "it waits for the smoothed MSE, which lags"
         return dataclasses.replace(longer, why=why if longer.elsewhere else f"train longer: {why}")
@@ -235,7 +241,7 @@ def _begin(config: Setting, record: Mapping[str, Any]) -> Advice:
     more = [f"train.steps={LONG}"] if record["steps"] < LONG else []
     return Advice(
         f"the KL term waits no longer than until {enough:.0%} of the variance are left",
-        (f"{key}.threshold_of=variance", f"{key}.threshold={enough:g}", *more, *_fitted(config, record)),
+        (f"{key}.threshold_of=variance", f"{key}.threshold={enough:g}", *more, *fitted),
         elsewhere="raise its threshold",
     )
 

@@ -152,12 +152,12 @@ def _told(found: Comparison, kind: KindStart, cause: str | None, limits: Thresho
         return f"Tested: the {cause}. A {twin}, {compared}.{_decoders(found, limits)}"
     blind = found.factorised
     if blind is not None and blind.verdict == "unfinished" and kind.verdict in DEAD:
-        return f"Tested, and not told: a {twin}, {compared}.{_decoders(found, limits)} Raise explain.steps."
+        return f"Tested, cause not told: a {twin}, {compared}.{_decoders(found, limits)} Raise explain.steps."
     if not _reached(kind, found.kl_weight) or kind.verdict == "unfinished":
-        return f"Tested, and not told: a {twin} (the run had {found.kl_weight:.3g}); raise explain.steps."
+        return f"Tested, cause not told: a {twin} (the run had {found.kl_weight:.3g}); raise explain.steps."
     if kind.verdict == "undecided":
-        return f"Tested, and not told: a {twin}, {compared}; there are too few test images to tell."
-    return f"Tested, and not told: a {twin}, {compared}; the network itself may be what keeps the code small."
+        return f"Tested, cause not told: a {twin}, {compared}; there are too few test images to tell."
+    return f"Tested, cause not told: a {twin}, {compared}; the network itself may be what keeps the code small."
 
 
 def _decoders(found: Comparison, limits: Thresholds) -> str:

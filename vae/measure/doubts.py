@@ -16,6 +16,7 @@ from vae.runtime.rng import generator
 CLEAR = 0.5  # nats, times the KL weight, by which another reading's loss must be lower to be named
 DRAWS = 4
 BETTER = 0.25  # of the variance, by which another reading of what decode gives must explain more to be named
+FAR_OFF = -1  # of the variance, explained: means that are so far from the images are on no scale of theirs
 NOTHING = 0.1  # of the variance: where no reading explains as much, nothing was learnt that could tell
 TWICE = (0.5, 0.7311)  # sigmoid(0) and sigmoid(1): what a sigmoid gives of what a sigmoid gave
 SAID = {
@@ -96,6 +97,11 @@ def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor, gives:
     found["scale"] = _explained(truth, slope * means + shift)
     best = max(found, key=lambda name: found[name])
     if found[best] < max(NOTHING, found[""] + BETTER):
+        if found[""] < FAR_OFF < found.get("logits", FAR_OFF):
+            return (
+                f"decode gives values from {number(low)} to {number(high)}, far from the images; put through a sigmoid "
+                "they are near: is a sigmoid missing in decode?"
+            )
         return None
     dark, bright = float(truth.min()), float(truth.max())
     given, gives = (f"from {number(least)} to {number(most)}" for least, most in ((dark, bright), (low, high)))

@@ -259,11 +259,13 @@ def examine(
         stage("the total correlation")
         total_correlation = diagnostics.total_correlation(posterior, z[codes])
     stage("a linear probe")
-    probe = _probe(model, data, z, settings, rng)
+    probe = _probe(model, data, z, settings, generator(seed, "probe"))
     if probe is None:
         notes.append("probe_accuracy: needs labels of at least two classes")
     stage("training images")
-    train = _training_measures(model, likelihood, data, spectrum, settings, weight, rng)
+    train = _training_measures(
+        model, likelihood, data, spectrum, settings, weight, generator(seed, "training measures")
+    )
     constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
     pca = pca_mse(spectrum, data.test, z.shape[1], settings.batch_size)
     if pca is None:

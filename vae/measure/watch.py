@@ -13,6 +13,7 @@ from vae.config.schema import Thresholds
 from vae.measure.written import number, with_error
 
 LAST_PART = 1 / 3  # of a run, in which its loss should have stopped falling
+GROWING = 0.2  # of the KL at the end: a code that gained more in that part was still on its way up
 MIN_ROWS = 4  # of training measures in that part, for a line through them
 
 
@@ -54,6 +55,10 @@ class Trajectory:
     loss_fall_before: float | None = key(
         "by how much it fell from the first logged steps to the last", "nats", default=None
     )
+    kld_rise: float | None = key(
+        "by how much KL rose over the last third of the steps, by a line through them", "nats", default=None
+    )
+    kld_rise_error: float | None = key("standard error of that", "nats", default=None)
     loss_excess: float | None = key("by how much it ended above the loss of a constant image", "nats", default=None)
 
     def unfinished(self, steps: int, limits: Thresholds, stopped: bool = False) -> str | None:
@@ -75,6 +80,15 @@ class Trajectory:
                 f"{fall / before:.1%} of its whole fall (finished below {limits.unfinished_fall:.1%})"
             )
         return None
+
+    def growing(self, kld: float, limits: Thresholds) -> str | None:
+        """What says that the code of a run that ends with this KL was still on its way up; None where nothing does."""
+        rise, error = self.kld_rise, self.kld_rise_error
+        if rise is None or error is None or not rise > max(3 * error, GROWING * kld, limits.used_nats):
+            return None
+        return (
+            f"KL is still rising: by {with_error(rise, error)} nats over the last third of the steps, to {number(kld)}"
+        )
 
 
 @dataclass
@@ -174,7 +188,8 @@ class Watch:
             recovered_at_step=None,
             recovered_to_kld=None,
         )
-        return f"step {step}: the code has collapsed ({how})"
+        what = "the code has collapsed" if weight > 0 else "the code is not used"  # no KL term can have collapsed it
+        return f"step {step}: {what} ({how})"
 
     def _recover(self, step: int, kld: float) -> str:
         self.out = False
@@ -225,18 +240,34 @@ def settled(trajectory: Trajectory, rows: "Rows", steps: int, weight: float, con
     last = step > (1 - LAST_PART) * steps
     if last.sum() < MIN_ROWS or not np.isfinite(loss[last]).all():
         return trajectory
-    x, y = step[last] - step[last].mean(), loss[last]
-    slope = (x * y).sum() / (x * x).sum()
-    residuals = y - y.mean() - slope * x
-    error = math.sqrt((residuals**2).sum() / (len(x) - 2) / (x * x).sum())
-    end, span = float(y.mean() + slope * x[-1]), LAST_PART * steps
+    of_loss = _line(step[last], loss[last])
+    kld = np.asarray(rows.kld)[last]
+    of_kld = _line(step[last], kld) if weight > 0 and np.isfinite(kld).all() else None
+    span = LAST_PART * steps
     return dataclasses.replace(
         trajectory,
-        loss_fall=float(-slope * span),
-        loss_fall_error=error * span,
-        loss_fall_before=float(known[0]) - end,
-        loss_excess=None if constant_loss is None else end - constant_loss,
+        loss_fall=-of_loss.slope * span,
+        loss_fall_error=of_loss.error * span,
+        loss_fall_before=float(known[0]) - of_loss.end,
+        loss_excess=None if constant_loss is None else of_loss.end - constant_loss,
+        kld_rise=None if of_kld is None else of_kld.slope * span,
+        kld_rise_error=None if of_kld is None else of_kld.error * span,
     )
+
+
+class _Line(NamedTuple):
+    slope: float  # a step
+    error: float  # standard error of that
+    end: float
+
+
+def _line(steps: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]") -> _Line:
+    """Through these values, by least squares."""
+    x = steps - steps.mean()
+    slope = (x * values).sum() / (x * x).sum()
+    residuals = values - values.mean() - slope * x
+    error = math.sqrt((residuals**2).sum() / (len(x) - 2) / (x * x).sum())
+    return _Line(float(slope), error, float(values.mean() + slope * x[-1]))
 
 
 class Rows(NamedTuple):

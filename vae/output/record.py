@@ -69,7 +69,9 @@ class Answer:
 class Course:
     """What the training took."""
 
-    seconds: float = key("from the run's start to its end, of all its parts where it was resumed", "s")
+    seconds: float = key(
+        "from the run's start to its last measure, without the page, of all its parts where it was resumed", "s"
+    )
     images_per_second: float = key("training images per second of training", "1/s")
     threads: int | None = key("of the CPU that a process computed with, `train.threads`, or its share of the machine")
     peak_memory_mib: float | None = key("the most memory held: of the GPU where one was used, else of the host", "MiB")

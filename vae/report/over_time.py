@@ -46,7 +46,7 @@ def information(groups: Sequence[Group]) -> Chart:
         groups,
         "information",
         "Does the code carry anything?",
-        "On the whole test split, at every evaluation: latent dimensions whose mu varies, nats that a code tells about "
+        "On the test images, at every evaluation: latent dimensions whose mu varies, nats that a code tells about "
         "its image, "
         "and nats that the decoder loses with another image's code.",
         {

@@ -208,6 +208,7 @@ def _plane(run: Run) -> np.ndarray:
 def _draw_codes(axes: Axes, run: Run, reach: float, tints: dict[str, str]) -> None:
     plane = _plane(run)
     labels = np.array(run.labels if len(run.labels) == len(plane) else [""] * len(plane))
+    tints = tints if np.isin(labels, [*tints]).all() else {}  # another run's classes
     for label in tints or {"": ""}:
         of_it = plane[labels == label] if tints else plane
         axes.plot(

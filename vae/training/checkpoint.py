@@ -359,7 +359,11 @@ def _from_format_8(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_format_9(content: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of format 9, whose early stopping compared ELBOs, whatever the KL weight."""
+    """A checkpoint of format 9, whose early stopping compared ELBOs, whatever the KL weight, and which did not know the
+    validation images again."""
+    data = content.get("data")
+    if isinstance(data, dict):
+        content = {**content, "data": {**data, "validation": None}}
     stopping = content.get("stopping")
     if not isinstance(stopping, dict):
         return content
