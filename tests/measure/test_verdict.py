@@ -212,6 +212,21 @@ def test_finished(values: dict[str, float]) -> None:
     assert verdict({"trajectory": Trajectory(1.0, **values)}).name == "alive"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("rise", "error", "name"),
+    [(0.9, 0.1, "unfinished"), (0.3, 0.05, "partly_collapsed"), (0.9, 0.4, "partly_collapsed"), (None, None, None)],
+)
+def test_a_code_that_is_on_its_way_up_is_unfinished(rise: float | None, error: float | None, name: str | None) -> None:
+    """More than a fifth of the 2 nats at the end, and no chance."""
+    rising = {"trajectory": Trajectory(1.0, kld_rise=rise, kld_rise_error=error), "gain": 5.0}
+    found = verdict(rising, kld=2.0)
+    assert (found.name, found.cause) == (name or "partly_collapsed", None)
+    assert verdict(rising | {"stopped": True}, kld=2.0).name == "partly_collapsed"  # it has come to its own end
+    assert verdict(rising | {"gain": 16.0}, kld=2.0).name == "alive"
+    if name == "unfinished":
+        assert "KL is still rising: by 0.9 ± 0.1 nats over the last third of the steps, to 2" in found.reason
+
+
 def test_a_loss_that_has_hardly_moved_is_unfinished() -> None:
     far = Trajectory(1.0, loss_fall=0.1, loss_fall_error=0.2, loss_fall_before=1.0, loss_excess=50.0)
     assert "50 nats above that of a constant image" in verdict({"trajectory": far}, **DEAD).reason

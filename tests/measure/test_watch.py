@@ -167,6 +167,17 @@ def test_the_fall_of_a_loss_against_numpy() -> None:
     assert found.loss_excess == pytest.approx(end - 50)
 
 
+def test_the_rise_of_a_kl_against_numpy() -> None:
+    rng = np.random.default_rng(0)
+    kld = np.linspace(0.1, 2, 60) + rng.normal(0, 0.05, 60)
+    step = 10 * np.arange(1, 61)
+    found = settled(Trajectory(), Rows(step.tolist(), [50.0] * 60, kld.tolist()), 600, 1.0, None)
+    (slope, _), covariance = np.polyfit(step[40:], kld[40:], 1, cov=True)
+    assert found.kld_rise == pytest.approx(slope * 200)
+    assert found.kld_rise_error == pytest.approx(covariance[0, 0] ** 0.5 * 200)
+    assert settled(Trajectory(), Rows(step.tolist(), [50.0] * 60, kld.tolist()), 600, 0.0, None).kld_rise is None
+
+
 def test_losses_that_still_fall_and_losses_that_do_not() -> None:
     rng = np.random.default_rng(1)
     noise, step = rng.normal(0, 0.3, 90), np.arange(90)
