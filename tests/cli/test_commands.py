@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, ROOT
 
+from vae.cli import callbacks
 from vae.runtime import files
 
 Program = Callable[..., tuple[int, str, str]]
@@ -193,6 +194,18 @@ def test_an_interrupted_run_is_measured_too(finished: Finished, program: Program
     status, out, err = program("evaluate=mine")
     assert status == 0, err
     assert "images/s" not in out
+
+
+def test_sweeps_that_begin_in_the_same_second_have_directories_of_their_own(
+    digits: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = callbacks.made
+    monkeypatch.setattr(callbacks, "made", lambda path, *key: made(path.parent / "now", *key))
+    monkeypatch.setattr("vae.cli.callbacks.write_report", lambda directory: None)
+    for seed in (0, 1):
+        assert program("-m", *QUICK, *digits, "model=mlp_vae", "train.lr=1e-3,2e-3", f"seed={seed}")[0] == 0
+    found = {path.parent.parent.name: path for path in (tmp_path / "multirun_sweeps").glob("*/0_*/result.json")}
+    assert {name: json.loads(path.read_text())["seed"] for name, path in found.items()} == {"now": 0, "now_2": 1}
 
 
 def test_a_sweep_is_not_mixed_into_another(digits: list[str], program: Program, tmp_path: Path) -> None:

@@ -259,6 +259,9 @@ def test_tables(head: bool, tmp_path: Path) -> None:
         ("label,a,b,c,d\nx,1,2,3,4\n,1,2,3,4", "empty cells in column label"),
         ("7,1,2,3,4\n8,1,2,3,4", "one column more than 4 pixels: .* name it `label` .* index=False"),
         (",0,1,2,3\n0,1,2,3,4\n1,1,2,3,4", "one column more than 4 pixels"),
+        ("a,b,c,d\n1,1,2,3,4\n2,1,2,3,4", "the first line has 4 fields and the second 5"),  # R's row names
+        ("a,b,c,d,label\n1,1,2,3,4,7\n2,1,2,3,4,8", "the first line has 5 fields and the second 6"),
+        ("label,a,b,c,d\n7,1,2,3,4,\n8,1,2,3,4,", "the first line has 5 fields and the second 6"),
     ],
 )
 def test_tables_that_are_none(content: str, says: str, tmp_path: Path) -> None:

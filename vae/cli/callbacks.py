@@ -35,7 +35,7 @@ from vae.cli.reporting import write_report
 from vae.cli.session import CURRENT, DIRECTORIES
 from vae.config.errors import Inconsistent, InputError, Misfit, one_line
 from vae.config.load import load
-from vae.runtime import children, cores
+from vae.runtime import children, commands, cores
 from vae.runtime import directory as names
 from vae.runtime.terminal import log_to_stderr
 from vae.runtime.torchrun import world
@@ -85,12 +85,19 @@ class Guard(Callback):
             for item in parsed(task_overrides(config)):
                 if item.key_or_group in DIRECTORIES:
                     raise InputError(f"{DIRECTORIES[item.key_or_group]}= takes one directory; leave -m out")
-            check_directory(Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir")
+            directory, key = Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir"
+            is_given = any(item.lstrip("+").startswith(f"{key}=") for item in config.hydra.overrides.hydra)
+            check_directory(directory, key) if is_given else check_place(directory, key)
             name_jobs(config)
             check_values(config)
             check_subdirectories(config)
             if self.plain is not None and not is_search(config):
                 refusals.settle(config, self.plain)
+            if not is_given:
+                new = str(made(directory, key))
+                with read_write(config.hydra):
+                    config.hydra.sweep.dir = new
+                    config.hydra.overrides.hydra.append(f"{key}={commands.written(new)}")  # for the jobs: see name_jobs
 
 
 def _check_names(runtime: DictConfig) -> None:
@@ -227,9 +234,10 @@ def check_subdirectories(config: DictConfig) -> None:
         first[place] = number
 
 
-def made(directory: Path) -> Path:
-    """`directory`, made for one run alone: with a number behind it where another has begun in the same second."""
-    check_place(directory, "hydra.run.dir")
+def made(directory: Path, key: str = "hydra.run.dir") -> Path:
+    """`directory`, made for one run or sweep alone: with a number behind it where another has begun in the same
+    second."""
+    check_place(directory, key)
     new, number = directory, 1
     while True:
         try:

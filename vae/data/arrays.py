@@ -1,6 +1,7 @@
 """Arrays of images as people have them: .npy, .npz, .pt, .h5, .csv and .parquet files, in any number type, layout and
 range, with labels beside or inside them. An .npy file stays on the disk; nothing that is pickled is loaded."""
 
+import csv
 import math
 import warnings
 import zipfile
@@ -165,6 +166,12 @@ def _table(path: Path, config: schema.Arrays) -> Content:
     else:
         with open(path, encoding="utf-8-sig") as file:
             head = [name.strip(" \"'") for name in file.readline().strip().split(",")]
+            values = next(csv.reader(file), head)
+        if len(values) != len(head):  # pandas would take what is too many for the numbers of the rows
+            raise InputError(
+                f"{path}: the first line has {len(head)} fields and the second {len(values)}; must be as many, a name "
+                "for each column, or no names"
+            )
         named = _are_names(head)
         label = _label_column(head) if named else None
         pixels, labels = pd.read_csv(path, header=0 if named else None), None
