@@ -37,8 +37,10 @@ def test_twins_tell_the_cause(digits: list[str], program: Program, tmp_path: Pat
     assert program(*QUICK, *digits, *DOOMED, *SELDOM, *JUDGED, "hydra.run.dir=mine")[0] == 0
     before = record(tmp_path / "mine")
     assert (before["verdict"], before["cause"], before["cause_rests_on"]) == ("collapsed", "objective", "predicted")
+    (tmp_path / "mine" / names.REPORT).write_text("predicted")
     status, out, err = program("explain=mine")
     assert status == 0, err
+    assert "Tested: the objective" in (tmp_path / "mine" / names.REPORT).read_text()
     assert out.startswith("mine: Tested: the objective. A twin with anneal=sigmoid, at KL weight 10 at its end")
     found, after = record(tmp_path / "mine", names.EXPLANATION), record(tmp_path / "mine")
     assert found["cause"] == after["cause"] == "objective"

@@ -292,6 +292,7 @@ def test_whoever_is_asked_again_says_the_same(
     record, again = (json.loads((Path("mine") / name).read_text()) for name in ("result.json", "evaluation.json"))
     assert (record["verdict"] == "unfinished") == bool(learning)
     assert again["verdict"] == record["verdict"] == vae.diagnose("mine").verdict
+    assert again["steps"] == record["steps"]
 
 
 def test_at_another_weight_the_best_is_looked_for_anew(

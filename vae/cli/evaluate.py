@@ -84,7 +84,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
             subject,
             directory,
             done,
-            saved.step,
+            saved.step if best_step is None else before["steps"],
             saved.kl_weight,
             final,
             trajectory,

@@ -70,6 +70,8 @@ def explain(job: Job, call: RunConfig) -> None:
             _explain_sweep(directory, call)
         else:
             show(explain_run(directory, call))
+            if (directory / names.REPORT).is_file():
+                write_report(directory)  # which says what the cause rests on
 
 
 def _explain_sweep(directory: Path, call: RunConfig) -> None:

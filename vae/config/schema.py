@@ -646,7 +646,11 @@ class Folder(HoldOut):
     fit: str = one_of("crop", "pad", "stretch", default="crop")  # how another shape is brought to `size`
     grayscale: bool = MISSING  # one channel; else three, equal ones of grey files
     background: str | None = dataclasses.field(  # what lies behind transparent pixels; null: they are refused
-        default=None, metadata={"accepts": is_colour, "allowed": "white, black, or a colour as in CSS (#ff8800)"}
+        default=None,
+        metadata={
+            "accepts": is_colour,
+            "allowed": "white, black, or a colour as in CSS, quoted twice (\"'#ff8800'\")",
+        },
     )
     range: Any = dataclasses.field(  # [black, white] of files of more than 8 bits; auto: from the values of all of them
         default="auto", metadata={"accepts": is_range, "allowed": "auto, or [black,white], two numbers"}
