@@ -431,6 +431,23 @@ def test_numbers_are_readable(value: float, text: str) -> None:
     assert measures.digits(value) == text
 
 
+def test_one_closed_form_is_not_drawn_for_several(tmp_path: Path) -> None:
+    """Beside another pixel variance the same weight keeps another number of dimensions, and collapses elsewhere."""
+    jobs = {
+        f"{i}_": (
+            [f"anneal.weight={weight}", f"objective.sigma2={sigma2}"],
+            {"verdict": "alive", "kl_weight": weight, "predicted_collapse_weight": 5 / sigma2}
+            | {"active_units": 1, "predicted_active_units": 2, "mse": 0.1, "predicted_mse": 0.1, "predicted_kld": 1},
+        )
+        for i, (weight, sigma2) in enumerate((weight, sigma2) for weight in (1, 2, 4) for sigma2 in (0.5, 5))
+    }
+    invented(tmp_path, jobs)
+    assert 'id="boundary"' not in written(tmp_path)
+    (tmp_path / "one").mkdir()
+    invented(tmp_path / "one", {name: job for name, job in jobs.items() if "0.5" in job[0][1]})
+    assert 'id="boundary"' in written(tmp_path / "one")
+
+
 def test_many_runs_answer_what_the_sweep_asks_first(tmp_path: Path) -> None:
     jobs = {
         f"{i}_": (

@@ -111,7 +111,8 @@ def table(story: Story) -> Section | None:
         return None
     kinds = {measures.likelihood(group) for group in story.groups}
     values = {"columns": shown, "rows": measures.rows(story.groups, shown), "likelihoods": len(kinds)}
-    return Section("measures", "The measures", "measures.html", values | {"seeds": len(story.runs) > len(story.groups)})
+    values |= {"most": measures.MAX_LIKELIHOODS, "seeds": len(story.runs) > len(story.groups)}
+    return Section("measures", "The measures", "measures.html", values)
 
 
 def cost(story: Story) -> Section | None:

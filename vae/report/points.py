@@ -70,13 +70,12 @@ def boundary(groups: Sequence[Group]) -> Chart:
     chart = Chart(
         "boundary",
         "Where the code collapses",
-        "Over the KL weight: measured at the end of each run (dots), and what a linear VAE keeps by the closed form "
-        "(dashed). "
-        "Right of the dotted line the closed form leaves no code.",
+        "Over the KL weight: measured at the end of each run (dots; the lines go through their means), and what a "
+        "linear VAE keeps by the closed form (dashed). Right of the dotted line the closed form leaves no code.",
         [],
     )
     shown = [group for group in groups if finite(*group.number(PREDICTED), *group.number("kl_weight"))]
-    if len({weight for group in shown for weight in group.number("kl_weight")}) < 3:
+    if len({weight for group in shown for weight in group.number("kl_weight")}) < 3 or not _have_one_form(shown):
         return chart
     chart.panels = [
         Panel(title, partial(_draw_boundary, groups=shown, measured=measured, predicted=predicted, scale=scale))
@@ -89,20 +88,37 @@ def boundary(groups: Sequence[Group]) -> Chart:
     return chart
 
 
+def _have_one_form(groups: Sequence[Group]) -> bool:
+    """Whether one closed form is that of all these runs: data, likelihood and latent dimensions are the same."""
+    runs = [run for group in groups for run in group.runs]
+    edges = [edge for run in runs if finite(edge := run.number("predicted_collapse_weight"))]
+    kept: dict[float, set[float]] = {}
+    for run in runs:
+        kept.setdefault(run.number("kl_weight"), set()).add(run.number(PREDICTED))
+    return max(edges, default=0) <= 1.01 * min(edges, default=0) and all(len(found) == 1 for found in kept.values())
+
+
+def _means(runs: Sequence[Run], key: str) -> tuple[list[float], list[float]]:
+    """KL weights, and the mean over the runs at each."""
+    weights = sorted({run.number("kl_weight") for run in runs})
+    at = [[run.number(key) for run in runs if run.number("kl_weight") == weight] for weight in weights]
+    return weights, [sum(values) / len(values) for values in at]
+
+
 def _draw_boundary(axes: Axes, groups: Sequence[Group], measured: str, predicted: str, scale: str) -> None:
     runs = sorted((run for group in groups for run in group.runs), key=lambda run: run.number("kl_weight"))
     for i, model in enumerate(dict.fromkeys(str(run.record.get("model")) for run in runs)):
         mine = [run for run in runs if str(run.record.get("model")) == model]
-        x = [run.number("kl_weight") for run in mine]
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(*_means(mine, measured), color=colour, label=short(model))
         axes.plot(
-            x, [run.number(measured) for run in mine], "o-", ms=4, color=COLOURS[i % len(COLOURS)], label=short(model)
+            [run.number("kl_weight") for run in mine], [run.number(measured) for run in mine], "o", ms=4, color=colour
         )
-    x = [run.number("kl_weight") for run in runs]
-    axes.plot(x, [run.number(predicted) for run in runs], color=INK, ls="--", lw=1.2, label="linear VAE, closed form")
-    for weight in {
-        run.number("predicted_collapse_weight") for run in runs if run.number("predicted_collapse_weight") > 0
-    }:
-        axes.axvline(weight, color=COLOURS[6], lw=1.2, ls=":")
+    x, kept = _means(runs, predicted)
+    axes.plot(x, kept, color=INK, ls="--", lw=1.2, label="linear VAE, closed form")
+    edge = runs[0].number("predicted_collapse_weight")
+    if edge > 0:
+        axes.axvline(edge, color=COLOURS[6], lw=1.2, ls=":")
     if all(weight > 0 for weight in x):
         _maybe_log(axes, x)
     axes.set_xlabel("KL weight")
