@@ -86,7 +86,7 @@ class Guard(Callback):
                 if item.key_or_group in DIRECTORIES:
                     raise InputError(f"{DIRECTORIES[item.key_or_group]}= takes one directory; leave -m out")
             directory, key = Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir"
-            is_given = any(item.lstrip("+").startswith(f"{key}=") for item in config.hydra.overrides.hydra)
+            is_given = any(item.lstrip("+").startswith(f"{key}=") for item in own_overrides(config))
             check_directory(directory, key) if is_given else check_place(directory, key)
             name_jobs(config)
             check_values(config)

@@ -71,6 +71,11 @@ class Fingerprint:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError where `state` was taken of other data, or is none."""
+        if isinstance(state, dict) and state.get("validation") is not None and "validation" not in self.splits:
+            raise InputError(
+                f"{self.source}: not the data that the run began with (validation split: is gone); bring them back, or "
+                "start a new run"
+            )
         for split, now in self.splits.items():
             found = state.get(split) if isinstance(state, dict) else None
             if split == "validation" and found is None:
