@@ -67,7 +67,7 @@ class Guard(Callback):
                 raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")
             if not existing and not checked.recommend:
                 new = Path(str(config.hydra.run.dir))
-                if any(item.lstrip("+").startswith("hydra.run.dir=") for item in config.hydra.overrides.hydra):
+                if _is_typed(config, "hydra.run.dir"):
                     check_directory(new)
                 else:
                     new = made(new)
@@ -86,7 +86,7 @@ class Guard(Callback):
                 if item.key_or_group in DIRECTORIES:
                     raise InputError(f"{DIRECTORIES[item.key_or_group]}= takes one directory; leave -m out")
             directory, key = Path(str(config.hydra.sweep.dir)), "hydra.sweep.dir"
-            is_given = any(item.lstrip("+").startswith(f"{key}=") for item in own_overrides(config))
+            is_given = _is_typed(config, key)
             check_directory(directory, key) if is_given else check_place(directory, key)
             name_jobs(config)
             check_values(config)
@@ -232,6 +232,11 @@ def check_subdirectories(config: DictConfig) -> None:
                 "it out, or put ${hydra:job.num} in it"
             )
         first[place] = number
+
+
+def _is_typed(config: DictConfig, key: str) -> bool:
+    """Whether this call gives one of Hydra's own keys."""
+    return any(item.lstrip("+").startswith(f"{key}=") for item in own_overrides(config))
 
 
 def made(directory: Path, key: str = "hydra.run.dir") -> Path:

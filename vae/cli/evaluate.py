@@ -43,12 +43,11 @@ def check_shape(directory: Path, shape: tuple[int, int, int], data: Data, datase
 
 
 def _check_split(directory: Path, keys: Sequence[str]) -> None:
-    """Raises InputError where a call divides the run's own images anew: most of that test split was trained on."""
-    anew = ("dataset.split_seed", "dataset.test_fraction")
-    told = [key for key in keys if is_below(key, ("dataset",))]
-    if all(key in anew for key in told):
+    """Raises InputError where a call, by these keys of the dataset, divides the run's own images anew: most of that
+    test split was trained on."""
+    if all(key in ("dataset.split_seed", "dataset.test_fraction") for key in keys):
         raise InputError(
-            f"{told[0]}: the run in {directory} was trained on images of another split; leave it out, or give images "
+            f"{keys[0]}: the run in {directory} was trained on images of another split; leave it out, or give images "
             "of their own with dataset.root or dataset.test"
         )
 
@@ -62,8 +61,9 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         device = choose_device(config.train.device)
-        if any(is_below(key, ("dataset",)) for key in job.keys):  # others, on purpose
-            _check_split(directory, job.keys)
+        others = [key for key in job.keys if is_below(key, ("dataset",))]
+        if others:  # on purpose
+            _check_split(directory, others)
             data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
         else:
             data = own_data(config, saved.parts["data"])

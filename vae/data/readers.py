@@ -320,11 +320,7 @@ def own(config: schema.CustomDataset) -> Data:
     for name, split in splits.items():
         _check_images(split, f"dataset.data, {name}")
         _check_classes(split, data.classes, f"dataset.data, {name}")
-        if split.shape != data.train.shape:
-            raise InputError(
-                f"images of shape {data.train.shape} in dataset.data, train and {split.shape} in dataset.data, {name}: "
-                "must be the same"
-            )
+        _same_shape(Data(data.train, split), "dataset.data, train", f"dataset.data, {name}")
     return data
 
 

@@ -103,10 +103,10 @@ def judge(evidence: Evidence, limits: Thresholds) -> Verdict:
     if unpaid is not None:
         return Verdict("alive_on_paper", f"{unpaid}; {units}, and {read}")
     lacking = _what_lacks(e, limits)
-    growing = None if e.steps is None or e.stopped else e.trajectory.growing(found.kld, limits)
-    if lacking is not None and growing is not None:
-        return Verdict("unfinished", growing)
     if lacking is not None:
+        growing = None if e.steps is None or e.stopped else e.trajectory.growing(found.kld, limits)
+        if growing is not None:
+            return Verdict("unfinished", growing)
         return Verdict("partly_collapsed", f"{lacking}; {units}, and {read}")
     against = "" if predicted.predicted_kld is None else f" ({number(predicted.predicted_kld)} predicted)"
     return Verdict("alive", f"KL is {number(found.kld)} nats{against}, {units}, and {read}")

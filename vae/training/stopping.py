@@ -49,9 +49,8 @@ class Stopping:
         if self.best is None:
             late = "KL weight and cure came to their end at no evaluation"
             return f"all {step} steps are made, and {late}; kept is the last model"
-        most = "ELBO" if self.weight == 1 else f"loss at KL weight {self.weight:g}"
-        which = f"the {most} of the validation images was {'highest' if self.weight == 1 else 'lowest'}"
-        kept = f"kept is the model of step {self.best_step}, at which {which}"
+        most, was = ("ELBO", "highest") if self.weight == 1 else (f"loss at KL weight {self.weight:g}", "lowest")
+        kept = f"kept is the model of step {self.best_step}, at which the {most} of the validation images was {was}"
         if not self.is_over:
             return f"all {step} steps are made; {kept}"
         waited = f"{self.waited} evaluations without a gain (train.patience={self.patience})"
