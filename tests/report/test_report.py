@@ -415,6 +415,34 @@ def test_elbos_of_different_likelihoods_have_a_column_each(tmp_path: Path) -> No
     assert cells == [["-90", ""], ["", "-300"]]
 
 
+def test_elbos_of_different_images_have_a_column_each(tmp_path: Path) -> None:
+    """Of other pixels an ELBO is another number."""
+    jobs = {
+        str(i): ([f"dataset.binarize={binarize}", *more], {"verdict": "alive", "elbo": elbo})
+        for i, (binarize, more, elbo) in enumerate(
+            [("none", [], -90.0), ("static", [], -100.0), ("static", ["model.latent_dim=3"], -110.0)]
+        )
+    }
+    together = groups.together(invented(tmp_path, jobs))
+    shown = measures.columns(together)
+    elbos = [i for i, column in enumerate(shown) if column.key == "elbo"]
+    assert [shown[i].title.partition(", of ")[2] for i in elbos] == [
+        "binarize none",
+        "binarize static",
+    ]
+    cells = [[row.cells[i] for i in elbos] for row in measures.rows(together, shown)]
+    assert cells == [["-90", ""], ["", "-100"], ["", "-110"]]
+
+
+def test_elbos_after_fewer_training_images_compare(tmp_path: Path) -> None:
+    jobs = {
+        str(size): (["dataset=mnist", f"dataset.train_size={size}"], {"verdict": "alive", "elbo": -float(size)})
+        for size in (100, 200)
+    }
+    shown = measures.columns(groups.together(invented(tmp_path, jobs)))
+    assert [column.title for column in shown if column.key == "elbo"] == ["ELBO, nats"]
+
+
 def test_what_is_left_of_a_comparison_that_is_none(tmp_path: Path) -> None:
     """Runs that differ in two things are not said to differ in one."""
     two = invented(tmp_path / "a", {"0": (["model=ae", "train.lr=1"], {}), "1": (["model=mlp_vae", "train.lr=2"], {})})

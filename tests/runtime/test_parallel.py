@@ -39,6 +39,24 @@ KINDS = {
     "pretrain": ["model=mlp_vae", "cure=pretrain", "cure.autoencoder=0.5", *PLAIN],
     "IWAE": ["model=mlp_vae", "cure=iwae", "cure.samples=3"],
 }
+NORMED = """
+from math import prod
+
+from torch import nn
+
+
+class encoder(nn.Module):
+    def __init__(self, shape, latent_dim):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), 2 * latent_dim), nn.BatchNorm1d(2 * latent_dim))
+
+    def forward(self, images):
+        return self.body(images).chunk(2, 1)
+
+
+def decoder(shape, latent_dim):
+    return nn.Sequential(nn.Linear(latent_dim, prod(shape)), nn.BatchNorm1d(prod(shape)), nn.Unflatten(1, shape))
+"""
 
 
 def run(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,6 +95,23 @@ def compare(first: Path, second: Path, weights: Weights) -> None:
     for key in ("mse", "kld", "elbo", "kl_weight", "mutual_information", "reconstruction_gap", "sigma_mean"):
         a, b = (record[key] for record in records)
         assert a == b or a == pytest.approx(b, rel=1e-4, abs=1e-5), key  # the KL of a point is null
+
+
+@pytest.mark.slow
+def test_running_statistics_are_the_saved_ones_in_all_processes(
+    digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process gathers its own, of its rows; what measures a half of the test images is what the checkpoint has."""
+    (tmp_path / "normed.py").write_text(NORMED)
+    monkeypatch.chdir(tmp_path)
+    own = ["model=custom", "model.latent_dim=3", "model.encoder._target_=normed.encoder"]
+    own += ["model.decoder._target_=normed.decoder", "evaluation.batch_size=7"]
+    assert (done := run(2, *QUICK, *digits, *own, "hydra.run.dir=several")).returncode == 0, done.stderr
+    before = json.loads(Path("several/result.json").read_text())
+    assert (done := run(1, "evaluate=several", "allow=normed")).returncode == 0, done.stderr
+    after = json.loads(Path("several/evaluation.json").read_text())
+    for key in ("mse", "mse_mu", "kld", "elbo"):
+        assert before[key] == pytest.approx(after[key], rel=1e-5), key
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """The table of measures: a row a group, for the page and, in plain text, for the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -29,17 +30,26 @@ COLUMNS = {
 }
 NEVER_NEGATIVE = ("mutual_information",)  # an estimate may be, what it estimates is not
 MAX_LIKELIHOODS = 3  # with a column of ELBOs each
+NAMES = ("objective.name", "dataset.name")
+SAME_ELBO = (  # settings of an objective or a dataset that change neither the likelihood nor a test image
+    *("objective.kind", "objective.smoothing", "dataset.kind"),
+    *(f"dataset.{name}" for name in ("train", "train_size", "with_validation", "labels", "test_labels")),
+    *(f"dataset.{name}" for name in ("cache", "download", "follow_links", "max_megapixels", "skip_broken")),
+)
 
 
 @dataclass
 class Column:
     key: str
     title: str
-    likelihood: str | None = None  # whose ELBOs stand in it; None: any
+    groups: frozenset[int] | None = None  # the indices of those whose numbers stand in it; None: all
 
     @property
     def definition(self) -> str:
         return CATALOGUE[self.key].definition if self.key in CATALOGUE else ""
+
+    def has(self, group: Group) -> bool:
+        return self.groups is None or group.index in self.groups
 
 
 @dataclass
@@ -50,28 +60,42 @@ class Row:
 
 
 def columns(groups: Sequence[Group]) -> list[Column]:
-    """Those in which some run has a number. ELBOs of different likelihoods do not compare: each has a column."""
+    """Those in which some run has a number. ELBOs of different likelihoods or images do not compare: each has one."""
     found = []
     for key, title in COLUMNS.items():
         if not any(math.isfinite(value) for group in groups for value in group.number(key)):
             continue
-        kinds = list(dict.fromkeys(likelihood(group) for group in groups))
-        if key == "elbo" and len(kinds) > 1:
-            found += [Column(key, f"{title}, of {kind}", kind) for kind in kinds[:MAX_LIKELIHOODS]]
+        kinds = likelihoods(groups)
+        if key == "elbo" and len(set(kinds)) > 1:
+            for kind in list(dict.fromkeys(kinds))[:MAX_LIKELIHOODS]:
+                its = (group.index for group, other in zip(groups, kinds, strict=True) if other == kind)
+                found.append(Column(key, f"{title}, of {kind}", frozenset(its)))
         else:
             found.append(Column(key, title))
     return found
 
 
-def likelihood(group: Group) -> str:
-    """What an ELBO is of: the likelihood with its values, and the data."""
-    config = group.runs[0].config
-    values = [
-        f"{key.partition('.')[2]} {value}"
-        for key, value in config.items()
-        if key.startswith("objective.") and key not in ("objective.name", "objective.kind") and value is not None
+def likelihoods(groups: Sequence[Group]) -> list[str]:
+    """What each group's ELBO is of: the likelihood with its values, the data, and in what its images differ from those
+    of other groups."""
+    configs = [group.runs[0].config for group in groups]
+    own = dict.fromkeys(key for config in configs for key in config if key.startswith(("objective.", "dataset.")))
+    differ = [
+        key
+        for key in own
+        if key not in NAMES and key not in SAME_ELBO and (key.startswith("objective.") or _differs(configs, key))
     ]
-    return ", ".join(str(item) for item in (config.get("objective.name"), *values, config.get("dataset.name")) if item)
+    return [
+        ", ".join(
+            [str(config[key]) for key in NAMES if config.get(key)]
+            + [f"{key.partition('.')[2]} {config[key]}" for key in differ if config.get(key) is not None]
+        )
+        for config in configs
+    ]
+
+
+def _differs(configs: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return any(config.get(key) != configs[0].get(key) for config in configs)
 
 
 def rows(groups: Sequence[Group], shown: Sequence[Column]) -> list[Row]:
@@ -83,7 +107,7 @@ def rows(groups: Sequence[Group], shown: Sequence[Column]) -> list[Row]:
 
 
 def _cell(group: Group, column: Column) -> str:
-    if column.likelihood not in (None, likelihood(group)):
+    if not column.has(group):
         return ""
     text = cell(group.number(column.key), 0.0 if column.key in NEVER_NEGATIVE else -math.inf)
     if column.key.startswith("mse") and one_step(group.runs):
@@ -94,7 +118,7 @@ def _cell(group: Group, column: Column) -> str:
 
 
 def _mean(group: Group, column: Column) -> float:
-    if column.likelihood not in (None, likelihood(group)):
+    if not column.has(group):
         return math.nan
     return float(pd.Series(group.number(column.key), dtype=float).mean())
 

@@ -109,7 +109,7 @@ def table(story: Story) -> Section | None:
     shown = measures.columns(story.groups)
     if not shown:
         return None
-    kinds = {measures.likelihood(group) for group in story.groups}
+    kinds = set(measures.likelihoods(story.groups))
     values = {"columns": shown, "rows": measures.rows(story.groups, shown), "likelihoods": len(kinds)}
     values |= {"most": measures.MAX_LIKELIHOODS, "seeds": len(story.runs) > len(story.groups)}
     return Section("measures", "The measures", "measures.html", values)

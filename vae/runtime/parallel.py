@@ -79,6 +79,13 @@ def replicated(model: nn.Module, unused: bool) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model, find_unused_parameters=unused) if size() > 1 else model
 
 
+def share_buffers(model: nn.Module) -> None:
+    """The leader's running statistics become those of all processes: each has gathered its own since its last step."""
+    if size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def own_rows(rows: Tensor) -> Tensor:
     """This process's rows of a batch (B, ...), whose B is divisible by the number of processes."""
     return rows.chunk(size())[rank()]
