@@ -200,6 +200,15 @@ def test_8_bits_beside_16_keep_their_own_scale(tmp_path: Path) -> None:
     assert levels(load(tmp_path / "images")) == [0, 117, 200, 255]
 
 
+def test_only_a_split_that_has_deep_files_says_so(tmp_path: Path, said: Any) -> None:
+    for i in range(4):
+        save(tmp_path / "images" / "train" / f"{i}.png", grey(40 * i))
+    save(tmp_path / "images" / "test" / "0.png", np.full((8, 8), 30000, np.uint16))
+    load(tmp_path / "images")
+    assert "1 of more than 8 bits" in said.text
+    assert "0 of more than 8 bits" not in said.text
+
+
 @pytest.mark.parametrize("suffix", ["gif", "tif"])
 def test_frames_are_taken_or_named_as_dropped(suffix: str, root: Path, said: Any) -> None:
     frames = [Image.fromarray(grey(level)) for level in (100, 150, 200)]
@@ -485,7 +494,8 @@ def test_colours_that_are_dropped_are_counted(root: Path, said: pytest.LogCaptur
     save(root / "a.png", colour)
     save(root / "b.jpg", colour)
     Image.fromarray(colour).quantize(4).save(root / "c.gif")
-    Image.fromarray(grey(90)).quantize(4).save(root / "d.gif")
-    load(root, "dataset.grayscale=true")
-    assert "10 images" in said.text
+    film = [Image.fromarray(np.tile(np.arange(level, level + 8, dtype=np.uint8), (8, 1))) for level in (90, 150)]
+    film[0].save(root / "d.gif", save_all=True, append_images=film[1:])  # Pillow gives the second in RGB
+    load(root, "dataset.grayscale=true", "dataset.frames=all")
+    assert "11 images" in said.text
     assert "3 in colour made grey (dataset.grayscale=true)" in said.text

@@ -26,7 +26,7 @@ from vae.models.vae import VAE
 from vae.runtime import directory as names
 from vae.runtime import files
 from vae.runtime.rng import generator
-from vae.runtime.terminal import show
+from vae.runtime.terminal import show, with_progress
 from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
 
@@ -108,7 +108,7 @@ def _graphs(kind: str, model: VAE, folder: Path) -> list[Path]:
         parts["decoder"] = Decoder(model).eval()
     make, run, suffix = _GRAPHS[kind]
     written = []
-    for name, part in parts.items():
+    for name, part in with_progress(parts.items(), "exporting"):
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # torch calls one of its own formats old, and warns of its own code

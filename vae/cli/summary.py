@@ -42,6 +42,8 @@ def summary(found: Mapping[str, Any], directory: Path) -> str:
     titles = {name: CATALOGUE[name].title for name in shown}
     if found.get("one_step"):
         titles["mse"] = f"one-step {titles['mse']}"
+    if "iwae_bound" in titles:
+        titles["iwae_bound"] = "IWAE bound, probe images"  # the ELBO is of all
     lines = [f"{'test ' + titles[name]:<32}{found[name]:.6g}" for name in shown]
     lines += [
         f"{'KL weight':<32}{found['kl_weight']:.6g}",

@@ -387,7 +387,8 @@ def unknown_key(key: str) -> str:
         return f"{key}: {part} has no such argument yet; +{key}=... adds it"
     if key in known_keys(schema.RunConfig):
         group = key.partition(".")[0]
-        return f"{key}: the {group} that is chosen has no such key; choose one that has, as in {group}=NAME {key}=..."
+        having = ", ".join(f"{group}={option}" for option in _options_with(key))
+        return f"{key}: the {group} that is chosen has no such key; it goes with {having}"
     for part, choice in PLUGINS.items():
         if key.startswith(f"hydra.{part}."):
             return f"{key}: the {part} that is chosen has no such key; choose one that has, as in {choice} {key}=..."
@@ -445,6 +446,20 @@ def _as_typed(key: str) -> str:
 def options_of(group: str) -> list[str]:
     """The names of a group's options in conf/."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _options_with(key: str) -> list[str]:
+    """The names of the options of its group that have a key."""
+    group = key.partition(".")[0]
+    own = {kind: known_keys(part, f"{group}.") for kind, part in schema.kinds(GROUPS[group]).items()}
+    return [option for option in options_of(group) if key in own[_kind_of(group, option)]]
+
+
+def _kind_of(group: str, option: str) -> str:
+    """What the file of an option says, or the one that it begins with."""
+    written: Any = OmegaConf.load(CONF / group / f"{option}.yaml")
+    kind = written.get(group, written).get("kind")
+    return str(kind) if kind else _kind_of(group, written["defaults"][0])
 
 
 def unknown_option(group: str, option: str, options: Sequence[str]) -> str:

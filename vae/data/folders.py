@@ -256,8 +256,8 @@ class _Decoder:
             notes.append(f"{counts['greyed']} in colour made grey (dataset.grayscale=true)")
         if counts["composed"]:
             notes.append(f"{counts['composed']} put on {config.background}")
-        if span is not None:
-            deep = sum(header.deep for header in headers)
+        deep = sum(header.deep for header in headers)
+        if span is not None and deep:
             notes.append(f"{deep} of more than 8 bits, brought to 8 from {span[0]:g} (black) to {span[1]:g} (white)")
         if several and config.frames == "first":
             dropped = sum(header.frames - 1 for header in headers)

@@ -178,6 +178,9 @@ def _has_colours(file: Image.Image) -> bool:
     if file.mode == "P":
         palette = np.asarray(file.getpalette("RGB") or []).reshape(-1, 3)
         return bool((palette != palette[:, :1]).any())
+    if file.format == "GIF" and file.mode in ("RGB", "RGBA"):  # as Pillow opens a frame after the first
+        pixels = np.asarray(file.convert("RGB"))
+        return bool((pixels != pixels[..., :1]).any())
     return file.mode not in ("1", "L", "LA")
 
 

@@ -470,7 +470,7 @@ class Prediction:
         "",
         "lambda_1 of the training data's covariance with 1/N",
         "exact up to 1,024 pixels or images (products in float32 of more than 65,536 images), a block Krylov method "
-        "beyond (to 1 %)",
+        "beyond (to 1 %); of more than 2^28 pixels in all, of a random sample of the images, which errs high",
         place="prediction",
     )
     predicted_active_units: int | None = measure(

@@ -110,7 +110,6 @@ class Measured:
     def evaluate(self, thorough: bool) -> Evaluation:
         """Over the whole test split; all processes of a run take part."""
         settings, seed = self.config.evaluation, self.config.seed
-        parallel.share_buffers(self.model)
         with self._memory_advice():
             return evaluation.evaluate(self.model, self.likelihood, self.data.test, settings, seed, thorough)
 

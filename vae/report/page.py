@@ -25,6 +25,7 @@ from vae.report.groups import words as verdict_words
 from vae.report.runs import Run
 from vae.runtime import commands, files
 from vae.runtime import directory as names
+from vae.runtime.terminal import with_progress
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +232,8 @@ def write(runs: Sequence[Run], output: Path, title: str) -> Path:
         "words": verdict_words,
         "url": gallery.url,
     }
-    told = [section for tell in (LARGE if story.is_large else SECTIONS) if (section := tell(story)) is not None]
+    tells = with_progress(LARGE if story.is_large else SECTIONS, "writing the report")
+    told = [section for tell in tells if (section := tell(story)) is not None]
     incomplete = problems(story)  # found while the others were told
     if incomplete is not None:
         told.insert(0, incomplete)

@@ -10,13 +10,15 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_LINE = 2000  # characters of a line
 
@@ -123,6 +125,11 @@ def open_streams() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def with_progress(items: Collection[T], what: str) -> Iterator[T]:
+    """The items, with a bar on a terminal while they are gone through."""
+    yield from tqdm(items, desc=what, unit="", dynamic_ncols=True, leave=False, disable=None)
 
 
 class Stages:

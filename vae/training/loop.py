@@ -64,7 +64,7 @@ def train(
             try:
                 means = recent.checked_means(step, settings)
                 with clock.paused():
-                    found = subject.evaluate(thorough=step == settings.steps) if due.evaluation else None
+                    found = setup.evaluate(thorough=step == settings.steps) if due.evaluation else None
                     if recorder:
                         recorder.watch.weighed(highest)
                         recorder.record(
@@ -93,7 +93,7 @@ def train(
         interruption.ends_with(f"stopped after step {step} and saved", commands.resume(directory))
         best = setup.keep_best(directory, step)
         if evaluation is None or stopping.patience is not None:  # or interrupted between its last step and its end
-            evaluation = subject.evaluate(thorough=True)
+            evaluation = setup.evaluate(thorough=True)
         if recorder is None:
             return None
         last = recent.means(settings.log_every).loss

@@ -17,6 +17,7 @@ from vae.data import readers, scale
 from vae.data.binarize import training_images
 from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data
+from vae.measure.evaluation import Evaluation
 from vae.measure.subject import Subject
 from vae.models import likelihood as likelihoods
 from vae.models import probe
@@ -109,6 +110,11 @@ class Setup(Learner):
         if parallel.is_leader() and self.stopping.best_step == saved.step:
             content = dataclasses.replace(saved, config=self.subject.config).content()
             files.replace(directory / names.BEST_CHECKPOINT, content)
+
+    def evaluate(self, thorough: bool) -> Evaluation:
+        """Over the whole test split; all processes of a run take part, with the leader's running statistics."""
+        parallel.share_buffers(self.network)
+        return self.subject.evaluate(thorough)
 
     def keep_best(self, directory: Path, step: int) -> Checkpoint | None:
         """Give the model the weights of its best evaluation, before or at `step`, and the leader the checkpoint of
