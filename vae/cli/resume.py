@@ -32,7 +32,6 @@ from vae.runtime import directory as names
 from vae.runtime.signals import continued_by
 from vae.training import checkpoint
 from vae.training import schedule as schedules
-from vae.training.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +85,8 @@ def _resumed(job: Job, call: RunConfig, composed: DictConfig) -> tuple[RunConfig
         changes = _changes(before, config)
         if changes:
             log.info("%s  from step %d on: %s; the steps before that were made without it", directory, step, changes)
-        if saved is not None and config.anneal != saved.config.anneal:
-            anew = {"stopping": Stopping(None).state_dict()}  # at another KL weight no ELBO is comparable
-            if _is_another(config.anneal, saved.config.anneal):
-                anew["schedule"] = schedules.of(config).state_dict()
-            saved = dataclasses.replace(saved, parts=saved.parts | anew)
+        if saved is not None and _is_another(config.anneal, saved.config.anneal):
+            saved = dataclasses.replace(saved, parts={**saved.parts, "schedule": schedules.of(config).state_dict()})
         files.remove_unfinished(directory)
         files.remove_unfinished(own.parent)
         with _put_back_if_refused(directory):
