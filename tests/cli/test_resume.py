@@ -470,6 +470,7 @@ def test_a_launcher_that_fails_is_not_there_or_may_run_something(
             assert err.count("\n") == 1, err
 
 
+@pytest.mark.slow
 def test_a_failed_run_of_a_sweep_is_tried_again_each_time(digits: list[str], program: Program, tmp_path: Path) -> None:
     settings = [*QUICK, *digits, "model=mlp_vae", *MLP, "train.optimizer=sgd", "pictures.report=false"]
     assert program("-m", *settings, "train.lr=1e-3,1e30", "hydra.sweep.dir=sweep")[0] == 1

@@ -306,7 +306,7 @@ def test_relative_paths_are_found_from_elsewhere(program: Program, tmp_path: Pat
     assert program("resume=../run", "train.steps=45")[0] == 0
 
 
-@pytest.mark.parametrize("name", ["my images, 50%", "Bücher a[1]", "it's (here) a=b", '~x say "y" 図', "back\\slash"])
+@pytest.mark.parametrize("name", ["it's (here), 50% a=b", '~Bücher 図 say "y" [1] back\\slash'])
 def test_paths_as_a_shell_gives_them(name: str, program: Program, tmp_path: Path) -> None:
     place = tmp_path / name
     place.mkdir()

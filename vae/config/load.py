@@ -1,10 +1,12 @@
 """From what Hydra composes, or a run has saved, to one checked `RunConfig`, behind which no component sees a
 DictConfig."""
 
+import copy
 import dataclasses
 import difflib
 import functools
 import math
+import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,11 +47,7 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     given: dict[str, Any] = {}
     try:
         given = plain(values if isinstance(values, DictConfig) else OmegaConf.create(values))
-        _check_groups(given)
-        shape = _structured(schema.RunConfig).copy()
-        for group, base in GROUPS.items():
-            shape[group] = _shape(base, given.get(group), group)
-        config = OmegaConf.to_object(OmegaConf.unsafe_merge(shape, given))  # into `shape`, which nobody else has
+        config = copy.deepcopy(_merged(pickle.dumps(given)))
     except ConfigKeyError as error:
         key = str(error.full_key)
         is_known = key in known_keys(schema.RunConfig)  # of another option, so set by an experiment, or with a +
@@ -63,6 +61,17 @@ def load(values: DictConfig | dict[str, Any]) -> schema.RunConfig:
     _check_fields(config, "")
     _check_together(config)
     return config
+
+
+@functools.lru_cache(maxsize=8)  # OmegaConf takes long to merge, and a call asks several times for the same
+def _merged(pickled: bytes) -> Any:
+    """The dataclasses that `plain` values stand for."""
+    given = pickle.loads(pickled)
+    _check_groups(given)
+    shape = _structured(schema.RunConfig).copy()
+    for group, base in GROUPS.items():
+        shape[group] = _shape(base, given.get(group), group)
+    return OmegaConf.to_object(OmegaConf.unsafe_merge(shape, given))  # into `shape`, which nobody else has
 
 
 def _check_groups(given: Mapping[str, Any], node: type = schema.RunConfig, path: str = "") -> None:
