@@ -112,6 +112,7 @@ CONFIG_MISTAKES = {
     "centred adam": (["train.centered=true"], "only rmsprop"),
     "levels through a sigmoid": (["objective=categorical", "model.output=sigmoid"], "leave model.output out"),
     "a key of another option": (["dataset.root=images"], "the dataset that is chosen has no such key"),
+    "a key of two others": (["cure.gamma=1"], "has no such key; it goes with cure=batch_norm_mu, cure=capacity\n"),
     "no depth": (["model.channels=[]"], "must be 1 to 12 numbers"),
     "too deep": (["model.channels=[8,8,8,8,8,8]"], "at most 5, or null"),
     "unknown output": (["model.output=tanh"], "linear, sigmoid"),
