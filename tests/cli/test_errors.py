@@ -112,6 +112,8 @@ CONFIG_MISTAKES = {
     "centred adam": (["train.centered=true"], "only rmsprop"),
     "levels through a sigmoid": (["objective=categorical", "model.output=sigmoid"], "leave model.output out"),
     "a key of another option": (["dataset.root=images"], "the dataset that is chosen has no such key"),
+    "a key that was taken out": (["~train.lr", "train.lr=3"], "train.lr: was left out, by a ~ or an option"),
+    "a key of a group that was taken out": (["~evaluation", "evaluation.probe_images=3"], "+evaluation.probe_images="),
     "a key of two others": (["cure.gamma=1"], "has no such key; it goes with cure=batch_norm_mu, cure=capacity\n"),
     "no depth": (["model.channels=[]"], "must be 1 to 12 numbers"),
     "too deep": (["model.channels=[8,8,8,8,8,8]"], "at most 5, or null"),

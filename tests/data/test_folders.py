@@ -494,8 +494,9 @@ def test_colours_that_are_dropped_are_counted(root: Path, said: pytest.LogCaptur
     save(root / "a.png", colour)
     save(root / "b.jpg", colour)
     Image.fromarray(colour).quantize(4).save(root / "c.gif")
+    Image.fromarray(grey(90)).quantize(4).save(root / "d.gif")
     film = [Image.fromarray(np.tile(np.arange(level, level + 8, dtype=np.uint8), (8, 1))) for level in (90, 150)]
-    film[0].save(root / "d.gif", save_all=True, append_images=film[1:])  # Pillow gives the second in RGB
+    film[0].save(root / "e.gif", save_all=True, append_images=film[1:])  # Pillow gives the second in RGB
     load(root, "dataset.grayscale=true", "dataset.frames=all")
-    assert "11 images" in said.text
+    assert "12 images" in said.text
     assert "3 in colour made grey (dataset.grayscale=true)" in said.text

@@ -396,6 +396,8 @@ def unknown_key(key: str) -> str:
         return f"{key}: {part} has no such argument yet; +{key}=... adds it"
     if key in known_keys(schema.RunConfig):
         group = key.partition(".")[0]
+        if group not in GROUPS:  # all their options have all keys
+            return f"{key}: was left out, by a ~ or an option of your own; +{key}=... adds it"
         having = ", ".join(f"{group}={option}" for option in _options_with(key))
         return f"{key}: the {group} that is chosen has no such key; it goes with {having}"
     for part, choice in PLUGINS.items():

@@ -61,11 +61,10 @@ class Row:
 
 def columns(groups: Sequence[Group]) -> list[Column]:
     """Those in which some run has a number. ELBOs of different likelihoods or images do not compare: each has one."""
-    found = []
+    found, kinds = [], likelihoods(groups)
     for key, title in COLUMNS.items():
         if not any(math.isfinite(value) for group in groups for value in group.number(key)):
             continue
-        kinds = likelihoods(groups)
         if key == "elbo" and len(set(kinds)) > 1:
             for kind in list(dict.fromkeys(kinds))[:MAX_LIKELIHOODS]:
                 its = (group.index for group, other in zip(groups, kinds, strict=True) if other == kind)
