@@ -28,13 +28,14 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
+from PIL import Image
 
 from vae.cli.launch import register_resolvers
 from vae.config import schema
 from vae.config.load import load
 from vae.config.load import options_of as options
 from vae.output import plots
-from vae.report import drawing
+from vae.report import drawing, gallery
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -92,7 +93,10 @@ def _blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if "plots" not in request.node.nodeid:
         for name in ("spectrum_plot", "kl_heatmap", "aggregate_plot"):
             monkeypatch.setattr(plots, name, lambda *given: np.full((8, 8, 3), 255, np.uint8))
-        monkeypatch.setattr(drawing, "saved", lambda figure, kind: b"<svg></svg>")
+        blank = Image.new("RGBA", (8, 8))
+        monkeypatch.setattr(drawing, "fit", lambda figure: None)
+        monkeypatch.setattr(drawing, "rendered", lambda figure: drawing.Drawing((1, 1), "<g></g>", blank))
+        monkeypatch.setattr(gallery, "pixels", lambda figure: blank)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -496,8 +496,7 @@ def test_plots_of_a_page_stay_in_their_boxes_and_take_its_colours(sweep: Path) -
     """A panel by itself: no ink outside, no colour that would vanish in the dark, marks that can be lit up."""
     together = groups.together(runs.find([sweep]))
     with drawing.style():
-        panel = over_time.curves(together).panels[0]
-        svg = drawing.on_page(panel)
+        svg = drawing.on_page(drawing.drawn(over_time.curves(together).panels[0]))
     assert svg.startswith("<svg viewBox")
     assert "currentColor" in svg
     assert "#000000" not in svg

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vae.report.groups import Group
 from vae.report.runs import Run
@@ -100,6 +101,7 @@ def style() -> Iterator[None]:
         "font.size": 9,
         "axes.titlesize": 9.5,
         "axes.titlelocation": "left",
+        "axes.titley": 1,  # where it is anyway, but not worked out at each drawing
         "axes.edgecolor": INK,
         "axes.labelcolor": INK,
         "text.color": INK,
@@ -119,23 +121,130 @@ def style() -> Iterator[None]:
         yield
 
 
-def on_page(panel: Panel) -> str:
-    """The panel as SVG for the page: in its colours, with `data-mark` on what belongs to a group."""
-    figure = Figure(figsize=panel.size, layout="constrained")
-    figure.patch.set_alpha(0)
+@dataclass
+class Drawing:
+    """A panel, drawn once for both its uses."""
+
+    size: tuple[float, float]  # inches
+    svg: str  # what stands inside of <svg>, with its upper left corner at (0, 0); 72 to an inch
+    pixels: Image.Image  # RGBA
+
+
+def drawn(panel: Panel) -> Drawing:
+    figure = Figure(figsize=panel.size)
     axes = figure.subplots()
     axes.patch.set_alpha(0)
     panel.draw(axes)
     axes.set_title(panel.title)
-    text = saved(figure, "svg").decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\sxmlns(?::\w+)?="[^"]*"', "", text)
-    width, height = (round(72 * side) for side in panel.size)
-    text = re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width} {height}" role="img">', text, count=1)
-    text = text.replace("xlink:href", "href").replace(INK, "currentColor").replace(GRID, "var(--line)")
+    fit(figure)
+    return rendered(figure)
+
+
+def fit(figure: Figure) -> None:
+    """Margins for what stands beside the axes, and no less than is usual, so that panels beside one another are in
+    line. Where the axes then have room for more ticks or fewer, with other numbers, once more: each time costs as much
+    as a drawing."""
+    FigureCanvasAgg(figure)  # by which text is measured
+    width, height = figure.get_size_inches()
+    usual = {"left": 0.43 / width, "bottom": 0.45 / height, "right": 1 - 0.05 / width, "top": 1 - 0.24 / height}
+    figure.subplots_adjust(**usual)
+    for _ in range(3):
+        room = _ticks(figure)
+        figure.tight_layout(pad=0.4)
+        found = figure.subplotpars
+        figure.subplots_adjust(
+            left=max(found.left, usual["left"]),
+            bottom=max(found.bottom, usual["bottom"]),
+            right=min(found.right, usual["right"]),
+            top=min(found.top, usual["top"]),
+        )
+        if room == _ticks(figure):
+            break
+
+
+def _ticks(figure: Figure) -> list[int]:
+    """How many numbers each axis has room for."""
+    return [axis.get_tick_space() for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+
+
+def on_page(drawing: Drawing) -> str:
+    """As SVG for the page: in its colours, with `data-mark` on what belongs to a group."""
+    width, height = (round(72 * side) for side in drawing.size)
+    text = drawing.svg.replace("xlink:href", "href").replace(INK, "currentColor").replace(GRID, "var(--line)")
     text = re.sub(r'id="(mark-[\d-]+)"', r'data-mark="\1"', text)
-    return re.sub(r'\b(?:d|x|y)="[^"]*"', _rounded, text)
+    text = re.sub(r'\b(?:d|x|y)="[^"]*"', _rounded, text)
+    return f'<svg viewBox="0 0 {width} {height}" role="img">{text}</svg>'
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """A hundredth of a point is enough for a place."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
+
+
+def on_disk(chart: Chart, drawings: Sequence[Drawing], groups: Sequence[Group]) -> tuple[bytes, bytes]:
+    """The panels of a chart, drawn in `drawings`, on one sheet, as PNG and as SVG; below them whose colours they
+    have."""
+    columns = chart.columns or min(len(drawings), 3 if len(drawings) % 4 else 4)
+    wide, high = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
+    rows = math.ceil(len(drawings) / columns)
+    places = [(wide * (i % columns), high * (i // columns), drawing) for i, drawing in enumerate(drawings)]
+    width, height = wide * columns, high * rows
+    if 1 < len(chart.legend) <= len(COLOURS):
+        legend = _legend(chart.legend, groups, width)
+        places.append((0, height, legend))
+        height += legend.size[1]
+    dpi = mpl.rcParams["savefig.dpi"]
+    sheet = Image.new("RGBA", (round(dpi * width), round(dpi * height)), "white")
+    parts = []
+    for x, y, drawing in places:
+        sheet.alpha_composite(drawing.pixels, (round(dpi * x), round(dpi * y)))
+        parts.append(f'<g transform="translate({72 * x:g} {72 * y:g})">{drawing.svg}</g>')
+    width, height = 72 * width, 72 * height
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{width:g}pt" height="{height:g}pt" viewBox="0 0 {width:g} {height:g}">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    )
+    return png(sheet), svg.encode()
+
+
+def _legend(shown: Sequence[Group], groups: Sequence[Group], width: float) -> Drawing:
+    figure = Figure(figsize=(width, 0.25 * math.ceil(len(shown) / 4) + 0.05))
+    handles = [
+        mpl.lines.Line2D([], [], color=colour(group, groups), marker="o", ms=4, label=short(group.name))
+        for group in shown
+    ]
+    figure.legend(handles=handles, loc="center", ncols=4, frameon=False)
+    return rendered(figure)
+
+
+def rendered(figure: Figure) -> Drawing:
+    figure.patch.set_alpha(0)
+    image = pixels(figure)
+    buffer = io.BytesIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    svg = buffer.getvalue().decode()
+    svg = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    width, height = figure.get_size_inches()
+    return Drawing((width, height), svg, image)
+
+
+def pixels(figure: Figure) -> Image.Image:
+    """RGBA. Signs that the font lacks are boxes."""
+    figure.dpi = mpl.rcParams["savefig.dpi"]
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
+        canvas.draw()
+    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    dpi = mpl.rcParams["savefig.dpi"]
+    image.convert("RGB").save(buffer, "PNG", dpi=(dpi, dpi))
+    return buffer.getvalue()
 
 
 def logarithmic(axes: Axes, axis: str = "y", linear_below: float | None = None) -> None:
@@ -155,49 +264,6 @@ def logarithmic(axes: Axes, axis: str = "y", linear_below: float | None = None) 
     one.set_minor_formatter(
         mpl.ticker.FuncFormatter(lambda value, _: f"{value:.2g}" if f"{value:.0e}"[0] in told else "")
     )
-
-
-def _rounded(attribute: re.Match[str]) -> str:
-    """A hundredth of a point is enough for a place."""
-    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
-
-
-def on_disk(chart: Chart, groups: Sequence[Group]) -> tuple[bytes, bytes]:
-    """All panels of a chart as one PNG and one SVG."""
-    columns = chart.columns or min(len(chart.panels), 3 if len(chart.panels) % 4 else 4)
-    rows = math.ceil(len(chart.panels) / columns)
-    width, height = chart.panels[0].size
-    below = 0.25 * math.ceil(len(chart.legend) / 4)
-    figure = Figure(figsize=(width * columns, height * rows + below), layout="constrained")
-    places = figure.subplots(rows, columns, squeeze=False)
-    for axes, panel in zip(places.flat, chart.panels, strict=False):
-        panel.draw(axes)
-        axes.set_title(panel.title)
-    for axes in places.flat[len(chart.panels) :]:
-        axes.set_visible(False)
-    if 1 < len(chart.legend) <= len(COLOURS):
-        handles = [
-            mpl.lines.Line2D([], [], color=colour(group, groups), marker="o", ms=4, label=short(group.name))
-            for group in chart.legend
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    png = saved(figure, "png")
-    figure.set_layout_engine("none")  # it has its layout
-    return png, saved(figure, "svg")
-
-
-def saved(figure: Figure, kind: str) -> bytes:
-    """As PNG or SVG. `Figure.savefig` would draw it twice, first for a layout that drawing makes anyway. Signs that the
-    font lacks are boxes in a PNG; of an SVG the reader's own font may have them."""
-    buffer = io.BytesIO()
-    figure.dpi = mpl.rcParams["savefig.dpi"]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
-        if kind == "png":
-            FigureCanvasAgg(figure).print_png(buffer)
-        else:
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    return buffer.getvalue()
 
 
 def curve(axes: Axes, group: Group, groups: Sequence[Group], tag: str) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vae.report import films
-from vae.report.drawing import short, spread
+from vae.report.drawing import pixels, png, short, spread
 from vae.report.groups import Group
 from vae.report.runs import Run
 from vae.runtime import directory as names
@@ -68,11 +68,11 @@ def column(group: Group) -> Column:
     sample_row = heights.get("prior_samples", 0) / 4  # it has four rows
     if "reconstructions" in heights and sample_row:
         pairs = max(1, round(heights["reconstructions"] / sample_row / 2))
-        found.reconstructions = Picture(png(run.images["reconstructions"]), ["image", "redrawn"] * pairs)
+        found.reconstructions = Picture(png_url(run.images["reconstructions"]), ["image", "redrawn"] * pairs)
     if "prior_samples" in heights:
-        found.samples = Picture(png(run.images["prior_samples"]), [])
+        found.samples = Picture(png_url(run.images["prior_samples"]), [])
     if "traversal" in heights:
-        found.traversal = Picture(png(run.images["traversal"]), [])
+        found.traversal = Picture(png_url(run.images["traversal"]), [])
     if run.gif:
         try:
             found.film = _film(run.gif, heights)
@@ -106,7 +106,7 @@ def _height(content: bytes) -> int:
         return image.height
 
 
-def png(content: bytes) -> str:
+def png_url(content: bytes) -> str:
     return url(content, "image/png")
 
 
@@ -114,8 +114,8 @@ def url(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def poster(shown: Sequence[Column]) -> Figure | None:
-    """The pictures of all columns on one sheet, for a slide: test images and reconstructions above prior samples."""
+def poster(shown: Sequence[Column]) -> bytes | None:
+    """The pictures of all columns on one PNG, for a slide: test images and reconstructions above prior samples."""
     able = [column for column in shown if column.reconstructions and column.samples]
     if not able:
         return None
@@ -130,4 +130,4 @@ def poster(shown: Sequence[Column]) -> Figure | None:
         places[0, i].set_title(f"{short(column.group.name)}: {column.group.fate}")
     places[0, 0].set_ylabel("test images,\nredrawn below each")
     places[1, 0].set_ylabel("made from the prior")
-    return figure
+    return png(pixels(figure))

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from vae.measure.verdict import DEAD, VERDICTS
 from vae.report import coding, cures, dimensions, gallery, measures, over_time, phase, points, words
-from vae.report.drawing import COLOURS, Chart, colour, on_disk, on_page, saved, style
+from vae.report.drawing import COLOURS, Chart, colour, drawn, on_disk, on_page, style
 from vae.report.groups import Group, controlled, differences, things, together, varied
 from vae.report.groups import words as verdict_words
 from vae.report.runs import Run
@@ -73,7 +73,7 @@ def pictures(story: Story) -> Section | None:
     with style():
         poster = gallery.poster(story.columns)
         if poster is not None:
-            files.replace(story.output / "pictures.png", saved(poster, "png"))
+            files.replace(story.output / "pictures.png", poster)
     base = controlled(story.groups)
     differ = {name: words.difference(thing) for name, thing in base[1].items()} if base else {}
     title = "What each run draws" if len(story.groups) > 1 else "What it draws"
@@ -170,16 +170,21 @@ def charted(draw: Callable[[Sequence[Group]], Chart]) -> Tell:
                 chart = draw(story.groups)
                 if not chart.panels:
                     return None
-                png, svg = on_disk(chart, story.groups)
-                panels = [Markup(on_page(panel)) for panel in chart.panels]
+                drawings = [drawn(panel) for panel in chart.panels]
+                as_png, as_svg = on_disk(chart, drawings, story.groups)
         except Exception as error:
             log.warning("report: %s not drawn (%s: %s)", draw.__name__, type(error).__name__, error, exc_info=True)
             return None
-        files.replace(story.output / f"{chart.key}.png", png)
-        files.replace(story.output / f"{chart.key}.svg", svg)
+        files.replace(story.output / f"{chart.key}.png", as_png)
+        files.replace(story.output / f"{chart.key}.svg", as_svg)
         legend = chart.legend if 1 < len(chart.legend) <= len(COLOURS) else []
         wide = max(panel.size[0] for panel in chart.panels)
-        values = {"caption": chart.caption, "panels": panels, "legend": legend, "columns": chart.columns}
+        values = {
+            "caption": chart.caption,
+            "panels": [Markup(on_page(one)) for one in drawings],
+            "legend": legend,
+            "columns": chart.columns,
+        }
         values["least"] = round(wide * 4.6)
         return Section(chart.key, chart.title, "chart.html", values)
 

@@ -169,7 +169,7 @@ def _draw_rate(axes: Axes, points: Sequence[tuple[Group, Run]], free: Sequence[f
         axes.axhline(min(free), color=INK, ls="--", lw=0.8)
     logarithmic(axes, "x", linear_below=1)
     highest = max(run.number("kld") for _, run in points)
-    axes.set(xlabel="KL, nats", ylabel="test MSE per pixel", xlim=(-0.05, max(1.0, 1.05 * highest)))
+    axes.set(xlabel="KL, nats", ylabel="test MSE per pixel", xlim=(0, max(1.0, 1.05 * highest)))
     axes.set_ylim(0, 1.1 * max(run.number("mse") for _, run in points))
 
 
