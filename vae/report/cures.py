@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from vae.measure.written import number, with_error
-from vae.report.drawing import Chart, Panel
+from vae.report.drawing import Chart, Panel, write_in_cell
 from vae.report.groups import NO_SETTINGS, Group
 from vae.report.runs import Run
 from vae.runtime import naming
@@ -243,8 +243,7 @@ def _draw_matrix(axes: Axes, found: dict[str, list[Cell]], cures: list[str]) -> 
         place = cures.index(cell.cure), list(found).index(cell.cause)
         values[place] = cell.alive / cell.count
         paper = f"\n{cell.on_paper} on paper" if cell.on_paper else ""
-        text = f"{cell.alive} of {cell.count}{paper}"
-        axes.annotate(text, place[::-1], ha="center", va="center", fontsize=6.5 if paper else 8, color="black")
+        write_in_cell(axes, f"{cell.alive} of {cell.count}{paper}", *place)
     axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(found)), labels=list(found))
     axes.set_yticks(range(len(cures)), labels=cures)

@@ -266,6 +266,13 @@ def logarithmic(axes: Axes, axis: str = "y", linear_below: float | None = None) 
     )
 
 
+def write_in_cell(axes: Axes, text: str, row: int, column: int) -> None:
+    """On a light ground, whatever colour the cell has."""
+    box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+    size = 6.5 if "\n" in text else 7
+    axes.annotate(text, (column, row), ha="center", va="center", fontsize=size, bbox=box, color="black")
+
+
 def curve(axes: Axes, group: Group, groups: Sequence[Group], tag: str) -> None:
     """A line of one run; of several seeds their mean and the band from the lowest to the highest. A marker where there
     is one point only."""

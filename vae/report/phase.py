@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vae.measure.verdict import DEAD
-from vae.report.drawing import Chart, Panel, short
+from vae.report.drawing import Chart, Panel, short, write_in_cell
 from vae.report.groups import Group
 from vae.report.runs import Run
 from vae.runtime import naming
@@ -60,9 +60,7 @@ def _draw(axes: Axes, done: Sequence[Run], names: Sequence[str], columns: list[s
     with np.errstate(invalid="ignore"):
         axes.imshow(dead / count, cmap="RdYlBu_r", vmin=0, vmax=1, origin="lower", aspect="auto")
     for line, column in np.argwhere(count > 0):
-        text = f"{dead[line, column]:.0f} of {count[line, column]:.0f}"
-        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
-        axes.annotate(text, (column, line), ha="center", va="center", fontsize=7, bbox=box, color="black")
+        write_in_cell(axes, f"{dead[line, column]:.0f} of {count[line, column]:.0f}", line, column)
     for start, end in boundary(kept):
         axes.plot([start[0], end[0]], [start[1], end[1]], color="black", lw=2.5)
     axes.set_xticks(range(len(columns)), labels=[short(value) for value in columns])
