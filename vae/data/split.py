@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vae.runtime import parallel
+from vae.runtime.paging import ask_for
 from vae.runtime.rng import generator
 
 CHUNK_VALUES = 2**22  # pixels at a time, where all are looked at
@@ -88,6 +89,7 @@ class Split:
             return self.images[rows]
         if not self.mapped:
             return self.images.index_select(0, rows)
+        ask_for(self.images, rows)
         # By numpy, since threads do it that read ahead. In each of them torch would start OpenMP threads, and where a
         # process has more of those than cores, libgomp lets the training's own sleep whenever they wait for each other.
         return torch.from_numpy(self.images.numpy()[rows.numpy()])
