@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import composed
 from torch import Tensor
 
+from vae.data import readers, scale
 from vae.data.arrays import mapped
 from vae.data.split import Split
 from vae.runtime import paging
@@ -26,25 +28,40 @@ def pages_there(array: Tensor) -> int:
     return int((np.frombuffer(found, np.uint8) & 1).sum())
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the file is put out of memory by posix_fadvise")
-def test_of_a_large_file_only_the_rows_that_are_read_are_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A page an image. Had nobody asked, 82 images would have brought nearly all of 16,384 into memory."""
-    path, count = tmp_path / "images.npy", 2**14
-    np.save(path, np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(64, 2).repeat(64, 3))
+@pytest.fixture
+def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """16,384 images of a page each, of which no page is in memory; so many count as large."""
+    if not hasattr(os, "posix_fadvise"):
+        pytest.skip("nothing here puts a file out of memory")
+    path = tmp_path / "images.npy"
+    np.save(path, np.arange(2**14, dtype=np.uint8)[:, None, None].repeat(64, 1).repeat(64, 2))
     with open(path, "rb") as file:
         os.fdatasync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    images = mapped(np.load(path, mmap_mode="r"))
-    if pages_there(images) > count / 100:
+    if pages_there(mapped(np.load(path, mmap_mode="r"))) > 100:
         pytest.skip("this file system keeps files in memory")
     monkeypatch.setattr(paging, "LARGE", 2**20)
-    rows = torch.arange(100, count, 200)
+    return path
+
+
+def test_of_a_large_file_only_the_rows_that_are_read_are_fetched(cold: Path) -> None:
+    """Had nobody asked, 82 images would have brought nearly all of them."""
+    images = mapped(np.load(cold, mmap_mode="r")[:, None])
+    rows = torch.arange(100, len(images), 200)
     found = Split(images, mapped=True).stored(rows)
     assert torch.equal(found[:, 0, 63, 63], rows.to(torch.uint8))
-    fetched = pages_there(images)
-    assert len(rows) <= fetched <= 4 * len(rows)
+    assert len(rows) <= pages_there(images) <= 4 * len(rows)
+
+
+def test_to_open_a_large_file_takes_a_look_at_some_of_it(cold: Path) -> None:
+    """At the images that tell its range, and those that tell whether they vary. Each lies on two pages."""
+    data = readers.load(composed("dataset=arrays", f"dataset.train={cold}").dataset)
+    looked_at = pages_there(data.train.images)
+    assert 1000 <= looked_at <= 2**12
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scale, "SAMPLED", 100)
+        scale.check(data, "some")
+    assert pages_there(data.train.images) <= looked_at + 400
 
 
 @pytest.mark.parametrize(

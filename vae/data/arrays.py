@@ -18,6 +18,7 @@ from vae.config import schema
 from vae.config.errors import InputError
 from vae.config.load import at_home
 from vae.data.split import Split
+from vae.runtime.paging import ask_for
 
 Array = np.ndarray[Any, Any]
 
@@ -30,7 +31,7 @@ FLOATS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # black and white of floats
 BRIGHT = 31  # floats that reach it, and no more than 255, are read as levels from 0 to 255
 NEAR = 1e-4  # of the range: so far beyond it is rounding
 CHUNK = 2**24  # values at a time, where all are looked at
-LOOKED_AT = 1000  # images of 8 bits, evenly over the file
+LOOKED_AT = 1000  # images of 8 bits
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,16 @@ def _opened(path: Path, labels: str | None, config: schema.Arrays) -> _Opened:
         found, said = _whole(beside, LABEL_KEYS), [f"labels from {beside}"]
     low, high = 0.0, 255.0
     # Of 8 bits a look at some tells, and there may be more than memory holds.
-    some = images[:: max(1, len(images) // LOOKED_AT)]
-    if images.dtype != np.uint8 or config.range != "auto" or some.max() <= 1:
+    if images.dtype != np.uint8 or config.range != "auto" or _some(images).max() <= 1:
         low, high = _extremes(images, path)
     return _Opened(path, images, low, high, found, content.mapped, said)
+
+
+def _some(images: Array) -> Array:
+    """Evenly over the file."""
+    every = max(1, len(images) // LOOKED_AT)
+    ask_for(mapped(images), torch.arange(0, len(images), every))
+    return images[::every]
 
 
 def _content(path: Path, config: schema.Arrays) -> Content:
