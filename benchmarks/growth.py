@@ -25,6 +25,7 @@ SIDES = (28, 40, 56, 80)  # pixels 1, 2.04, 4 and 8.16 times, both sides divisib
 LIMIT = 2 * GIGABYTE
 LARGE_SIDE = 64  # an image is then one page of memory
 IN_MEMORY, BEYOND = "in memory", "beyond memory"
+CAN_FORGET = hasattr(os, "posix_fadvise")  # what the system has in memory of a file
 LINEAR = 1.1  # max exponent that counts as linear
 MANY, MANY_SECONDS, MANY_MIB = 1000, 60, 500  # runs in one report, and what that may take
 REPORT_OF_MANY = "many runs in a report"
@@ -130,7 +131,7 @@ def beyond_memory(options: Options, record: Record, steps: int) -> None:
         return
     count = size // LARGE_SIDE**2
     prefix, limit, how = memory_limit()
-    record.content["limit"] = how
+    record.content["limit"], record.content["cold"] = how, CAN_FORGET
     with tempfile.TemporaryDirectory(dir=options.scratch) as directory:
         path = Path(directory)
         test = blobs(path / "test.npy", 100, LARGE_SIDE)
@@ -151,7 +152,7 @@ def cold(
     limit: Callable[[], None] | None = None,
 ) -> Metrics:
     """`training` on files of which nothing is in memory, where the system can be told so."""
-    for path in paths if hasattr(os, "posix_fadvise") else ():
+    for path in paths if CAN_FORGET else ():
         with path.open("rb") as file:
             os.fdatasync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -235,11 +236,11 @@ def larger(content: Metrics) -> str:
         memory = [spread(values(found, key)) for key in ("start_seconds", "peak_mib", "anonymous_mib")]
         failed = [metrics[FAILED] for metrics in found if FAILED in metrics]
         rows.append([name, spread(rates) if rates else f"failed: {failed[-1] if failed else '–'}", *memory])
+    cold = " Of either file nothing is in memory when the run begins." if content.get("cold") else ""
     said = (
         f"{content['settings']['large_gib']:g} GiB of 64x64 images in a .npy, with at most 2 GiB of memory "
-        f"({content['limit']}), beside a fortieth of them without a limit; conv_vae. Of either file nothing is "
-        "in memory when the run begins. Resident memory holds pages of "
-        "the file that the system takes back when it needs them; anonymous memory is the process's own."
+        f"({content['limit']}), beside a fortieth of them without a limit; conv_vae.{cold} Resident memory holds pages "
+        "of the file that the system takes back when it needs them; anonymous memory is the process's own."
     )
     return f"{said}\n\n{table(['', 'images/s', 'start-up, s', 'peak resident, MiB', 'peak anonymous, MiB'], rows)}"
 
