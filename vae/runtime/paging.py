@@ -13,8 +13,8 @@ LARGE = 2**30  # bytes; of less all is soon in memory, whatever is read
 def ask_for(array: Tensor, rows: Tensor) -> None:
     """Have the system fetch these rows (k,) of a large mapped `array` (N, ...), all at once and nothing else. Whoever
     reads without having asked waits for one row after the other, and for what lies around it as well: Linux reads
-    128 KiB wherever a page is not there, in case the reader goes on from it. Where a row does not lie in one piece, or
-    the system takes no such advice, this does nothing."""
+    128 KiB or more wherever a page is not there, in case the reader goes on from it. Where a row does not lie in one
+    piece, or the system takes no such advice, this does nothing."""
     advise = _advise()
     width = array.element_size()
     step = array.stride(0) * width
