@@ -98,6 +98,20 @@ def test_runs_are_held_against_none_of_the_same_setting_and_sweep() -> None:
     assert together["runs"].to_dict() == {"none": 2, "linear": 2}
 
 
+def test_values_of_a_cure_are_told_apart() -> None:
+    """free_bits lives with one floor of two: with none of its seeds, and with all."""
+
+    def with_floor(floor: float, seed: int, verdict: str) -> Run:
+        found = run("optimiser", "free_bits", seed, verdict)
+        found.overrides = ["cause=optimiser", "cure=free_bits", f"cure.floor={floor}", f"seed={seed}"]
+        return found
+
+    runs = [with_floor(floor, seed, "alive" if floor > 1 else "collapsed") for floor in (0.1, 2) for seed in range(3)]
+    rows = {name: row[0] for name, row in cures.rows(cures.cells(runs)["optimiser"])}
+    assert rows == {"free_bits, floor=0.1": "0 of 3", "free_bits, floor=2": "3 of 3"}
+    assert "alive with every seed: free_bits, floor=2; with some: none" in cures.what_follows(runs)[0]
+
+
 def test_what_follows_is_said_with_what_it_rests_on() -> None:
     optimiser, decoder = cures.what_follows(RUNS)
     assert "where without a cure 0 of 3 runs live" in optimiser
@@ -194,3 +208,13 @@ def test_plots_of_phases_need_two_axes() -> None:
     assert not phase.diagram(together([*GRID, *one_more])).panels
     unfinished = [swept(lr, t, 0, "unfinished", 1) for lr in (1, 2) for t in (1, 2)]
     assert not phase.diagram(together(unfinished)).panels
+
+
+def test_plots_of_phases_do_not_count_cures_as_seeds() -> None:
+    grid = [swept(lr, t, 0, "alive", 1) for lr in (1, 2) for t in (1, 2)]
+    assert phase.diagram(together(grid)).panels
+    for cure in ("none", "linear"):
+        for point in list(grid[:4]):
+            grid.append(swept(1, 1, 0, "collapsed", 1))
+            grid[-1].overrides = [*point.overrides, f"cure={cure}"]
+    assert not phase.diagram(together(grid)).panels

@@ -1,6 +1,7 @@
 """The report: read from the disk, complete or not, one page that needs nothing beside it."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -15,12 +16,13 @@ import pandas as pd
 import pytest
 from conftest import QUICK, ROOT
 from filelock import FileLock
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from twins import scalars
 
 import run
 from vae.cli import launch
-from vae.report import contents, drawing, groups, measures, over_time, page, runs, words
+from vae.report import contents, drawing, groups, measures, over_time, page, points, runs, words
 from vae.runtime.naming import split
 
 Program = Callable[..., tuple[int, str, str]]
@@ -474,6 +476,20 @@ def test_one_closed_form_is_not_drawn_for_several(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     invented(tmp_path / "one", {name: job for name, job in jobs.items() if "0.5" in job[0][1]})
     assert 'id="boundary"' in written(tmp_path / "one")
+
+
+def test_plots_of_the_boundary_have_a_line_for_each_setting(tmp_path: Path) -> None:
+    jobs = {
+        f"{i}_": (
+            [f"anneal.weight={weight}", f"train.lr={lr}", f"seed={seed}"],
+            {"kl_weight": weight, "predicted_collapse_weight": 5, "predicted_active_units": 2, "active_units": 10 * lr},
+        )
+        for i, (weight, lr, seed) in enumerate(itertools.product((1, 2, 4), (0.1, 0.3), (0, 1)))
+    }
+    axes = Figure().subplots()
+    points.boundary(groups.together(invented(tmp_path, jobs))).panels[0].draw(axes)
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) == 3}  # type: ignore[arg-type]
+    assert drawn == {"0.1": [1, 1, 1], "0.3": [3, 3, 3], "linear VAE, closed form": [2, 2, 2]}
 
 
 def test_many_runs_answer_what_the_sweep_asks_first(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Which cure helped which cause: the matrix of sweep=cures, causes by cures, over seeds. A run says what it was for by
-`cause` in its configuration; where a sweep varies other settings too, each of them is a cause of its own."""
+`cause` in its configuration; where a sweep varies other settings too, each of them is a cause of its own, and where it
+varies those of a cure, each of these is a cure of its own."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -127,12 +128,15 @@ def cells(runs: Sequence[Run]) -> dict[str, list[Cell]]:
     """By cause, in the order of the runs; empty where no run says what it was for."""
     meant = [run for run in runs if run.config.get("cause") and run.config.get("cure.name")]
     varied = naming.varied(run.overrides for run in meant)
-    further = [key for key in varied if key not in (*NO_SETTINGS, "cause", "cure") and not key.startswith("cure.")]
+    of_cure = [key for key in varied if key.startswith("cure.")]
+    further = [key for key in varied if key not in (*NO_SETTINGS, *of_cure, "cause", "cure")]
     found: dict[str, dict[str, list[Run]]] = {}
     for run in meant:
-        setting = naming.label(run.overrides, further)
-        cause = ", ".join(filter(None, (str(run.config["cause"]), setting)))
-        found.setdefault(cause, {}).setdefault(str(run.config["cure.name"]), []).append(run)
+        cause, cure = (
+            ", ".join(filter(None, (str(run.config[key]), naming.label(run.overrides, varying))))
+            for key, varying in (("cause", further), ("cure.name", of_cure))
+        )
+        found.setdefault(cause, {}).setdefault(cure, []).append(run)
     table: dict[str, list[Cell]] = {}
     for cause, cures in found.items():
         plain = {_pair(run): run for run in cures.get(PLAIN, []) if "verdict" in run.record}

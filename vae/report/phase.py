@@ -14,7 +14,8 @@ from vae.report.groups import Group
 from vae.report.runs import Run
 from vae.runtime import naming
 
-NOT_AXES = ("seed", "run_name", "sweep", "cause", "cure")
+NOT_AXES = ("seed", "run_name", "sweep")
+PARTS = ("cause", "cure")  # with these it is another question, which the matrix of cures answers
 MAX_CELLS = 400
 
 
@@ -38,7 +39,7 @@ def diagram(groups: Sequence[Group]) -> Chart:
     runs = [run for group in groups for run in group.runs]
     done = [run for run in runs if run.is_conclusive]
     names = axes_of(runs)
-    if len(names) != 2:
+    if len(names) != 2 or set(names) & set(PARTS):
         return chart
     columns, lines = (_values(done, name) for name in names)
     if min(len(columns), len(lines)) < 2 or len(columns) * len(lines) > MAX_CELLS:

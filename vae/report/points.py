@@ -30,8 +30,8 @@ def fraction(groups: Sequence[Group]) -> Chart:
     series: dict[str, list[tuple[float, float]]] = {}
     others = [name for name in varied(many) if name != key]
     for group in many:
-        rest = ", ".join(group.setting(f"{name}.name") or group.setting(name) for name in others)
-        series.setdefault(rest, []).append((float(group.setting(key)), len(group.dead) / len(group.conclusive)))
+        point = float(group.setting(key)), len(group.dead) / len(group.conclusive)
+        series.setdefault(_settings(group, others), []).append(point)
     chart.caption = (
         f"Over {key}: of the runs that differ in their seed alone, the fraction that collapsed "
         f"({min(len(group.conclusive) for group in many)} or more seeds a point)."
@@ -40,6 +40,10 @@ def fraction(groups: Sequence[Group]) -> Chart:
         Panel("fraction of the seeds that collapsed", partial(_draw_fraction, series=series, key=key), (6.0, 3.4))
     ]
     return chart
+
+
+def _settings(group: Group, keys: Sequence[str]) -> str:
+    return ", ".join(group.setting(f"{key}.name") or group.setting(key) for key in keys)
 
 
 def _are_numbers(values: Sequence[str]) -> bool:
@@ -70,8 +74,8 @@ def boundary(groups: Sequence[Group]) -> Chart:
     chart = Chart(
         "boundary",
         "Where the code collapses",
-        "Over the KL weight: measured at the end of each run (dots; the lines go through their means), and what a "
-        "linear VAE keeps by the closed form (dashed). Right of the dotted line the closed form leaves no code.",
+        "Over the KL weight: measured at the end of each run (dots; the lines go through the means over seeds), and "
+        "what a linear VAE keeps by the closed form (dashed). Right of the dotted line the closed form leaves no code.",
         [],
     )
     shown = [group for group in groups if finite(*group.number(PREDICTED), *group.number("kl_weight"))]
@@ -106,14 +110,17 @@ def _means(runs: Sequence[Run], key: str) -> tuple[list[float], list[float]]:
 
 
 def _draw_boundary(axes: Axes, groups: Sequence[Group], measured: str, predicted: str, scale: str) -> None:
-    runs = sorted((run for group in groups for run in group.runs), key=lambda run: run.number("kl_weight"))
-    for i, model in enumerate(dict.fromkeys(str(run.record.get("model")) for run in runs)):
-        mine = [run for run in runs if str(run.record.get("model")) == model]
-        colour = COLOURS[i % len(COLOURS)]
-        axes.plot(*_means(mine, measured), color=colour, label=short(model))
+    others = [key for key in varied(groups) if key != "anneal.weight"] or ["model"]
+    series: dict[str, list[Run]] = {}
+    for group in groups:
+        series.setdefault(_settings(group, others), []).extend(group.runs)
+    for i, (name, mine) in enumerate(series.items()):
+        tint = COLOURS[i] if len(series) <= len(COLOURS) else INK
+        axes.plot(*_means(mine, measured), color=tint, label=short(name) if tint != INK else None)
         axes.plot(
-            [run.number("kl_weight") for run in mine], [run.number(measured) for run in mine], "o", ms=4, color=colour
+            [run.number("kl_weight") for run in mine], [run.number(measured) for run in mine], "o", ms=4, color=tint
         )
+    runs = [run for group in groups for run in group.runs]
     x, kept = _means(runs, predicted)
     axes.plot(x, kept, color=INK, ls="--", lw=1.2, label="linear VAE, closed form")
     edge = runs[0].number("predicted_collapse_weight")
