@@ -1,13 +1,16 @@
+import dataclasses
 import itertools
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import composed
 from torch._subclasses import FakeTensorMode
 
 from vae.data.readers import embedded_digits
 from vae.data.split import READERS, Split, hold_out, training_batches
+from vae.training.stopping import with_validation
 
 
 def counted(total: int, labels: torch.Tensor | None = None) -> Split:
@@ -39,6 +42,21 @@ def test_hold_out_depends_on_its_seed_alone() -> None:
     first, again, other = (hold_out(counted(50), 0.2, seed).test.images for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_frames_of_a_file_stay_together() -> None:
+    names = tuple(f"{number * 7 % 10}.gif" for number in range(10) for _ in range(1 + number))  # 1 to 10 frames
+    labels = torch.tensor([int(name[0]) % 2 for name in names])
+    split = dataclasses.replace(counted(55, labels), sources=names)
+    data = with_validation(hold_out(split, 0.4, seed=0), composed("train.patience=3").train)
+    parts = [set(part.sources or ()) for part in (data.train, data.validation, data.test) if part is not None]
+    assert [len(part) for part in parts] == [4, 2, 4]
+    assert set.union(*parts) == set(names)
+    assert sum(int(name[0]) % 2 for name in parts[2]) == 2  # each label in proportion
+    assert sum(len(part) for part in (data.train, data.validation, data.test) if part is not None) == 55
+    few = dataclasses.replace(split, sources=tuple(f"{int(name[0]) % 3}" for name in names))
+    assert few.files() is None
+    assert len(hold_out(few, 0.4, seed=0).test) == 22
 
 
 def test_an_epoch_shows_every_image_once() -> None:

@@ -126,3 +126,11 @@ def test_submitit_s_local_jobs_share_the_cores(
         assert os.environ.get("OMP_NUM_THREADS") == expected
     finally:
         os.environ.pop("OMP_NUM_THREADS", None)
+
+
+def test_a_run_on_the_cpu_has_the_host_s_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier run of the process may have been on a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: 2**20)
+    assert (machine.peak_memory_mib(torch.device("cpu")) or 0) > 10
+    assert machine.peak_memory_mib(torch.device("cuda:1")) == 1

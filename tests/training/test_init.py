@@ -65,6 +65,20 @@ def test_what_does_not_fit_is_told(first: Path, digits: list[str], program: Prog
         assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.parametrize(("one", "other"), [("delta", "none"), ("none", "delta"), ("skip", "none")])
+def test_a_layer_that_a_cure_has_is_part_of_the_network(
+    one: str, other: str, digits: list[str], program: Program, tmp_path: Path
+) -> None:
+    """`delta` has no weights: those of the two networks fit, and mean something else."""
+    assert program(*QUICK, *digits, *SMALL, f"cure={one}", "hydra.run.dir=first")[0] == 0
+    status, out, err = program(*QUICK, *digits, "init=first", f"cure={other}", "hydra.run.dir=second")
+    assert (status, out) == (1, "")
+    assert f"init=first with cure={other}: trained with cure={one}" in err.splitlines()[-1]
+    assert not (tmp_path / "second").exists()
+    status, _, err = program(*QUICK, *digits, "init=first", f"cure={one}", "hydra.run.dir=third")
+    assert status == 0, err
+
+
 def test_a_run_whose_weights_were_taken_stays(first: Path, digits: list[str], program: Program) -> None:
     before = vae.load_run(first).sample(2)
     assert program(*QUICK, *digits, "init=first", "hydra.run.dir=second")[0] == 0

@@ -63,6 +63,15 @@ class Split:
             count += new
         return total / count
 
+    def files(self) -> Tensor | None:
+        """(N,): the number of the file that each image comes from. None where all are of files of their own, or of
+        fewer than four files: nothing of these could be held out whole."""
+        if self.sources is None:
+            return None
+        numbers: dict[str, int] = {}
+        found = [numbers.setdefault(source, len(numbers)) for source in self.sources]
+        return torch.tensor(found) if 4 <= len(numbers) < len(found) else None
+
     def slices(self, values: int = CHUNK_VALUES, least: int = 1) -> Iterator[slice]:
         """All images in turn, those of so many pixels at a time, but no fewer than `least` images."""
         chunk = max(least, values // self.images[0].numel())
@@ -146,19 +155,36 @@ def state_of(tensor: Tensor) -> tuple[int, int] | None:
 
 def hold_out(split: Split, fraction: float, seed: int) -> Data:
     """Cut a test split of round(fraction * N) images out of `split`, each label in proportion (to within one
-    image), at random otherwise. At least two of the N >= 4 images go to each side. `fraction` 0: nothing is cut, and
-    both are all of the images."""
+    image), at random otherwise. At least two of the N >= 4 images go to each side. Frames of one file are alike, and
+    stay together: of such files so many are cut out, by the label of the first frame. `fraction` 0: nothing is cut,
+    and both are all of the images."""
     if fraction == 0:
         return Data(split, split, is_undivided=True)
-    total = len(split)
+    files, labels, total = split.files(), split.labels, len(split)
+    if files is not None:
+        total = int(files.max()) + 1
+        first = torch.zeros(total, dtype=torch.int64).scatter_reduce_(
+            0, files, torch.arange(len(split)), "amin", include_self=False
+        )
+        labels = None if labels is None else labels[first]
     held = min(max(round(fraction * total), 2), total - 2)
     order = torch.randperm(total, generator=generator(seed, "split"))
-    if split.labels is not None:
-        order = order[torch.argsort(split.labels[order], stable=True)]
+    if labels is not None:
+        order = order[torch.argsort(labels[order], stable=True)]
     # Every (total / held)-th image in label order: the same fraction of each run of equal labels.
     place = torch.arange(total)
     chosen = (place + 1) * held // total > place * held // total
-    return Data(split.take(order[~chosen].sort().values), split.take(order[chosen].sort().values))
+    left, cut = parted(order[chosen], total, files)
+    return Data(split.take(left), split.take(cut))
+
+
+def parted(held: Tensor, total: int, files: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The places of the images that are left, and of those that are cut out: these numbers of `total` images, or of
+    the `total` files (`Split.files`) that they come from."""
+    is_cut = torch.zeros(total, dtype=torch.bool)
+    is_cut[held] = True
+    of_image = is_cut if files is None else is_cut[files]
+    return (~of_image).nonzero().flatten(), of_image.nonzero().flatten()
 
 
 def training_batches(split: Split, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:

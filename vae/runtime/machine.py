@@ -18,17 +18,23 @@ log = logging.getLogger(__name__)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-def peak_memory_mib() -> float | None:
-    """The most memory that the process has held: of the GPU where it used one, else of the host. None where the
-    system does not say."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
+def peak_memory_mib(device: torch.device) -> float | None:
+    """The most memory that the process has held: on a GPU since `count_memory`, on a CPU since it began. None where
+    the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource
     except ImportError:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def count_memory(device: torch.device) -> None:
+    """Begin to look for the most memory that is held on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def configure_process(threads: int = 0) -> None:

@@ -26,7 +26,7 @@ from vae.output import tracking
 from vae.runtime import directory as names
 from vae.runtime import files, parallel
 from vae.runtime.clock import Clock
-from vae.runtime.machine import check_precision, choose_device, choose_precision, configure_process
+from vae.runtime.machine import check_precision, choose_device, choose_precision, configure_process, count_memory
 from vae.runtime.rng import generator
 from vae.training import bounds, checkpoint, controllers, own_cure, rules, start, terms  # noqa: F401  (which register cures)
 from vae.training import cure as cures
@@ -154,6 +154,7 @@ def prepare(config: RunConfig, saved: Checkpoint | None = None, data: Data | Non
     tracking.library(config.tracking)
     device = choose_device(settings.device)
     check_precision(settings.precision, device)
+    count_memory(device)
     if data is None:
         with parallel.leader_first():
             data = with_validation(readers.load(config.dataset), settings)
@@ -222,6 +223,12 @@ def _begin_with(directory: Path, subject: Subject) -> None:
         raise InputError(
             f"init={directory}: trained on images of shape {found.shape}, dataset={config.dataset.name} has "
             f"{subject.model.shape}"
+        )
+    cure = found.config.cure
+    if config.cure != cure and not (config.cure.fits_spectral_start and cure.fits_spectral_start):
+        raise InputError(
+            f"init={directory} with cure={config.cure.name}: trained with cure={cure.name}, and one of these is a "
+            "layer of the network; the cure and its values must be the same"
         )
     ours, theirs = subject.model.state_dict(), model.state_dict()
     differs = [name for name in ours | theirs if _shape(ours.get(name)) != _shape(theirs.get(name))]

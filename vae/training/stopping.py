@@ -12,7 +12,7 @@ import torch
 
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.data.split import Data
+from vae.data.split import Data, parted
 from vae.runtime import untrusted
 from vae.runtime.rng import generator
 
@@ -74,8 +74,8 @@ class Stopping:
 
 
 def with_validation(data: Data, settings: schema.Train) -> Data:
-    """`data` with a validation split where early stopping needs one: the same images for every seed of a run. Raises
-    InputError where there are too few for two."""
+    """`data` with a validation split where early stopping needs one: the same images for every seed of a run, all
+    frames of a file or none. Raises InputError where there are too few for two."""
     if settings.patience is None or data.validation is not None:
         return data
     total = len(data.train)
@@ -84,8 +84,10 @@ def with_validation(data: Data, settings: schema.Train) -> Data:
             f"train.patience={settings.patience}: needs at least 4 training images, 2 to train on and 2 that say when "
             f"to stop; there are {total}; train.patience=null trains on all of them, for all steps"
         )
-    held = settings.held_out(total)
+    files = data.train.files()
+    if files is not None:
+        total = int(files.max()) + 1
     order = torch.randperm(total, generator=generator(0, "validation"))
-    left, chosen = order[held:].sort().values, order[:held].sort().values
+    left, chosen = parted(order[: settings.held_out(total)], total, files)
     grey = None if data.grey is None else data.grey.take(left)
     return dataclasses.replace(data, train=data.train.take(left), validation=data.train.take(chosen), grey=grey)
