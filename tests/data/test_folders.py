@@ -167,6 +167,28 @@ def test_tiffs_in_deep_colour_are_refused(root: Path) -> None:
         load(root, "dataset.range=[0,4095]")
 
 
+@pytest.mark.parametrize("content", [b"P6\n8 8\n4095\n" + 192 * b"\x0f\xff", b"P3\n8 8\n4095\n" + 192 * b"4095 "])
+def test_ppms_in_deep_colour_are_refused(content: bytes, root: Path) -> None:
+    (root / "z.ppm").write_bytes(content)
+    with pytest.raises(InputError, match=r"z\.ppm \(has several channels of 16 bits, "):
+        load(root, "dataset.range=[0,4095]")
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_deep_files_in_which_0_is_white_are_refused(kind: type, root: Path) -> None:
+    """As films are scanned. Pillow turns round those of 8 bits alone."""
+    for deep, name in ((np.uint8, "y.tif"), (kind, "z.tif")):
+        save(root / name, np.full((8, 8), 100, deep))
+        entry = struct.pack("<HHI", 262, 3, 1)
+        content = bytearray((root / name).read_bytes())
+        content[content.index(entry) + len(entry)] = 0  # was 1, for black
+        (root / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"1 image cannot be read: .*z\.tif \(.* of which 0 is white; save it with 0"):
+        load(root)
+    (root / "z.tif").unlink()
+    assert levels(load(root))[-1] == 155
+
+
 @pytest.mark.parametrize("span", ["auto", "[0,1]"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_broken(value: float, span: str, tmp_path: Path) -> None:
@@ -216,6 +238,15 @@ def test_frames_are_taken_or_named_as_dropped(suffix: str, root: Path, said: Any
     assert levels(load(root))[-1] == 100
     assert "of 1 file with several frames the first, 2 dropped" in said.text
     assert levels(load(root, "dataset.frames=all"))[-3:] == [100, 150, 200]
+    assert "all frames of a file are in the same split" in said.text
+
+
+def test_frames_of_few_files_are_in_both_splits_and_said(tmp_path: Path, said: Any) -> None:
+    frames = [Image.fromarray(grey(level)) for level in range(0, 250, 10)]
+    (tmp_path / "images").mkdir()
+    frames[0].save(tmp_path / "images" / "0.gif", save_all=True, append_images=frames[1:])
+    assert len(levels(load(tmp_path / "images", "dataset.frames=all"))) == 25
+    assert "frames of one file are in both splits, since there are fewer than four files" in said.text
 
 
 def test_hidden_files_are_never_read_and_counted(root: Path, said: Any) -> None:

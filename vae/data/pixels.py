@@ -15,11 +15,11 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 Result = TypeVar("Result")
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # PIL's modes of more than 8 bits
-PLAIN = {".jpg", ".jpeg", ".bmp", ".ppm"}  # suffixes of files with 8 bits, one frame and no transparency
+PLAIN = {".jpg", ".jpeg", ".bmp"}  # suffixes of files with 8 bits, one frame and no transparency
 RANGES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # that deep files may use, from 0 on
 OTHERS = {"1": "1 bit", "CMYK": "CMYK", "LAB": "Lab", "YCbCr": "YCbCr"}  # modes whose numbers become others
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
-BITS_PER_SAMPLE = 258  # TIFF tag
+BITS_PER_SAMPLE, WHITE_IS_ZERO = 258, (262, 0)  # TIFF tags: the first, and another with its value
 Image.MAX_IMAGE_PIXELS = None  # the limit is dataset.max_megapixels, checked before anything is decoded
 
 
@@ -164,8 +164,9 @@ def _refuse_deep_colours(file: Image.Image) -> None:
     """Raises ValueError where an image that is not loaded yet has colours, or grey with opacity, of 16 bits: Pillow
     would keep the upper 8 of them, which are black where 12 are used."""
     bits = getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
-    raw = [str(tile[3]) for tile in getattr(file, "tile", ())]
-    wide = any(";16" in name and "BGR;16" not in name for name in raw)  # BGR;16 has 16 bits for all three
+    raw = [tile[3] for tile in getattr(file, "tile", ())]
+    wide = any(";16" in str(name) and "BGR;16" not in str(name) for name in raw)  # BGR;16 has 16 bits for all three
+    wide = wide or any(file.format == "PPM" and name[1] > 255 for name in raw if isinstance(name, tuple))
     if file.mode not in DEEP and (max(bits) > 8 or wide):
         raise ValueError(
             "has several channels of 16 bits, of which 8 would be read; save it with 8 bits, as grey alone, or all as "
@@ -235,6 +236,9 @@ def _values(file: Image.Image) -> Values:
     """Those of a deep image, (H, W)."""
     if "transparency" in file.info:
         raise ValueError("has more than 8 bits and one value that is transparent; save it without")
+    tag, value = WHITE_IS_ZERO
+    if getattr(file, "tag_v2", {}).get(tag) == value:  # Pillow turns those of 8 bits round, and these not
+        raise ValueError("has more than 8 bits, of which 0 is white; save it with 0 for black")
     values = np.asarray(file, np.float64)
     if not np.isfinite(values).all():
         raise ValueError("has values that are not finite")
