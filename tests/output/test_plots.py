@@ -1,6 +1,7 @@
 """What matplotlib draws for TensorBoard: pictures that are not blank, of a small run and of what is given."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,8 +40,37 @@ def test_names_whose_signs_the_font_lacks_are_told_apart() -> None:
 
 def test_the_spectrum_is_drawn() -> None:
     found = spectrum.measure(Split(torch.rand(50, 1, 4, 4)), 16)
-    drawn = plots.spectrum_plot(found, None, 4)
+    drawn = plots.spectrum_plot(found.eigenvalues, 4)
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10
+    assert (plots.spectrum_plot(found.eigenvalues, 4, 3, ("t", 0.1)) != drawn).any()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["objective=bernoulli", "dataset.binarize=threshold"], "of the whitened data; KL weight"),
+        (["objective=gaussian"], "t = beta sigma²"),
+        (["anneal=no_kl"], None),
+    ],
+)
+def test_the_spectrum_shows_what_is_predicted(
+    overrides: list[str], name: str | None, digits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def keep(values: torch.Tensor, *arguments: Any) -> np.ndarray[Any, Any]:
+        given.extend([values, *arguments])
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(plots, "spectrum_plot", keep)
+    record = trained(tmp_path, *QUICK, *digits, "model=mlp_vae", *overrides)
+    if name is None:
+        assert len(given) == 2  # nothing is said to be kept, or not to be
+        return
+    values, latent_dim, kept, (line, height) = given
+    assert (kept, line) == (record["predicted_active_units"], name)
+    assert kept > 0
+    assert kept == min(latent_dim, int((values > height).sum()))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from twins import PowerCut, power_cut, resumed, timeless
 
 import vae
 from vae.data import readers
+from vae.measure.catalogue import CATALOGUE
 from vae.measure.watch import Trajectory
 from vae.output.record import stopped
+from vae.report.runs import read
 from vae.training import checkpoint
 from vae.training.checkpoint import Checkpoint
 from vae.training.loop import train
@@ -199,6 +201,15 @@ def test_it_stops_and_keeps_the_best_model(
     mean = model.decode(model.encode(images).mu)
     assert float((mean - images).square().mean()) == pytest.approx(record["mse_mu"], rel=1e-4)
     assert record["verdict"] != "unfinished"
+
+
+def test_what_is_shown_is_of_the_model_that_is_kept(undisturbed: Path, whole: dict[str, Any]) -> None:
+    assert whole["best_step"] < whole["steps"]
+    run = read(undisturbed)
+    for tag in ("reconstructions", "prior_samples", "traversal"):
+        assert run.images[tag] == (undisturbed / f"{tag}.png").read_bytes(), tag
+    for name in ("mse", "mse_mu", "elbo", "swap_gap"):
+        assert run.curves[CATALOGUE[name].tag].iloc[-1] == pytest.approx(whole[name], rel=1e-5), name
 
 
 def test_a_run_that_nothing_stopped_may_be_unfinished(noise: list[str], tmp_path: Path) -> None:

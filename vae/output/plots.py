@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from vae.measure.spectrum import LinearOptimum, Spectrum
 from vae.output.pictures import Picture
 
 if TYPE_CHECKING:
@@ -17,19 +16,26 @@ if TYPE_CHECKING:
 MAX_NAMED = 10  # classes that are told apart by colour and name
 
 
-def spectrum_plot(spectrum: Spectrum, optimum: LinearOptimum | None, latent_dim: int) -> Picture:
-    """The largest eigenvalues; filled: what a linear VAE keeps; the line: t."""
+def spectrum_plot(
+    values: Tensor, latent_dim: int, kept: int | None = None, edge: tuple[str, float] = ("", 0)
+) -> Picture:
+    """The largest eigenvalues of a covariance; filled: those that a code would keep, which lie above the line at
+    `edge`, a name and a value. `kept` None: that is not known, and there is no line."""
     figure = _figure(7, 4)
     axes = figure.add_subplot()
-    values = spectrum.eigenvalues.numpy()
-    place = np.arange(1, len(values) + 1)
-    kept = optimum.kept if optimum else 0
-    axes.semilogy(place, np.maximum(values, 1e-12), color="0.6", lw=1)
-    axes.semilogy(place[kept:], np.maximum(values[kept:], 1e-12), "o", ms=4, mfc="white", mec="0.5", label="not kept")
-    axes.semilogy(place[:kept], values[:kept], "o", ms=5, color="tab:blue", label=f"kept: {kept} of {latent_dim}")
-    if optimum:
-        axes.axhline(optimum.t, color="tab:red", lw=1.5, label=f"t = beta sigma² = {optimum.t:.4g}")
-    axes.set(xlabel="principal component", ylabel="eigenvalue of the covariance", title="Kept is what lies above t")
+    height = np.maximum(values.numpy(), 1e-12)
+    place = np.arange(1, len(height) + 1)
+    axes.semilogy(place, height, color="0.6", lw=1)
+    axes.set(xlabel="principal component", ylabel="eigenvalue of the covariance")
+    if kept is None:
+        axes.semilogy(place, height, "o", ms=4, color="0.5")
+        axes.set_title("The largest eigenvalues of the data")
+        return _drawn(figure)
+    axes.semilogy(place[kept:], height[kept:], "o", ms=4, mfc="white", mec="0.5", label="not kept")
+    axes.semilogy(place[:kept], height[:kept], "o", ms=5, color="tab:blue", label=f"kept: {kept} of {latent_dim}")
+    name, line = edge
+    axes.axhline(line, color="tab:red", lw=1.5, label=f"{name} = {line:.4g}")
+    axes.set_title("Kept is what lies above the line")
     axes.legend()
     return _drawn(figure)
 

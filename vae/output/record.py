@@ -74,7 +74,9 @@ class Course:
     )
     images_per_second: float = key("training images per second of training", "1/s")
     threads: int | None = key("of the CPU that a process computed with, `train.threads`, or its share of the machine")
-    peak_memory_mib: float | None = key("the most memory held: of the GPU where one was used, else of the host", "MiB")
+    peak_memory_mib: float | None = key(
+        "the most memory held: by the run on its GPU, else by its process on the host", "MiB"
+    )
     versions: str = key("of Python and the main libraries")
     training_loss: float | None = key(
         "what was minimised, the mean over the last `train.log_every` training batches: with a cure that has a loss of "

@@ -202,7 +202,7 @@ class Recorder:
         self._estimate(step)
         self._scalars(tagged(found) | {f"cure/{name}": value for name, value in of_cure.items()}, step)
         self.history.add(step, weight, means.reconstruction, means.kl)
-        self._tell(self.watch.training(step, found.mse, found.kld, weight), step)
+        self._tell(self.watch.training(step, found.mse, found.kld, weight * of_cure.get("beta", 1.0)), step)
         self.progress.update(step, {self.mse_name: found.mse, "kl": found.kld, "kl_weight": weight})
 
     def _estimate(self, step: int) -> None:
@@ -218,7 +218,7 @@ class Recorder:
 
     def _record_evaluation(self, step: int, weight: float, done: Evaluation, page: Page) -> None:
         found = done.measures
-        self._scalars(tagged(found) | {"test/negative_elbo": -found.elbo}, step)
+        self._scalars(of_test(found), step)
         self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
         self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
         for tag, picture in self._grids(done, page).items():
@@ -251,8 +251,7 @@ class Recorder:
         what was minimised at the last steps."""
         config = self.config
         # At the end, so that no training waits for matplotlib; the curve of the eigenvalues is there from the start.
-        spectrum, optimum = self.subject.spectrum, self.subject.optimum(self.final_weight)
-        self._picture("spectrum", plots.spectrum_plot(spectrum, optimum, self.model.latent_dim), 0)
+        self._picture("spectrum", self._spectrum(), 0)
         heatmap = self.history.save(self.directory)
         if heatmap is not None:
             self._picture("kl_per_dimension", heatmap, step)
@@ -285,22 +284,25 @@ class Recorder:
             seconds=self.clock.seconds,
             images_per_second=step * config.train.batch_size / self.clock.training_seconds,
             threads=torch.get_num_threads(),
-            peak_memory_mib=peak_memory_mib(),
+            peak_memory_mib=peak_memory_mib(self.data.train.device),
             versions=versions(),
             training_loss=training_loss,
-            precision=choose_precision(config.train.precision, self.subject.data.train.device),
+            precision=choose_precision(config.train.precision, self.data.train.device),
         )
         record = dataclasses.replace(record, course=course)
         if self.film.frames:
             gif = self.film.gif()
             files.replace(self.directory / names.FILM, gif)
             self.tensorboard.gif("training", gif, step)
-        verdict = (
-            {} if record.answer is None else {"verdict": record.answer.verdict, "cause": record.answer.cause or ""}
-        )
-        self.tensorboard.hyperparameters(verdict | dataclasses.asdict(config))
+        is_earlier = best_step is not None and best_step != step  # than the model of the last evaluation
+        if is_earlier and done is not None:
+            self._scalars(of_test(done.measures), step, again=True)
+        answer = {}
+        if record.answer is not None:
+            answer = {"verdict": record.answer.verdict, "found_cause": record.answer.cause or ""}
+        self.tensorboard.hyperparameters(answer | dataclasses.asdict(config))
         if done is not None and failure is None:
-            self._draw_codes(done, step)
+            self._draw_codes(done, step, is_earlier)
         self.tracker.end(record.to_dict(), step)
         if best_step is not None:  # a run that is cut here, resumed from there, makes the same steps again
             os.replace(self.directory / names.BEST_CHECKPOINT, self.directory / names.CHECKPOINT)
@@ -315,18 +317,35 @@ class Recorder:
         self.tensorboard.close()
         self.tracker.close()
 
-    def _scalars(self, values: Mapping[str, float | None], step: int) -> None:
+    def _scalars(self, values: Mapping[str, float | None], step: int, again: bool = False) -> None:
+        """`again`: in place of those of the same step."""
         self.tensorboard.scalars(values, step)
-        self.tracker.scalars(values, step)
+        self.tracker.scalars(values, step, again)
 
-    def _picture(self, tag: str, picture: Picture, step: int) -> None:
+    def _picture(self, tag: str, picture: Picture, step: int, again: bool = False) -> None:
         self.tensorboard.picture(tag, picture, step)
-        self.tracker.picture(tag, picture, step)
+        self.tracker.picture(tag, picture, step, again)
 
-    def _draw_codes(self, done: Evaluation, step: int) -> None:
+    def _spectrum(self) -> Picture:
+        """What is kept at the end of the schedule lies above t, or of whitened data above the KL weight."""
+        subject, weight, latent_dim = self.subject, self.final_weight, self.model.latent_dim
+        kept, optimum = subject.prediction(weight).predicted_active_units, subject.optimum(weight)
+        if kept is not None and self.model.has_code:
+            if optimum is not None:
+                edge = "t = beta sigma²", optimum.t
+                return plots.spectrum_plot(subject.spectrum.eigenvalues, latent_dim, kept, edge)
+            if subject.whitened is not None:
+                edge = "of the whitened data; KL weight", weight
+                return plots.spectrum_plot(subject.whitened.eigenvalues, latent_dim, kept, edge)
+        return plots.spectrum_plot(subject.spectrum.eigenvalues, latent_dim)
+
+    def _draw_codes(self, done: Evaluation, step: int, again: bool) -> None:
         """The codes of the test images: two dimensions beside the prior, and all of them for the projector. The last
-        grids lie beside them as PNG."""
+        grids lie beside them as PNG. `again`: the grids of this step are of another model."""
         labels, drawn = self.data.test.labels, self._grids(done, self.album.page(self.model))
+        if again:
+            for tag, picture in drawn.items():
+                self._picture(tag, picture, step, again)
         if self.model.latent_dim > 1:
             dims = done.mu_variance.argsort(descending=True)[:2].tolist()
             plot = plots.aggregate_plot(done.z, dims, labels, self.data.classes)
@@ -368,3 +387,7 @@ def table(group: Any) -> str:
 def tagged(group: Any) -> dict[str, Any]:
     """The measures of a dataclass of the catalogue by their TensorBoard tags."""
     return {item.tag: getattr(group, item.name) for item in catalogue.measures(type(group))}
+
+
+def of_test(found: catalogue.SplitMeasures) -> dict[str, Any]:
+    return tagged(found) | {"test/negative_elbo": -found.elbo}

@@ -67,7 +67,7 @@ FIRST = {
     "5 objective": "objective.name",
     "6 latent_dim": "model.latent_dim",
     "7 dataset": "dataset.name",
-    "8 cause": "cause",
+    "8 cause": "found_cause",
 }
 DESCRIPTIONS = {
     item.tag: f"{item.definition}{f', in {item.unit}' if item.unit else ''}"
@@ -75,13 +75,13 @@ DESCRIPTIONS = {
     for item in measures(group)
 } | {
     "test/negative_elbo": "minus the ELBO: the loss at KL weight 1, in nats",
-    "prediction/eigenvalue": "eigenvalues of the training data's covariance, the largest first: what lies above t is "
-    "kept",
+    "prediction/eigenvalue": "eigenvalues of the training data's covariance, the largest first: with a Gaussian "
+    "likelihood a linear VAE keeps what lies above t",
     "reconstructions": "rows of test images, each above the row of their reconstructions from z = mu",
     "prior_samples": "images of the same codes from the prior every time",
     "traversal": "a row for each of the most active dimensions, from low to high, the rest at one image's mu",
     "training": "the film: test images, their reconstructions and prior samples while the run trained",
-    "spectrum": "what a linear VAE keeps: the eigenvalues above t",
+    "spectrum": "the largest eigenvalues of the data; where the closed form tells, filled those that a code would keep",
     "kl_per_dimension": "KL of each latent dimension over the training, the KL weight above it",
     "aggregate_posterior": "codes of the test images, z drawn, in the two most active dimensions; circles: the prior",
 }

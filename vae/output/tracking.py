@@ -52,11 +52,11 @@ def library(config: schema.Tracking) -> Any:
 class Tracker:
     """tracking=tensorboard: nothing besides TensorBoard."""
 
-    def scalars(self, values: Mapping[str, float | None], step: int) -> None:
-        """As TensorBoardWriter.scalars."""
+    def scalars(self, values: Mapping[str, float | None], step: int, again: bool = False) -> None:
+        """As TensorBoardWriter.scalars. `again`: other values than before at this step."""
 
-    def picture(self, tag: str, picture: Picture, step: int) -> None:
-        """As TensorBoardWriter.picture."""
+    def picture(self, tag: str, picture: Picture, step: int, again: bool = False) -> None:
+        """As TensorBoardWriter.picture. `again`: another one than before at this step."""
 
     def send(self) -> None:
         """Write what waits."""
@@ -101,17 +101,17 @@ class _Waiting(Tracker):
     def is_new(self, tag: str, step: int) -> bool:
         return step > self.sent.get(tag, -1)
 
-    def scalars(self, values: Mapping[str, float | None], step: int) -> None:
+    def scalars(self, values: Mapping[str, float | None], step: int, again: bool = False) -> None:
         finite = {
             tag: value
             for tag, value in values.items()
-            if value is not None and math.isfinite(value) and self.is_new(tag, step)
+            if value is not None and math.isfinite(value) and (again or self.is_new(tag, step))
         }
         if finite:
             self.rows.append((step, finite))
 
-    def picture(self, tag: str, picture: Picture, step: int) -> None:
-        if self.is_new(tag, step):
+    def picture(self, tag: str, picture: Picture, step: int, again: bool = False) -> None:
+        if again or self.is_new(tag, step):
             self.pictures.append((step, tag, picture))
 
     def send(self) -> None:
