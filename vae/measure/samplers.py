@@ -75,7 +75,9 @@ def fitted(kind: str, codes: Tensor, seed: int) -> Sampler:
 
     def draw(count: int, rng: torch.Generator) -> Tensor:
         chosen = torch.multinomial(weights, count, replacement=True, generator=rng)
-        noise = torch.randn(count, values.shape[1], generator=rng, dtype=torch.float64)
-        return (means[chosen] + torch.einsum("nij,nj->ni", roots[chosen], noise)).float()
+        codes = torch.randn(count, values.shape[1], generator=rng, dtype=torch.float64)
+        for place, (mean, root) in enumerate(zip(means, roots, strict=True)):
+            codes[chosen == place] = mean + codes[chosen == place] @ root.T
+        return codes.float()
 
     return draw

@@ -9,7 +9,7 @@ from vae.config.schema import RunConfig
 from vae.data.binarize import training_images
 from vae.data.split import Data
 from vae.measure.subject import Subject
-from vae.models.likelihood import Likelihood
+from vae.models.likelihood import Likelihood, OptimalGaussian
 from vae.models.vae import VAE
 from vae.runtime.rng import generator
 from vae.training import optimizer as optimizers
@@ -31,6 +31,8 @@ def train_encoder(
     """A copy of `model` whose encoder has seen `steps` batches more, at this KL weight, with the run's optimiser."""
     model = copy.deepcopy(model).eval()
     model.encoder.train()
+    if isinstance(likelihood, OptimalGaussian):  # what stays is its variance too, not that of each batch
+        likelihood = likelihood.fitted_to(float(likelihood.sigma2()))
     likelihood = copy.deepcopy(likelihood).eval().requires_grad_(False)
     model.requires_grad_(False)
     model.encoder.requires_grad_(True)
