@@ -35,7 +35,8 @@ def measure(options: Options) -> None:
         print("gpu: there is none here", flush=True)
         return
     card = torch.cuda.get_device_name()
-    settings = {"batch_size": ours.BATCH, "steps": STEPS, "card": card, "cuda": torch.version.cuda}
+    sizes_and_card = {"batch_size": ours.BATCH, "steps": STEPS, "card": card, "cuda": torch.version.cuda}
+    settings = sizes_and_card | {"deterministic": [way for way in WAYS if way != "plain"]}
     record = Record("gpu", options.results, settings, options.fresh)
     sizes = [f"--images={options.colour()}", f"--steps={8 if options.smoke else STEPS}"]
     contestants = {
@@ -98,6 +99,7 @@ def main() -> None:
             for name, step in ways.items():
                 torch.cuda.synchronize()
                 start = time.perf_counter()
+                torch.use_deterministic_algorithms(name != "plain")  # the lab sets it; a plain loop does not
                 for _ in range(steps):
                     step()
                 torch.cuda.synchronize()
@@ -120,7 +122,8 @@ def tables(content: Metrics) -> str:
         "TF32; median (min–max), and how many times as many the graph gives. `deep` is `model=conv_vae "
         "model.channels=null` on 64x64 colour images, the others are on mnist5k. Each update as one CUDA graph (the "
         "default); kernel by kernel (`train.cuda_graph=false`); kernel by kernel with gradients sent through NCCL by "
-        "one process, to whom nobody answers; the plain loop, which decodes its images in the process that trains."
+        "one process, to whom nobody answers; the plain loop, which decodes its images in the process that trains. "
+        f"{', '.join(settings.get('deterministic', WAYS))}: with torch's deterministic algorithms, which the lab sets."
     )
     head = ["model", "precision", "graph", "kernels", "", "NCCL", "", "plain", ""]
     return f"{said}\n\n{table(head, rows)}"

@@ -12,7 +12,7 @@ from benchmarks.process import ROOT
 from benchmarks.rounds import Goal, Measured, Metrics, Record, ratios, spread, table, values
 
 ROUNDS = 7
-STEPS = 1010  # with 4 evaluations, 20 frames and 101 rows of training metrics; one more step follows them all
+STEPS = 1010  # with 4 evaluations, 10 frames and 101 rows of training metrics; one more step follows them all
 BRIEF = 20  # steps, where only the end counts
 WANTED = {"conv_vae": 3, "mlp_vae": 5}  # per cent
 WANTED_END = {"conv_vae default": 10, "mlp_vae default": 10, "conv_vae mnist": 20}  # seconds of the final measures

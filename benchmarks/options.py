@@ -21,8 +21,8 @@ class Options:
     threads: int = machine.cores()
     results: Path = RESULTS
     scratch: Path = Path(tempfile.gettempdir())  # where data larger than memory is put
-    large: float = 20.0  # GiB of it
-    before: Path | None = None  # another checkout of this project, for versions and sweep
+    large: float = round(1.25 * machine.memory_gib())  # GiB of it
+    before: Path | None = None  # another checkout of this project, for sweep and benchmarks.versions
     fresh: bool = False
     smoke: bool = False
 

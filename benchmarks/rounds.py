@@ -126,10 +126,10 @@ def apart(content: Metrics, again: str = "") -> str:
         return ""
     far = sum(value > FAR * content[HANDOVER] for value in found)
     return (
-        f" A byte went from one core to the other and back in {content[HANDOVER]:.0f} ns at best. What began or ended "
-        f"while that took more than {FAR:g} times as long, since the cores of a virtual machine do not always share a "
-        f"cache, was measured again at once{f' ({again})' if again else ''}; {far} of {len(found)} measurements are of "
-        "that kind still."
+        " Before and after each measurement a byte goes from one core to the other and back, in "
+        f"{content[HANDOVER]:.0f} ns at best. Where that took more than {FAR:g} times as long (the cores of a virtual "
+        f"machine do not always share a cache), {again or 'it'} was measured again at once; in {far} of "
+        f"{len(found)} measurements it still did."
     )
 
 

@@ -16,7 +16,7 @@ ROUNDS = 5
 WANTED = 2.3  # seconds
 TORCH, FIRST = "import torch", "first training step"
 IMPORTED = re.compile(r"import time: +\d+ \| +(\d+) \| +(\S+)$", re.MULTILINE)  # microseconds, all it imports with it
-PACKAGES = {"hydra": "Hydra", "torch": "torch", "vae.output.tensorboard": "TensorBoard"}
+PACKAGES = {"hydra": "Hydra", "torch": "torch", "vae.output.events": "TensorBoard's records"}
 PROFILED = ["-X", "importtime"]
 WAITED = "what the first step waits for"
 CALLS = {"run.py --help": ["--help"], "run.py --cfg job": ["--cfg", "job"]}
@@ -82,7 +82,8 @@ def tables(content: Metrics) -> str:
     said = "Seconds from the start of the process, on mnist5k with conv_vae; peak memory of the whole process."
     parts = [said, table(["until", "seconds", "of importing torch", "peak memory, MiB"], rows)]
     if found := measured.get(WAITED):
-        shares = ", ".join(f"{label} {spread(values(found, label))}" for label in PACKAGES.values())
+        known = [label for label in PACKAGES.values() if values(found, label)]
+        shares = ", ".join(f"{label} {spread(values(found, label))}" for label in known)
         until, first = (spread(values(found, key)) for key in ("until the prediction", "the first step"))
         parts.append(
             "What the first step waits for, in seconds, with `python -X importtime` (which itself takes time): the "

@@ -1,4 +1,4 @@
-"""Images per second: the lab's whole run (logging, evaluations, pictures, checkpoints and all) beside the plain loop,
+"""Images per second: the lab's whole loop (logging, evaluations, pictures, checkpoints and all) beside the plain loop,
 pythae and Lightning, which do none of that. And the training step beside the machine's matrix product."""
 
 import tempfile
@@ -47,7 +47,7 @@ def measure(options: Options) -> None:
         contestants: dict[str, Callable[[], Metrics]] = {}
         for precision in PRECISIONS[model]:
             contestants[f"{model} {precision} lab"] = partial(
-                whole_run, options, model, precision, root, cycle[model], steps
+                whole_loop, options, model, precision, root, cycle[model], steps
             )
             for name in others:
                 if precision == "fp32" or name in AUTOCAST:
@@ -62,7 +62,7 @@ def measure(options: Options) -> None:
     record.finish()
 
 
-def whole_run(options: Options, model: str, precision: str, root: str | None, cycle: int, steps: int) -> Metrics:
+def whole_loop(options: Options, model: str, precision: str, root: str | None, cycle: int, steps: int) -> Metrics:
     """After two cycles: a run's first evaluation, which does some things once, is not in the window."""
     warmup = 2 * cycle
     done = ours.run(
@@ -105,7 +105,7 @@ def step_alone(options: Options, model: str, precision: str, root: str | None) -
 
 
 def pairs(measured: Measured, kind: str = "lab") -> list[tuple[str, str]]:
-    """(model, precision) of what was measured: `lab`, its whole run; `step`, a step alone."""
+    """(model, precision) of what was measured: `lab`, its whole loop; `step`, a step alone."""
     return [(name.split()[0], name.split()[1]) for name in measured if name.endswith(f" {kind}")]
 
 
@@ -126,12 +126,12 @@ def tables(content: Metrics) -> str:
         f"Images per second on {settings['dataset']}, batch {settings['batch_size']}, {settings['threads']} threads, "
         f"over {windows} steps. The lab evaluates every {cycles} steps and is timed from its second evaluation on, the "
         "others after as many steps as there are between two. `deep` is `model=conv_vae model.channels=null` on 5,000 "
-        "colour images of 64x64. Median (min–max); a ratio is the lab's whole run over the contestant, round by round."
+        "colour images of 64x64. Median (min–max); a ratio is the lab's whole loop over the contestant, round by round."
     ) + rounds.apart(content, again=AGAIN)
     rows = []
     for model, precision in pairs(measured):
         lab = f"{model} {precision} lab"
-        rows.append([model, f"lab, {precision}, the whole run", spread(values(measured[lab], rate)), "", ""])
+        rows.append([model, f"lab, {precision}, the whole loop", spread(values(measured[lab], rate)), "", ""])
         rows.append([model, f"lab, {precision}, training alone", spread(values(measured[lab], alone)), "", ""])
         for name in compared(measured, model, precision):
             _, kind, who = name.split()
@@ -146,7 +146,7 @@ def tables(content: Metrics) -> str:
                     spread(pure, unit="x"),
                 ]
             )
-    head = ["model", "contestant", "images/s", "the lab's whole run", "the lab's training alone"]
+    head = ["model", "contestant", "images/s", "the lab's whole loop", "the lab's training alone"]
     return "\n\n".join([said, table(head, rows), utilisation(measured), roofline(measured)])
 
 
@@ -169,10 +169,11 @@ def utilisation(measured: Measured) -> str:
                 spread([value * flops / ours.BATCH / rate * 100 for value in run], unit=" %"),
             ]
         )
-    head = ["model", "precision", "MFLOP an image", "matrix product, GFLOP/s", "step, ms", "step alone", "whole run"]
+    head = ["model", "precision", "MFLOP an image", "matrix product, GFLOP/s", "step, ms", "step alone", "whole loop"]
     said = (
         "Of the rate of a 2048 x 2048 x 2048 matrix product, in the same process and precision, the model's own FLOPs "
-        "(`torch.utils.flop_counter`, forward and backward) reach:"
+        "(`torch.utils.flop_counter`, forward and backward) reach (in the whole loop, which is another process: of the "
+        "median of these rates):"
     )
     return f"{said}\n\n{table(head, rows)}"
 

@@ -63,7 +63,7 @@ def play(options: Options, model: str, others: list[str], root: str | None, cycl
             for name in names:
                 turn = players[name].turn(steps)
                 found[name].append([round(turn["images_per_second"], 1), *(round(x, 2) for x in turn["crossing"])])
-            names.rotate()  # who is whose neighbour, and who comes first
+            names.rotate()  # who comes first
     return {"turns": found}
 
 

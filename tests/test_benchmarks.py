@@ -198,7 +198,7 @@ def test_what_was_measured_while_the_cores_were_apart_is_measured_again(
     measured = {name: rounds.values(found, "seconds") for name, found in record.content["measured"].items()}
     assert measured == {"a": [1], "b": [3], "c": [6]}
     assert "170 ns at best" in rounds.apart(record.content)
-    assert rounds.apart(record.content).endswith("1 of 3 measurements are of that kind still.")
+    assert rounds.apart(record.content).endswith("it was measured again at once; in 1 of 3 measurements it still did.")
     record.alternate({name: contestant(name) for name in "abc"}, rounds=1, attempts=3)
     assert not list(turns)
 
