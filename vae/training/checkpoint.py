@@ -152,7 +152,7 @@ class Saving:
 
 
 def best(directory: Path, step: int, allow: Sequence[str]) -> Checkpoint | None:
-    """The checkpoint of `step`, at which the ELBO of validation images was highest; None, with a warning, where it is
+    """The checkpoint of `step`, at which the loss of validation images was lowest; None, with a warning, where it is
     not there or cannot be read."""
     path = directory / names.BEST_CHECKPOINT
     try:
