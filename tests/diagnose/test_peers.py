@@ -13,6 +13,7 @@ from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vae
+from vae.models.faces import face_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # theirs
@@ -120,3 +121,15 @@ def test_pythae_s_own_loss_is_what_is_said_of_it() -> None:
         assert float(theirs.recon_loss) == pytest.approx(nll - float(constant), rel=5e-3)
         assert float(theirs.reg_loss) == pytest.approx(found.split.kld, rel=1e-3)
         assert found.identity.kl_weight == 2.5
+
+
+@pytest.mark.peers
+def test_what_each_of_pythae_s_losses_says_of_the_kl() -> None:
+    models = pytest.importorskip("pythae").models
+    size = {"input_dim": (1, 6, 6), "latent_dim": 3}
+    info = models.INFOVAE_MMD(models.INFOVAE_MMD_Config(**size, alpha=0.25, lbd=3))
+    weighted = models.CIWAE(models.CIWAEConfig(**size, beta=0.5))
+    assert (face_of(info).kl_weight, face_of(weighted).kl_weight) == (0.75, 1.0)
+    assert face_of(models.FactorVAE(models.FactorVAEConfig(**size))).unknown
+    with pytest.raises(vae.InputError, match="VAMP: its code is not of"):
+        face_of(models.VAMP(models.VAMPConfig(**size)))

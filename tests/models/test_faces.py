@@ -6,6 +6,7 @@ import torch
 from conftest import composed
 from torch import Tensor, nn
 
+import vae
 from vae.config.errors import InputError
 from vae.models import foreign
 from vae.models import likelihood as likelihoods
@@ -42,10 +43,34 @@ def test_what_a_model_says_of_itself() -> None:
     assert (found.sigma2, found.kl_weight, found.log_variance) == (1.0, 1.0, True)
     assert (found := face_of(pythae("bce", beta=4.0))).likelihood == "bernoulli"
     assert (found.sigma2, found.kl_weight) == (None, 4.0)
-    others = type("BetaTCVAE", (SimpleNamespace,), {})(**vars(pythae("mse", beta=4.0)))
-    assert face_of(others).kl_weight is None  # there beta weighs another term
     diffusers = SimpleNamespace(quant_conv=nn.Identity(), encode=lambda x: x, decode=lambda z: z)
     assert face_of(diffusers).name == "AutoencoderKL"
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight"),
+    [("CIWAE", 1.0), ("INFOVAE_MMD", 0.75), ("BetaTCVAE", None), ("MSSSIM_VAE", None), ("VAE_IAF", InputError)],
+)
+def test_what_the_kl_weighs_in_each_loss_of_pythae(kind: str, weight: Any) -> None:
+    """Of the weighted IWAE bound beta is the ELBO's part; of InfoVAE alpha is what the KL lacks; in others it weighs
+    another term. A subclass has the loss of its parent."""
+    parent = type(kind, (SimpleNamespace,), {})
+    model = type("Mine", (parent,), {})(**vars(pythae("mse", beta=4.0, alpha=0.25)))
+    if weight is InputError:
+        with pytest.raises(InputError, match=r"Mine: its code is not of N\(mu, sigma\^2\) with the prior"):
+            face_of(model)
+        return
+    found = face_of(model)
+    assert (found.kl_weight, found.unknown) == (weight, weight is None)
+    assert found.likelihood == (None if kind == "MSSSIM_VAE" else "gaussian")
+    images = torch.rand(8, 1, 2, 2)
+    model.encoder = lambda x: (x.flatten(1), x.flatten(1))
+    model.decoder = lambda z: z.view(-1, 1, 2, 2)
+    if weight is None:
+        with pytest.raises(InputError, match=r"Mine: its loss does not tell what the KL weighs in it; say kl_weight="):
+            vae.diagnose(model, images, likelihood="gaussian", sigma2=1.0)
+    else:
+        assert vae.diagnose(model, images, iw_samples=1, probe_images=4).record.identity.kl_weight == weight
 
 
 def test_a_forward_that_gives_three() -> None:

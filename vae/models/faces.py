@@ -2,8 +2,8 @@
 
 A face is what a model says of itself: how it encodes and decodes, and, where it says so, its likelihood and KL weight.
 Known are vae.load_run's models; modules with `encode` and `decode`, as in PyTorch's example and in Lightning's, whose
-forward gives (reconstruction, mu, logvar); pythae's VAE and BetaVAE (Chadebec et al. 2022, arXiv 2206.08309);
-diffusers' AutoencoderKL; and modules that hold one of these."""
+forward gives (reconstruction, mu, logvar); pythae's VAEs (Chadebec et al. 2022, arXiv 2206.08309) whose posterior is a
+Gaussian and whose prior is N(0, I); diffusers' AutoencoderKL; and modules that hold one of these."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,12 @@ from vae.models import links
 from vae.models.foreign import Decode, Encode
 from vae.models.vae import VAE
 
+# Of pythae's models: the loss has other terms beside the KL, whose weights are not one number; it has the IWAE bound, in
+# which the KL weighs 1; the code is not drawn from N(mu, sigma^2), or its prior is not N(0, I).
+WITH_OTHER_TERMS = ("BetaTCVAE", "DisentangledBetaVAE", "FactorVAE", "VAEGAN", "Adversarial_AE", "MSSSIM_VAE")
+IWAES = ("IWAE", "CIWAE", "MIWAE", "PIWAE")
+NOT_GAUSSIAN = ("VAE_IAF", "VAE_LinNF", "HVAE", "RHVAE", "SVAE", "PoincareVAE", "VAMP")
+
 
 @dataclass(frozen=True)
 class Face:
@@ -24,7 +30,8 @@ class Face:
     log_variance: bool | None = None  # what the second output of encode is; None: the user says
     likelihood: str | None = None
     sigma2: float | None = None
-    kl_weight: float | None = None
+    kl_weight: float | None = None  # None: 1, unless it is `unknown`
+    unknown: bool = False  # the KL weight: the user has to say it
     output: str | None = None  # as model.output: from what decode gives to pixels
     gives: str | None = None  # "logits": what decode gives to a Bernoulli likelihood; None: the user says
 
@@ -80,13 +87,20 @@ def _pythae(model: Any) -> Face | None:
     config = getattr(model, "model_config", None)
     if config is None or not hasattr(config, "reconstruction_loss") or not hasattr(model, "encoder"):
         return None
+    name, kinds = type(model).__name__, {kind.__name__ for kind in type(model).__mro__}
+    if kinds & {*NOT_GAUSSIAN}:
+        raise InputError(
+            f"{name}: its code is not of N(mu, sigma^2) with the prior N(0, I), for which all measures here are; those "
+            "of a VAE whose posterior and prior are can be diagnosed"
+        )
+    is_ssim = "MSSSIM_VAE" in kinds  # it inherits a reconstruction_loss that it does not use
     likelihood, sigma2 = {"mse": ("gaussian", 1.0), "bce": ("bernoulli", None)}.get(
-        config.reconstruction_loss, (None, None)
+        "" if is_ssim else config.reconstruction_loss, (None, None)
     )
-    weighs_another_term = type(model).__name__ in ("BetaTCVAE", "DisentangledBetaVAE")
-    beta = None if weighs_another_term else getattr(model, "beta", 1.0)
-    weight = float(beta) if isinstance(beta, int | float) else None
-    return Face(type(model).__name__, model.encoder, model.decoder, True, likelihood, sigma2, weight)
+    beta = 1 - model.alpha if "INFOVAE_MMD" in kinds else 1.0 if kinds & {*IWAES} else getattr(model, "beta", 1.0)
+    unknown = bool(kinds & {*WITH_OTHER_TERMS}) or not isinstance(beta, int | float)
+    weight = None if unknown else float(beta)
+    return Face(name, model.encoder, model.decoder, True, likelihood, sigma2, weight, unknown)
 
 
 def _pair(model: Any) -> Face | None:
