@@ -17,9 +17,8 @@ def ask_for(array: Tensor, rows: Tensor) -> None:
     piece, or the system takes no such advice, this does nothing."""
     advise = _advise()
     width = array.element_size()
-    step = array.stride(0) * width
-    length = width * (1 + sum((size - 1) * stride for size, stride in zip(array.shape, array.stride(), strict=True)))
-    length -= (len(array) - 1) * step  # of one row
+    step, *strides = (stride * width for stride in array.stride())
+    length = width + sum((size - 1) * stride for size, stride in zip(array.shape[1:], strides, strict=True))  # of a row
     if advise is None or array.nbytes < LARGE or length > step:
         return
     start = array.data_ptr()
