@@ -241,7 +241,7 @@ def larger(content: Metrics) -> str:
         rows.append([f"{gib:.3g} GiB", told, *memory])
     cold = " Nothing of either file is in memory when the run begins." if content.get("cold") else ""
     said = (
-        f"Two .npy files of 64x64 images, conv_vae; the machine has {content['machine']['memory_gib']:g} GiB of memory, "
+        f"Two .npy files of 64x64 images, conv_vae; the machine has {content['machine']['memory_gib']:g} GiB of memory "
         f"and the run on the large file may hold at most 2 GiB ({content['limit']}).{cold} Resident memory holds pages "
         "of the file that the system takes back when it needs them; anonymous memory is the process's own."
     )

@@ -48,7 +48,7 @@ def test_the_spectrum_is_drawn() -> None:
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        (["objective=bernoulli", "dataset.binarize=threshold"], "of the whitened data; KL weight"),
+        (["objective=bernoulli", "dataset.binarize=threshold"], "KL weight"),
         (["objective=gaussian"], "t = beta sigma²"),
         (["anneal=no_kl"], None),
     ],
@@ -67,7 +67,7 @@ def test_the_spectrum_shows_what_is_predicted(
     if name is None:
         assert len(given) == 2  # nothing is said to be kept, or not to be
         return
-    values, latent_dim, kept, (line, height) = given
+    values, latent_dim, kept, (line, height), *_ = given
     assert (kept, line) == (record["predicted_active_units"], name)
     assert kept > 0
     assert kept == min(latent_dim, int((values > height).sum()))

@@ -15,8 +15,8 @@ from vae.models import links
 from vae.models.foreign import Decode, Encode
 from vae.models.vae import VAE
 
-# Of pythae's models: the loss has other terms beside the KL, whose weights are not one number; it has the IWAE bound, in
-# which the KL weighs 1; the code is not drawn from N(mu, sigma^2), or its prior is not N(0, I).
+# Of pythae's models: the loss has other terms beside the KL, whose weights are not one number; it is the IWAE bound,
+# in which the KL weighs 1; the code is not drawn from N(mu, sigma^2), or its prior is not N(0, I).
 WITH_OTHER_TERMS = ("BetaTCVAE", "DisentangledBetaVAE", "FactorVAE", "VAEGAN", "Adversarial_AE", "MSSSIM_VAE")
 IWAES = ("IWAE", "CIWAE", "MIWAE", "PIWAE")
 NOT_GAUSSIAN = ("VAE_IAF", "VAE_LinNF", "HVAE", "RHVAE", "SVAE", "PoincareVAE", "VAMP")

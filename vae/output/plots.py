@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 
 
 MAX_NAMED = 10  # classes that are told apart by colour and name
+ZERO = 1e-12  # eigenvalues up to it are rounding
 
 
 def spectrum_plot(
-    values: Tensor, latent_dim: int, kept: int | None = None, edge: tuple[str, float] = ("", 0)
+    values: Tensor, latent_dim: int, kept: int | None = None, edge: tuple[str, float] = ("", 0), of: str = "covariance"
 ) -> Picture:
-    """The largest eigenvalues of a covariance; filled: those that a code would keep, which lie above the line at
-    `edge`, a name and a value. `kept` None: that is not known, and there is no line."""
+    """The largest eigenvalues of what `of` names, but for those that are 0; filled: those that a code would keep, which
+    lie above the line at `edge`, a name and a value. `kept` None: that is not known, and there is no line."""
     figure = _figure(7, 4)
     axes = figure.add_subplot()
-    height = np.maximum(values.numpy(), 1e-12)
+    height = values[values > ZERO].numpy()
     place = np.arange(1, len(height) + 1)
     axes.semilogy(place, height, color="0.6", lw=1)
-    axes.set(xlabel="principal component", ylabel="eigenvalue of the covariance")
+    axes.set(xlabel="principal component", ylabel=f"eigenvalue of the {of}")
     if kept is None:
         axes.semilogy(place, height, "o", ms=4, color="0.5")
         axes.set_title("The largest eigenvalues of the data")
@@ -35,7 +36,7 @@ def spectrum_plot(
     axes.semilogy(place[:kept], height[:kept], "o", ms=5, color="tab:blue", label=f"kept: {kept} of {latent_dim}")
     name, line = edge
     axes.axhline(line, color="tab:red", lw=1.5, label=f"{name} = {line:.4g}")
-    axes.set_title("Kept is what lies above the line")
+    axes.set_title(f"Kept is what lies above the line, at most {latent_dim}")
     axes.legend()
     return _drawn(figure)
 

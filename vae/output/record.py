@@ -36,7 +36,9 @@ class Identity:
     seed: int = key("what every random number of the run derives from")
     steps: int | None = key("training steps made", "steps")
     best_step: int | None = key(
-        "the step whose model this is, with the highest ELBO of validation images; null: the last step's", "steps"
+        "the step whose model this is, with the lowest loss of validation images at the schedule's final KL weight "
+        "(at 1: the highest ELBO); null: the last step's",
+        "steps",
     )
     changes: list[str] | None = key("what resume= has changed on the way; null: nothing, the run can be made again")
     parameters: int = key("numbers that are trained")

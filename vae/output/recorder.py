@@ -335,8 +335,8 @@ class Recorder:
                 edge = "t = beta sigma²", optimum.t
                 return plots.spectrum_plot(subject.spectrum.eigenvalues, latent_dim, kept, edge)
             if subject.whitened is not None:
-                edge = "of the whitened data; KL weight", weight
-                return plots.spectrum_plot(subject.whitened.eigenvalues, latent_dim, kept, edge)
+                white, edge = subject.whitened.eigenvalues, ("KL weight", weight)
+                return plots.spectrum_plot(white, latent_dim, kept, edge, "whitened covariance")
         return plots.spectrum_plot(subject.spectrum.eigenvalues, latent_dim)
 
     def _draw_codes(self, done: Evaluation, step: int, again: bool) -> None:
