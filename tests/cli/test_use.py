@@ -123,6 +123,86 @@ def test_encode_other_images(run: Path, program: Program, tmp_path: Path) -> Non
     assert "trained on images of shape (3, 8, 10)" in err
 
 
+def mu(run: Path) -> np.ndarray[Any, Any]:
+    """Of a table of three dimensions."""
+    return pd.read_csv(run / "codes.csv")[["mu_0", "mu_1", "mu_2"]].to_numpy()
+
+
+@pytest.mark.parametrize(("more", "alike"), [([], True), (["dataset.fit=stretch"], False)])
+def test_other_images_are_read_as_the_run_s(more: list[str], alike: bool, program: Program, tmp_path: Path) -> None:
+    """The run's own option brings where they lie; what is given besides is this call's."""
+    rng = np.random.default_rng(0)
+    for name, count in (("mine", 24), ("other", 6)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(count):
+            image = Image.fromarray(rng.integers(0, 255, (9, (9, 16)[i % 2], 3), dtype=np.uint8))
+            image.save(tmp_path / "images" / name / f"{i}.png")
+    own = ["dataset.size=8", "dataset.fit=pad", "dataset.grayscale=true"]
+    where = ["dataset=folder", "dataset.root=images/mine"]
+    assert program(*QUICK, *SMALL, *where, *own, "hydra.run.dir=run")[0] == 0
+    status, _, err = program("encode=run", "dataset=folder", "dataset.root=images/other", *more)
+    assert status == 0, err
+    codes = vae.load_run("run").transform("images/other")
+    assert np.allclose(mu(tmp_path / "run"), codes, atol=1e-4) == alike
+    for verb in ("reconstruct", "interpolate", "evaluate"):
+        status, _, err = program(f"{verb}=run", "dataset=folder", "dataset.root=images/other")
+        assert status == 0, err
+
+
+@pytest.mark.parametrize("option", [[], ["dataset=arrays"]])
+@pytest.mark.parametrize(("white", "given"), [(16, ["dataset.range=[0,16]"]), (255, [])])
+def test_numbers_mean_what_they_meant_in_training(
+    white: int, given: list[str], option: list[str], program: Program, tmp_path: Path
+) -> None:
+    """Where they alone do not tell: floats from 0 to 15."""
+    images = np.random.default_rng(0).integers(0, white + 1, (40, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "mine.npy", images)
+    np.save(tmp_path / "other.npy", np.minimum(images[:9], 15))
+    where = ["dataset=arrays", "dataset.train=mine.npy"]
+    assert program(*QUICK, *SMALL, *where, *given, "hydra.run.dir=run")[0] == 0
+    status, _, err = program("encode=run", *option, "dataset.train=other.npy")
+    assert status == 0, err
+    assert np.allclose(mu(tmp_path / "run"), vae.load_run("run").transform(np.minimum(images[:9], 15)), atol=1e-4)
+
+
+def test_arrays_have_not_the_range_of_a_run_on_files(program: Program, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "deep").mkdir()
+    for i in range(24):
+        Image.fromarray(rng.integers(0, 4096, (8, 8)).astype(np.uint16)).save(tmp_path / "deep" / f"{i}.png")
+    where = ["dataset=folder", "dataset.root=deep", "dataset.grayscale=true"]
+    assert program(*QUICK, *SMALL, *where, "hydra.run.dir=run")[0] == 0
+    images = rng.integers(0, 256, (9, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "other.npy", images)
+    assert program("encode=run", "dataset=arrays", "dataset.train=other.npy")[0] == 0
+    assert np.allclose(mu(tmp_path / "run"), vae.load_run("run").transform(images), atol=1e-4)
+
+
+def test_the_run_s_own_images_have_changed(program: Program, tmp_path: Path) -> None:
+    """No others are taken for them without a word, and a sampler is not fitted to others."""
+    images = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "mine.npy", images)
+    assert program(*QUICK, *SMALL, "dataset=arrays", "dataset.train=mine.npy", "hydra.run.dir=run")[0] == 0
+    np.save(tmp_path / "mine.npy", images[:50])
+    says = "not the data that the run began with (train split: images was 54, is 45)"
+    status, out, err = program("sample=run", "sampler=gaussian")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert says in err
+    assert not (tmp_path / "run" / "samples").exists()
+    for verb in ("encode", "reconstruct"):
+        status, _, err = program(f"{verb}=run")
+        assert status == 0, err
+        assert [line for line in err.splitlines() if says in line and "used are all images that are there now" in line]
+    for arguments in (["sample=run"], ["sample=run", "sampler=gaussian", "dataset.train=mine.npy"]):
+        status, _, err = program(*arguments)
+        assert status == 0, err
+        assert says not in err
+    (tmp_path / "mine.npy").unlink()
+    for arguments in (["encode=run"], ["sample=run", "sampler=gaussian"]):
+        status, out, err = program(*arguments)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+
+
 def test_splits_are_named_of_images_in_them(run: Path, program: Program, folder: list[str], tmp_path: Path) -> None:
     """Those of the run wherever they lie; images that are drawn into other splits were trained on, and may not be
     called test images."""
@@ -320,6 +400,28 @@ def test_paths_as_a_shell_gives_them(name: str, program: Program, tmp_path: Path
         more = ["train.steps=6"] if verb == "resume" else []
         status, _, err = program(f"{verb}={directory}", *more)
         assert status == 0, err
+
+
+@pytest.mark.parametrize(
+    "verb", ["evaluate", "resume", "explain", "encode", "reconstruct", "sample", "interpolate", "export"]
+)
+def test_a_run_that_exists_has_its_directory(verb: str, run: Path, program: Program) -> None:
+    """Another one would be worked on, or left empty."""
+    other = shutil.copytree(run, run.with_name("other"))
+    before = {path: path.stat().st_mtime_ns for path in other.rglob("*")}
+    for place in ("other", "new"):
+        status, out, err = program(f"{verb}=mine", f"hydra.run.dir={place}")
+        assert (status, out) == (1, "")
+        assert err == f"hydra.run.dir: {verb}= writes into the run's directory; leave it out\n"
+    assert {path: path.stat().st_mtime_ns for path in other.rglob("*")} == before
+    assert not run.with_name("new").exists()
+
+
+def test_what_makes_no_run_has_no_directory(program: Program, folder: list[str], tmp_path: Path) -> None:
+    status, out, err = program("recommend=true", *folder[-2:], "hydra.run.dir=new")
+    assert (status, out) == (1, "")
+    assert err == "hydra.run.dir: recommend=true makes no run; leave it out\n"
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_is_a_link_is_left_alone(run: Path, program: Program, tmp_path: Path) -> None:

@@ -222,6 +222,110 @@ def test_labels_of_other_images_are_not_taken(tmp_path: Path) -> None:
     assert load(tmp_path / "a.pt", "dataset.key=x_test").split.labels is None
 
 
+def shades(**arrays: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Under each name four images of one brightness of their own; under y_... and ..._labels four labels."""
+    return {
+        name: np.full(4, shade) if name[0] == "y" or "labels" in name else np.full((4, 8, 9), shade, np.uint8)
+        for name, shade in arrays.items()
+    }
+
+
+def save(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".pt":
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    else:
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+
+
+def read_both(train: Path, test: Path, *overrides: str) -> list[tuple[int, list[int] | None]]:
+    """Of the training and of the test images their brightness and their labels."""
+    config = composed("dataset=arrays", f"dataset.train={train}", f"dataset.test={test}", *overrides).dataset
+    assert isinstance(config, schema.Arrays)
+    found = [part.split for part in arrays.read(config)]
+    return [
+        (int(split.images.unique()), None if split.labels is None else split.labels.unique().tolist())
+        for split in found
+    ]
+
+
+MEDMNIST = ("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels")
+BOTH: dict[str, tuple[dict[str, int], list[str], list[tuple[int, list[int] | None]]]] = {
+    "Keras": ({"x_train": 9, "y_train": 1, "x_test": 7, "y_test": 2}, [], [(9, [1]), (7, [2])]),
+    "scikit-learn": ({"X_train": 9, "X_test": 7, "y_train": 1, "y_test": 2}, [], [(9, [1]), (7, [2])]),
+    "MedMNIST": (dict(zip(MEDMNIST, (9, 1, 8, 3, 7, 2), strict=True)), [], [(9, [1]), (7, [2])]),
+    "names of one's own": ({"scans_train": 9, "scans_test": 7}, ["dataset.key=scans_train"], [(9, None), (7, None)]),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt", ".h5"])
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_file_of_both_splits(kind: str, suffix: str, tmp_path: Path) -> None:
+    content, overrides, expected = BOTH[kind]
+    path = tmp_path / f"both{suffix}"
+    save(path, shades(**content))
+    assert read_both(path, path, *overrides) == expected
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "overrides", "expected"),
+    [
+        ({"x_train": 9}, {"x_test": 7}, [], (9, 7)),
+        ({"x_train": 9}, {"x_test": 7}, ["dataset.key=x_train"], (9, 7)),
+        ({"x_train": 9}, {"x_test": 7}, ["dataset.key=x_test"], (9, 7)),
+        ({"images": 9}, {"images": 7}, [], (9, 7)),
+        ({"images": 9}, {"x_train": 5, "x_test": 7}, [], (9, 7)),
+        ({"images": 9}, {"scans": 7, "more": 5}, ["dataset.key=scans"], (9, 7)),
+        ({"scans": 9, "x": 5}, {"scans": 7, "x_test": 5}, ["dataset.key=scans"], (9, 7)),
+        ({"scans_train": 9}, {"scans_test": 7}, ["dataset.key=scans_train"], (9, 7)),
+    ],
+)
+def test_a_file_for_each_split(
+    train: dict[str, int], test: dict[str, int], overrides: list[str], expected: tuple[int, int], tmp_path: Path
+) -> None:
+    """dataset.key is the name in the file that has it."""
+    save(tmp_path / "a.npz", shades(**train))
+    save(tmp_path / "b.npz", shades(**test))
+    found = read_both(tmp_path / "a.npz", tmp_path / "b.npz", *overrides)
+    assert tuple(shade for shade, _ in found) == expected
+
+
+def test_a_key_that_neither_file_has(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}.npz", shades(images=9))
+    with pytest.raises(InputError, match=r"a\.npz: has no cans in it, but images; dataset\.key names one"):
+        read_both(tmp_path / "a.npz", tmp_path / "b.npz", "dataset.key=cans")
+    with pytest.raises(InputError, match=r"a\.npz: has no cans in it, but images"):
+        load(tmp_path / "a.npz", "dataset.key=cans")
+
+
+@pytest.mark.parametrize("content", [{"x": 9}, {"x_train": 9, "y_train": 1, "x_val": 7}, {"images": 9, "data": 7}])
+def test_images_are_not_tested_on_that_are_trained_on(content: dict[str, int], tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", shades(**content))
+    np.save(tmp_path / "a.npy", FOUR)
+    (tmp_path / "link.npy").symlink_to("a.npy")
+    for train, test in (("a.npz", "a.npz"), ("a.npy", "a.npy"), ("a.npy", "link.npy")):
+        with pytest.raises(InputError, match="is trained on, and has no other images to test on"):
+            read_both(tmp_path / train, tmp_path / test)
+
+
+def test_labels_beside_a_file_of_both_splits_are_the_training_images(tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", shades(x_train=9, x_test=7))
+    np.save(tmp_path / "a_labels.npy", np.full(4, 3))
+    assert read_both(tmp_path / "a.npz", tmp_path / "a.npz") == [(9, [3]), (7, None)]
+
+
+def test_what_is_left_out_of_a_file_of_both_splits_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    save(path, shades(x_train=9, x_test=7))
+    np.save(tmp_path / "a_labels.npy", np.full(4, 3))
+    assert f"; its x_test is left out, and dataset.test={path} tests on it" in load(path).note
+    assert load(path, "dataset.key=x_test").note == f"4 images in {path}; labels from {tmp_path}/a_labels.npy"
+
+
 @pytest.mark.parametrize("content", ["tensor", "dict", "pair"])
 def test_tensors(content: str, tmp_path: Path) -> None:
     images, labels = torch.from_numpy(FOUR), torch.arange(4)

@@ -14,6 +14,7 @@ from PIL import Image
 from vae.config import schema
 from vae.config.errors import InputError
 from vae.data import arrays, pixels, readers
+from vae.data.fingerprint import Fingerprint
 from vae.data.split import Data, Split, hold_out, training_batches
 
 
@@ -234,6 +235,20 @@ def test_arrays_stay_on_the_disk(tmp_path: Path) -> None:
     some = split.take(torch.tensor([2**17 - 1, 7, 5]))
     assert some.batch(torch.tensor([0, 2]))[:, 0, 3, 3].tolist() == pytest.approx([0.2, 1])
     assert len(some) == 3
+
+
+def test_a_run_s_range_is_that_of_its_type_of_numbers(tmp_path: Path) -> None:
+    """Test images of 8 bits beside training images from -1 to 1 stay as they are when the run's data are read again."""
+    shades = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "train.npy", np.concatenate([shades / 127.5 - 1, [-np.ones((8, 8)), np.ones((8, 8))]]))
+    np.save(tmp_path / "test.npy", shades)
+    where = (f"dataset.train={tmp_path}/train.npy", f"dataset.test={tmp_path}/test.npy")
+    config = composed("dataset=arrays", *where).dataset
+    data = readers.load(config)
+    again = readers.load_alike(config, config, Fingerprint(data, "").reading)
+    for split in (again.train, again.test):
+        assert torch.allclose(split.batch(slice(0, 6)).squeeze(1), torch.from_numpy(shades) / 255, atol=1e-6)
+    assert (again.train.span, again.test.span) == (data.train.span, data.test.span) == ((-1, 1), None)
 
 
 def test_mapped_images_train_as_those_in_memory_do(tmp_path: Path) -> None:

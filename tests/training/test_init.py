@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUICK
+from PIL import Image
 
 import vae
 from vae.measure.advice import Advice
@@ -63,6 +64,15 @@ def test_what_does_not_fit_is_told(first: Path, digits: list[str], program: Prog
         assert (status, out) == (1, "")
         assert says in err.splitlines()[-1], err
         assert not (tmp_path / "third").exists()
+
+
+def test_images_of_a_folder_can_be_brought_to_its_shape(first: Path, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(24):
+        Image.fromarray(np.full((8, 9, 3), i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
+    status, _, err = program(*QUICK, "dataset=folder", "dataset.root=images", "init=first", "hydra.run.dir=second")
+    assert status == 1
+    assert err.splitlines()[-1].endswith("(3, 8, 9); dataset.size and dataset.grayscale change those of a folder")
 
 
 @pytest.mark.parametrize(("one", "other"), [("delta", "none"), ("none", "delta"), ("skip", "none")])

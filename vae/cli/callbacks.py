@@ -65,9 +65,16 @@ class Guard(Callback):
                     raise InputError(f"{verb}={directory}: no such directory")
             if len(existing) > 1:
                 raise InputError(f"{', '.join(f'{verb}=' for verb in existing)} are one at a time")
+            is_typed = _is_typed(config, "hydra.run.dir")
+            if is_typed and existing:  # it would be worked on instead
+                raise InputError(
+                    f"hydra.run.dir: {next(iter(existing))}= writes into the run's directory; leave it out"
+                )
+            if is_typed and checked.recommend:
+                raise InputError("hydra.run.dir: recommend=true makes no run; leave it out")
             if not existing and not checked.recommend:
                 new = Path(str(config.hydra.run.dir))
-                if _is_typed(config, "hydra.run.dir"):
+                if is_typed:
                     check_directory(new)
                 else:
                     new = made(new)

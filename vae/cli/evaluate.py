@@ -12,7 +12,7 @@ from vae.cli.session import Job
 from vae.cli.summary import measured
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.config.load import allowed_modules, is_below, revise
+from vae.config.load import IMAGES, allowed_modules, is_below, revise
 from vae.config.schema import RunConfig
 from vae.data import readers, scale
 from vae.data.split import Data
@@ -26,6 +26,7 @@ from vae.runtime import directory as names
 from vae.runtime.machine import choose_device, configure_process
 from vae.runtime.terminal import show
 from vae.training import checkpoint, schedule
+from vae.training.checkpoint import Checkpoint
 from vae.training.own_data import own_data
 from vae.training.stopping import with_validation
 
@@ -35,21 +36,37 @@ CHANGEABLE = ("evaluation", "dataset", "train.threads", "train.device")
 def check_shape(directory: Path, shape: tuple[int, int, int], data: Data, dataset: schema.Dataset) -> None:
     """Raises InputError where the images are not of the `shape` that the run in `directory` was trained on."""
     if data.test.shape != shape:
-        folder = "; dataset.size and dataset.grayscale change those of a folder"
         raise InputError(
             f"{directory}: trained on images of shape {shape}, dataset={dataset.name} has {data.test.shape}"
-            + (folder if isinstance(dataset, schema.Folder) else "")
+            f"{readers.reshaping(dataset)}"
         )
 
 
-def _check_split(directory: Path, keys: Sequence[str]) -> None:
+def _check_split(directory: Path, keys: Sequence[str], now: schema.Dataset, data: Data, saved: Checkpoint) -> None:
     """Raises InputError where a call, by these keys of the dataset, divides the run's own images anew: most of that
-    test split was trained on."""
-    if all(key in ("dataset.split_seed", "dataset.test_fraction") for key in keys):
-        raise InputError(
-            f"{keys[0]}: the run in {directory} was trained on images of another split; leave it out, or give images "
-            "of their own with dataset.root or dataset.test"
-        )
+    test split was trained on. `data`: what it has read."""
+    before, state = saved.config.dataset, saved.parts["data"]
+    if any(key in IMAGES for key in keys) or _source(now) != _source(before) or not readers.is_divided(now):
+        return
+    pairs = [
+        (f"dataset.{name}", getattr(before, name, None), getattr(now, name, None))
+        for name in ("split_seed", "test_fraction", "labels")
+    ]
+    for name, split in (("train", data.train), ("test", data.test)):
+        count = state[name].get("images") if isinstance(state[name], dict) else None
+        pairs.append((f"the number of {name} images", count, len(split)))
+    for name, old, new in pairs:
+        if old != new:
+            raise InputError(
+                f"evaluate={directory}: its images would be divided anew ({name} was {old}, is {new}), and tested on "
+                "many that it was trained on; leave that out, or give images of their own with dataset.root or "
+                "dataset.test"
+            )
+
+
+def _source(dataset: schema.Dataset) -> list[str | None]:
+    """What the images come from."""
+    return [dataset.kind, *(getattr(dataset, key.removeprefix("dataset."), None) for key in IMAGES)]
 
 
 def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
@@ -63,8 +80,9 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         device = choose_device(config.train.device)
         others = [key for key in job.keys if is_below(key, ("dataset",))]
         if others:  # on purpose
-            _check_split(directory, others)
-            data = with_validation(readers.load_alike(config.dataset, saved.reading), config.train)
+            found = readers.load_alike(config.dataset, saved.config.dataset, saved.reading)
+            data = with_validation(found, config.train)
+            _check_split(directory, others, config.dataset, data, saved)
         else:
             data = own_data(config, saved.parts["data"])
         data = data.measured(config.evaluation.test_images).to(device)

@@ -20,7 +20,7 @@ from vae.cli.evaluate import check_shape
 from vae.cli.session import Job
 from vae.config import schema
 from vae.config.errors import InputError
-from vae.config.load import allowed_modules, revise
+from vae.config.load import allowed_modules, is_below, revise
 from vae.config.schema import TABLES, RunConfig
 from vae.data import readers, scale
 from vae.data.split import Data, Split
@@ -51,27 +51,30 @@ class _Bench:
     model: VAE
     saved: Checkpoint
     call: RunConfig
+    has_images: bool  # the call says something of the images, which may be others then
 
-    def data(self) -> Data:
+    def data(self, to_fit: bool = False) -> Data:
         """The run's own, in its splits, or others. These are undivided where they bring no splits of their own: nothing
-        that is cut out of them now was held out when the run was trained."""
-        data = (self._own() or self._others()).to(next(self.model.parameters()).device)
+        that is cut out of them now was held out when the run was trained. `to_fit`: the codes of the training images
+        are asked for. Raises InputError where these have changed."""
+        try:
+            data = own_data(self.config, self.saved.parts["data"])
+        except InputError as error:  # they are not what the run has met, or cannot be read so
+            if to_fit and not self.has_images:
+                raise
+            data = self._others()
+            if not self.has_images:
+                log.warning("%s; used are all images that are there now", error)
+        data = data.to(next(self.model.parameters()).device)
         check_shape(self.directory, self.model.shape, data, self.config.dataset)
         scale.check(data, f"dataset={self.config.dataset.name}", to_learn=False)
         return data
 
-    def _own(self) -> Data | None:
-        """None where they are not what the run has met, or cannot be read so."""
-        try:
-            return own_data(self.config, self.saved.parts["data"])
-        except InputError:
-            return None
-
     def _others(self) -> Data:
-        dataset, reading = self.config.dataset, self.saved.reading
+        dataset, before, reading = self.config.dataset, self.saved.config.dataset, self.saved.reading
         if isinstance(dataset, schema.HoldOut):
-            return readers.whole_alike(dataset, reading)
-        return readers.load_alike(dataset, reading)
+            return readers.whole_alike(dataset, before, reading)
+        return readers.load_alike(dataset, before, reading)
 
     def batches(self, total: int, what: str) -> Iterator[slice]:
         """Rows of a batch each, with progress."""
@@ -97,7 +100,8 @@ def use(verb: str, job: Job, call: RunConfig, composed: DictConfig) -> None:
         config = revise(saved.config, composed, job.keys, CHANGEABLE)
         configure_process(config.train.threads)
         model, _ = saved.model()
-        bench = _Bench(directory, config, model.to(choose_device(config.train.device)), saved, call)
+        has_images = any(is_below(key, ("dataset",)) for key in job.keys)
+        bench = _Bench(directory, config, model.to(choose_device(config.train.device)), saved, call, has_images)
         with torch.no_grad():
             path = _USES[verb](bench)
     folder = path.with_suffix("")
@@ -201,7 +205,7 @@ def _sample(bench: _Bench) -> Path:
     sampler = samplers.prior(model.latent_dim)
     if call.sampler != "prior":
         codes = samplers.training_codes(
-            model, bench.data().train, bench.config.evaluation.batch_size, bench.config.seed
+            model, bench.data(to_fit=True).train, bench.config.evaluation.batch_size, bench.config.seed
         )
         sampler = samplers.fitted(call.sampler, codes, bench.config.seed)
     folder = _empty(bench.directory / names.SAMPLES)

@@ -33,6 +33,9 @@ PLACES = tuple(  # keys that say where data lie
         if field.metadata.get("is_place")
     )
 )
+IMAGES = tuple(  # those that the images come from
+    key for key in PLACES if key not in ("dataset.cache", "dataset.labels", "dataset.test_labels")
+)
 CONF = Path(__file__).parents[2] / "conf"
 OPTION_GROUPS = tuple(path.name for path in CONF.iterdir() if path.is_dir()) if CONF.is_dir() else ()
 OWN = (  # with _target_
@@ -280,22 +283,33 @@ def revise(
     same_data: bool = False,
 ) -> schema.RunConfig:
     """A run's configuration with the `keys` of this call (groups or values) put in from `composed`; the places among
-    them are those of this call's directory. `same_data`: a file that is named is the run's own in another place, and
-    not one of other images, with which the run's labels and test images do not go. Raises InputError for a key that is
-    none of `allowed` and below none of them."""
+    them are those of this call's directory. The run's own option of dataset= brings these alone: how images are read
+    stays the run's, but for what is given besides. `same_data`: a file that is named is the run's own in another place,
+    and not one of other images, with which the run's labels and test images do not go. Raises InputError for a key that
+    is none of `allowed` and below none of them."""
+    for key in keys:
+        if not is_below(key, allowed):
+            may = f"; allowed: {', '.join(allowed)}" if allowed else ", nor can any other key here; leave it out"
+            raise InputError(f"{key}: cannot be changed for a run that exists{may}")
+    if "dataset" in keys and _is_own_option(before.dataset, composed.dataset):
+        own = [f"dataset.{field.name}" for field in dataclasses.fields(before.dataset)]
+        keys = [*(key for key in IMAGES if key in own), *(key for key in keys if key != "dataset")]
     config = OmegaConf.create(dataclasses.asdict(before))
     for beside in {beside for key in keys if not same_data for beside in BESIDE.get(key, ())}:
         if OmegaConf.select(config, beside) is not None:
             OmegaConf.update(config, beside, None)
     for key in keys:
-        if not is_below(key, allowed):
-            may = f"; allowed: {', '.join(allowed)}" if allowed else ", nor can any other key here; leave it out"
-            raise InputError(f"{key}: cannot be changed for a run that exists{may}")
         value = OmegaConf.select(composed, key)
         if key in PLACES and isinstance(value, str):
             value = str(at_home(value).absolute())
         OmegaConf.update(config, key, value, merge=False)
     return load(config)
+
+
+def _is_own_option(before: schema.Dataset, composed: DictConfig) -> bool:
+    """Whether a call chooses the dataset that the run has; a function of the user's own is all that there is of one."""
+    is_same = (composed.kind, composed.name) == (before.kind, before.name)
+    return is_same and not isinstance(before, schema.CustomDataset)
 
 
 def with_values(
@@ -463,14 +477,25 @@ def _options_with(key: str) -> list[str]:
     """The names of the options of its group that have a key."""
     group = key.partition(".")[0]
     own = {kind: known_keys(part, f"{group}.") for kind, part in schema.kinds(GROUPS[group]).items()}
-    return [option for option in options_of(group) if key in own[_kind_of(group, option)]]
+    return [option for option in options_of(group) if key in own[str(kind_of(group, option_values(group, option)))]]
 
 
-def _kind_of(group: str, option: str) -> str:
-    """What the file of an option says, or the one that it begins with."""
-    written: Any = OmegaConf.load(CONF / group / f"{option}.yaml")
-    kind = written.get(group, written).get("kind")
-    return str(kind) if kind else _kind_of(group, written["defaults"][0])
+def option_values(group: str, option: str, places: Sequence[Path] = (CONF,)) -> dict[str, Any]:
+    """What the file of an option says, in the first of these `places` that has it, on top of the options of its group
+    that it begins with; empty where there is none. Raises what OmegaConf and YAML raise of a file that is none."""
+    path = next((path for place in places if (path := place / group / f"{option}.yaml").is_file()), None)
+    if not re.fullmatch(r"\w+", option) or path is None:
+        return {}
+    own: Any = OmegaConf.to_container(OmegaConf.load(path))
+    bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base != "_self_"]
+    layers = [layer for base in bases if (layer := option_values(group, base, places))]
+    found: Any = OmegaConf.to_container(OmegaConf.merge(*layers, own))
+    return {**found, "defaults": [item for layer in (*layers, own) for item in layer.get("defaults", ())]}
+
+
+def kind_of(group: str, values: Mapping[str, Any]) -> Any:
+    """The kind in what an option's file says, of its group alone, or of several."""
+    return values.get(group, values).get("kind")
 
 
 def unknown_option(group: str, option: str, options: Sequence[str]) -> str:

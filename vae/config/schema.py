@@ -676,7 +676,7 @@ class Arrays(HoldOut):
     test: str | None = place(None)  # the same for the test split; null: a fraction of `train`
     labels: str | None = place(None)  # .npy of the training labels; null: in the file, or beside it as NAME_labels.npy
     test_labels: str | None = place(None)
-    key: str | None = None  # name of the images in the file; null: the usual ones
+    key: str | None = None  # name of the images, in the file that has it; null: the usual ones
     shape: list[int] | None = within(ge=1, default=None)  # of rows of pixels: [H,W] or [C,H,W], as `layout` says
     layout: str = one_of("auto", "channels_first", "channels_last", default="auto")
     range: Any = dataclasses.field(  # [black, white]; auto: from the type and the values

@@ -2,9 +2,12 @@
 range, with labels beside or inside them. An .npy file stays on the disk; nothing that is pickled is loaded."""
 
 import csv
+import functools
 import math
+import os
 import warnings
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,15 @@ from vae.data.split import Split
 from vae.runtime.paging import ask_for
 
 Array = np.ndarray[Any, Any]
+Choice = Callable[[list[str]], str]  # of the names of a file's arrays that of the images
 
 MAX_CHANNELS = 16
-IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "target", "y_train", "train_labels", "arr_1")
 IMAGE_WORDS, LABEL_WORDS = ("images", "image", "x", "X", "data"), LABEL_KEYS[:6]  # in names such as x_test, test_images
+TRAIN_KEYS, TEST_KEYS = (
+    [name for word in IMAGE_WORDS for name in (f"{word}_{split}", f"{split}_{word}")] for split in ("train", "test")
+)
+IMAGE_KEYS = (*IMAGE_WORDS, *TRAIN_KEYS, "arr_0")
 TOP = (1, 255, 1023, 4095, 16383, 65535)  # white in whole numbers of so many bits
 FLOATS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # black and white of floats
 BRIGHT = 31  # floats that reach it, and no more than 255, are read as levels from 0 to 255
@@ -42,6 +49,8 @@ class Content:
     labels: Array | None = None
     mapped: bool = False
     said: tuple[str, ...] = ()
+    key: str | None = None  # the name of the images, where the file's arrays have names
+    names: tuple[str, ...] = ()  # of all of its arrays
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,17 @@ class Loaded:
 
 
 def read(config: schema.Arrays) -> list[Loaded]:
-    """The images of the training file, and of the test file where there is one: what is black and what white is the
-    same in both where they have the same type. Raises InputError."""
-    given = [(config.train, config.labels)]
+    """The images of the training file, and of the test file where there is one, which may be the same file with both in
+    it: what is black and what white is the same in both where they have the same type. Raises InputError."""
+    found = [_opened(at_home(config.train), config.labels, config, functools.partial(_train_key, asked=config.key))]
     if config.test is not None:
-        given.append((config.test, config.test_labels))
-    found = [_opened(at_home(path), labels, config) for path, labels in given]
+        path = at_home(config.test)
+        other = _in_the_same(path, found[0])
+        choose = functools.partial(_test_key, asked=config.key, other=other)
+        found.append(_opened(path, config.test_labels, config, choose, has_own=other is None))
+    named = [one for one in found if one.content.key is not None]
+    if config.key is not None and named and all(one.content.key != config.key for one in named):
+        raise _has_none(named[0].path, config.key, named[0].content.names)
     loaded = []
     for one in found:
         alike = [other for other in found if other.images.dtype == one.images.dtype]
@@ -66,7 +80,8 @@ def read(config: schema.Arrays) -> list[Loaded]:
         numbers, names = (None, None) if one.labels is None else _labels(one.labels, len(one.images), one.path)
         said = [*said, *one.said]
         note = "; ".join([f"{len(one.images)} images in {one.path}", *said]) if said else ""
-        loaded.append(Loaded(Split(mapped(one.images), numbers, mapped=one.is_mapped, span=span), names, note))
+        split = Split(mapped(one.images), numbers, mapped=one.content.mapped, span=span)
+        loaded.append(Loaded(split, names, note))
     return loaded
 
 
@@ -79,21 +94,38 @@ class _Opened:
     low: float
     high: float
     labels: Array | None
-    is_mapped: bool
     said: list[str]
+    content: Content
 
 
-def _opened(path: Path, labels: str | None, config: schema.Arrays) -> _Opened:
-    content = _content(path, config)
+def _in_the_same(path: Path, train: _Opened) -> str | None:
+    """The name of the training images in the file to test on, None where they are of another file. Raises InputError
+    where it holds nothing else."""
+    if not (os.path.exists(path) and os.path.samefile(path, train.path)):
+        return None
+    if train.content.key is None:
+        raise _trained_on(path)
+    return train.content.key
+
+
+def _opened(
+    path: Path, labels: str | None, config: schema.Arrays, choose: Callable[..., str], has_own: bool = True
+) -> _Opened:
+    """`has_own`: the labels beside the file are those of these images."""
+    content = _content(path, functools.partial(choose, path=path))
     images, found, said = _laid_out(content.images, path, config), content.labels, [*content.said]
     beside = at_home(labels) if labels is not None else path.with_name(f"{path.stem}_labels.npy")
-    if labels is not None or (found is None and beside.is_file()):
+    if labels is not None or (found is None and has_own and beside.is_file()):
         found, said = _whole(beside, LABEL_KEYS), [f"labels from {beside}"]
+    others = [name for name in content.names if name != content.key]
+    spare = _first((_of_split("test", content.key), *TEST_KEYS), others)
+    if config.test is None and spare is not None:
+        said.append(f"its {spare} is left out, and dataset.test={path} tests on it")
     low, high = 0.0, 255.0
     # Of 8 bits a look at some tells, and there may be more than memory holds.
     if images.dtype != np.uint8 or config.range != "auto" or _some(images).max() <= 1:
         low, high = _extremes(images, path)
-    return _Opened(path, images, low, high, found, content.mapped, said)
+    return _Opened(path, images, low, high, found, said, content)
 
 
 def _some(images: Array) -> Array:
@@ -103,7 +135,7 @@ def _some(images: Array) -> Array:
     return images[::every]
 
 
-def _content(path: Path, config: schema.Arrays) -> Content:
+def _content(path: Path, choose: Choice) -> Content:
     reader = _READERS.get(path.suffix.lower())
     try:
         with open(path, "rb") as file, np.errstate(invalid="ignore"), warnings.catch_warnings():
@@ -117,7 +149,7 @@ def _content(path: Path, config: schema.Arrays) -> Content:
                 raise InputError(
                     f"{path}: is no array; allowed: .npy, .npz, {', '.join(sorted(set(_READERS) - {'.npz', '.npy'}))}"
                 )
-            return reader(path, config)
+            return reader(path, choose)
     except InputError:
         raise
     except ImportError as error:
@@ -127,14 +159,16 @@ def _content(path: Path, config: schema.Arrays) -> Content:
         raise InputError(f"{path}: not a readable file of arrays ({reason})") from error
 
 
-def _npz(path: Path, config: schema.Arrays) -> Content:
+def _npz(path: Path, choose: Choice) -> Content:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as loaded:
-        key = _key(list(loaded.files), path, config.key)
-        labels, said = _labels_of(key, list(loaded.files))
-        return Content(loaded[key], None if labels is None else loaded[labels], said=said)
+        names = list(loaded.files)
+        key = choose(names)
+        labels, said = _labels_of(key, names)
+        found = None if labels is None else loaded[labels]
+        return Content(loaded[key], found, said=said, key=key, names=tuple(names))
 
 
-def _torch(path: Path, config: schema.Arrays) -> Content:
+def _torch(path: Path, choose: Choice) -> Content:
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(loaded, tuple | list) and loaded and all(isinstance(part, Tensor) for part in loaded):
         loaded = dict(zip(("images", "labels"), loaded, strict=False))
@@ -143,25 +177,26 @@ def _torch(path: Path, config: schema.Arrays) -> Content:
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: holds a {type(loaded).__name__}; must be a tensor, or tensors by name")
     tensors = {str(name): part for name, part in loaded.items() if isinstance(part, Tensor)}
-    key = _key(list(tensors), path, config.key)
+    key = choose(list(tensors))
     labels, said = _labels_of(key, list(tensors))
-    return Content(tensors[key].numpy(), None if labels is None else tensors[labels].numpy(), said=said)
+    found = None if labels is None else tensors[labels].numpy()
+    return Content(tensors[key].numpy(), found, said=said, key=key, names=tuple(tensors))
 
 
-def _hdf5(path: Path, config: schema.Arrays) -> Content:
+def _hdf5(path: Path, choose: Choice) -> Content:
     import h5py
 
     with h5py.File(path, "r") as file:
         names = [name for name, part in file.items() if isinstance(part, h5py.Dataset)]
-        key = _key(names, path, config.key)
+        key = choose(names)
         labels, said = _labels_of(key, names)
         found = None if labels is None else file[labels]
         strings = found is not None and h5py.check_string_dtype(found.dtype) is not None
         values = None if found is None else found.asstr()[()] if strings else found[()]
-        return Content(file[key][()], values, said=said)
+        return Content(file[key][()], values, said=said, key=key, names=tuple(names))
 
 
-def _table(path: Path, config: schema.Arrays) -> Content:
+def _table(path: Path, choose: Choice) -> Content:
     """A row an image, a column a pixel; perhaps a column of labels."""
     import pandas as pd
 
@@ -240,18 +275,50 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _key(names: list[str], path: Path, asked: str | None) -> str:
-    """The name of the images among these."""
-    if asked is not None:
-        if asked in names:
-            return asked
-        raise InputError(f"{path}: has no {asked} in it, but {', '.join(names) or 'nothing'}; dataset.key names one")
-    found = next((name for name in IMAGE_KEYS if name in names), None)
+def _train_key(names: list[str], path: Path, asked: str | None) -> str:
+    """The name of the training images among these: that which is asked for, which the test file alone may have, or a
+    usual one."""
+    found = _first((asked, _of_split("train", asked), *IMAGE_KEYS), names)
     if found is None:
-        raise InputError(
-            f"{path}: has {', '.join(names) or 'nothing'} in it; dataset.key=NAME says which are the images"
-        )
+        raise _has_none(path, asked, names)
     return found
+
+
+def _test_key(names: list[str], path: Path, asked: str | None, other: str | None) -> str:
+    """That of the test images: in a file of their own the usual names are theirs too. `other`: the name of the training
+    images, where they are in the same file."""
+    if other is not None:
+        found = _first((asked, _of_split("test", other), *TEST_KEYS), [name for name in names if name != other])
+        if found is None:
+            raise _trained_on(path)
+        return found
+    found = _first((asked, _of_split("test", asked), *TEST_KEYS, *IMAGE_KEYS), names)
+    if found is None:
+        raise _has_none(path, asked, names)
+    return found
+
+
+def _first(wanted: Sequence[str | None], names: Sequence[str]) -> str | None:
+    return next((name for name in wanted if name in names), None)
+
+
+def _of_split(split: str, key: str | None) -> str:
+    """What images are called that go with these, in this split: x_test with x_train."""
+    return "_".join(split if word in ("train", "test") else word for word in (key or "").split("_"))
+
+
+def _has_none(path: Path, asked: str | None, names: Sequence[str]) -> InputError:
+    held = ", ".join(names) or "nothing"
+    if asked is not None:
+        return InputError(f"{path}: has no {asked} in it, but {held}; dataset.key names one")
+    return InputError(f"{path}: has {held} in it; dataset.key=NAME says which are the images")
+
+
+def _trained_on(path: Path) -> InputError:
+    return InputError(
+        f"{path}: is trained on, and has no other images to test on (x_test, test_images or their like); leave "
+        "dataset.test out, which holds some out, or name another file"
+    )
 
 
 def _labels_of(key: str, names: list[str]) -> tuple[str | None, tuple[str, ...]]:

@@ -36,23 +36,41 @@ def load(config: schema.Dataset) -> Data:
     return binarized(read(config), config)
 
 
-def load_alike(config: schema.Dataset, reading: Reading) -> Data:
-    """The same for a model that was trained on images read so: where the files have the training files' type of
-    numbers, black and white are those of the training. Raises InputError."""
+def load_alike(config: schema.Dataset, before: schema.Dataset, reading: Reading) -> Data:
+    """The same for a model that was trained on images of `before` read so: where the files have the training files'
+    type of numbers, black and white are those of the training. Raises InputError."""
+    if not isinstance(config, schema.Folder | schema.Arrays) or config.range != "auto":
+        return load(config)
+    if reading.range is None or config.kind != before.kind:  # the range of arrays says nothing of image files
+        return load(config)
+    as_before = dataclasses.replace(config, range=list(reading.range))
+    if isinstance(config, schema.Arrays):  # whose values alone may not tell
+        data = read(as_before)
+        alike = all(str(split.images.dtype) == reading.type for split in (data.train, data.test))
+        return binarized(data, config) if alike else load(config)
     data = load(config)
-    if reading.range in (None, data.range) or not isinstance(config, schema.Folder | schema.Arrays):
-        return data
-    deep = isinstance(config, schema.Folder) and data.range is not None
-    alike = isinstance(config, schema.Arrays) and data.type == reading.type
-    if config.range != "auto" or not (deep or alike):
-        return data
-    return load(dataclasses.replace(config, range=list(reading.range)))
+    return data if data.range in (None, reading.range) else load(as_before)
 
 
-def whole_alike(config: schema.HoldOut, reading: Reading) -> Data:
+def whole_alike(config: schema.HoldOut, before: schema.Dataset, reading: Reading) -> Data:
     """What `load_alike` gives, without a test split cut out of the images: where they bring none of their own, `train`
     and `test` are both all of them, in their order."""
-    return load_alike(dataclasses.replace(config, test_fraction=0), reading)
+    return load_alike(dataclasses.replace(config, test_fraction=0), before, reading)
+
+
+def is_divided(config: schema.Dataset) -> bool:
+    """Whether the test images are cut out of all of them here, and not a file or a folder of their own. Raises
+    InputError, and OSError where the images are gone."""
+    if isinstance(config, schema.Folder):
+        return not split_folders(at_home(config.root), config.follow_links)
+    if isinstance(config, schema.Arrays):
+        return config.test is None
+    return isinstance(config, schema.HoldOut)
+
+
+def reshaping(config: schema.Dataset) -> str:
+    """What a line ends with that says that images have another shape than a model wants."""
+    return "; dataset.size and dataset.grayscale change those of a folder" if isinstance(config, schema.Folder) else ""
 
 
 @singledispatch
@@ -182,7 +200,7 @@ def folder(config: schema.Folder) -> Data:
         whole = read_folder(root, config, names, {root: scan(root, config.follow_links)})
         data = _hold_out(whole.split, config, config.root)
         classes = None if whole.split.labels is None else tuple(names)
-        notes = (whole.note, *([GREY] if whole.is_grey else []))
+        notes = (whole.note, *([GREY] if whole.is_grey else []), *_of_frames(whole.split, config))
         return dataclasses.replace(data, classes=classes, range=whole.range, notes=notes, is_grey=whole.is_grey)
     names = sorted({name for part in parts.values() for name in _folders(part)})
     scans = {part: scan(part, config.follow_links) for part in parts.values()}
@@ -200,6 +218,17 @@ def folder(config: schema.Folder) -> Data:
     classes = None if data.train.labels is None else tuple(names)
     data = dataclasses.replace(data, validation=validation, classes=classes, range=limits)
     return dataclasses.replace(data, notes=notes, is_grey=is_grey)
+
+
+def _of_frames(split: Split, config: schema.Folder) -> list[str]:
+    """What is to be said of frames of one file where a split is divided: they are nearly the same image."""
+    if split.files() is not None:
+        return ["all frames of a file are in the same split"]
+    if config.test_fraction == 0 or len(set(split.sources or ())) == len(split):
+        return []
+    return [
+        "frames of one file are in both splits, since there are fewer than four files; train/ and test/ divide them"
+    ]
 
 
 def _beside(root: Path, parts: list[Path]) -> list[str]:

@@ -15,6 +15,6 @@ def own_data(config: RunConfig, state: dict[str, Any]) -> Data:
     those, others would be cut out for testing, some of which the run has been trained on."""
     with untrusted.restoring("data"):
         reading = Reading.of(state)
-    data = with_validation(readers.load_alike(config.dataset, reading), config.train)
+    data = with_validation(readers.load_alike(config.dataset, config.dataset, reading), config.train)
     Fingerprint(data, f"dataset={config.dataset.name}").load_state_dict(state)
     return data

@@ -222,7 +222,7 @@ def _begin_with(directory: Path, subject: Subject) -> None:
     if found.shape != subject.model.shape:
         raise InputError(
             f"init={directory}: trained on images of shape {found.shape}, dataset={config.dataset.name} has "
-            f"{subject.model.shape}"
+            f"{subject.model.shape}{readers.reshaping(config.dataset)}"
         )
     cure = found.config.cure
     if config.cure != cure and not (config.cure.fits_spectral_start and cure.fits_spectral_start):
