@@ -297,10 +297,10 @@ class Recorder:
         is_earlier = best_step is not None and best_step != step  # than the model of the last evaluation
         if is_earlier and done is not None:
             self._scalars(of_test(done.measures), step, again=True)
-        answer = {}
+        found = {}
         if record.answer is not None:
-            answer = {"verdict": record.answer.verdict, "found_cause": record.answer.cause or ""}
-        self.tensorboard.hyperparameters(answer | dataclasses.asdict(config))
+            found = {"verdict": record.answer.verdict, "found_cause": record.answer.cause or ""}
+        self.tensorboard.hyperparameters(found | dataclasses.asdict(config))
         if done is not None and failure is None:
             self._draw_codes(done, step, is_earlier)
         self.tracker.end(record.to_dict(), step)
