@@ -101,15 +101,20 @@ def test_a_kl_term_that_never_began_is_told_by_the_run_s_own_schedule(
     assert found.advice == [f"raise its threshold: {why}"]
     other = vae.diagnose(tmp_path, kl_weight=1.0).to_dict()
     assert (other["anneal"], other["max_kl_weight"]) == ("constant", 1.0)
+    elsewhere = vae.diagnose(tmp_path, torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert f"{given} gave it no weight in 60 steps" in elsewhere.explanation
 
 
 def test_a_run_on_other_images(digits: list[str], tmp_path: Path) -> None:
-    trained(tmp_path / "run", *digits, *QUICK, "model=mlp_vae", "train.lr=0.003")
+    trained(tmp_path / "run", *digits, *QUICK, "model=mlp_vae", "train.lr=0.003", "cure=free_bits")
     (tmp_path / "photos").mkdir()
     for number in range(3):
         Image.new("L", (16, 16), 80 * number).save(tmp_path / "photos" / f"{number}.png")
     found = vae.diagnose(tmp_path / "run", tmp_path / "photos")
     assert found.measures["mse"].value > 0
+    for how in ({}, {"kl_weight": 0.5}):
+        assert vae.diagnose(tmp_path / "run", tmp_path / "photos", **how).to_dict()["cure"] == "free_bits"
+    assert "4 steps are too few" in found.reason
     assert "train= was not given" in str(found)
     with pytest.raises(vae.InputError, match=r"photos: is no run's directory; name a run's"):
         vae.diagnose(tmp_path / "photos")
@@ -338,6 +343,25 @@ def test_what_is_learnt_by_heart_is_no_one_s_fault() -> None:
     others = test + 3 * torch.rand(200, 1, 1, 1, generator=torch.Generator().manual_seed(3))
     found = vae.diagnose(encode, decode, others, train=shared, **told)
     assert (found.verdict, found.cause) == ("collapsed", "optimiser")
+
+
+def test_a_chance_in_what_a_constant_image_loses_is_not_learning_by_heart() -> None:
+    """The best linear VAE of images that differ in brightness: each has the same ELBO, the gain over a constant image
+    is another for each, and on these hundred it is less by a quarter."""
+
+    def bright(seed: int, count: int) -> Tensor:
+        rng = torch.Generator().manual_seed(seed)
+        factor = torch.randn(count, 1, generator=rng) * torch.linspace(1, 2, 6)
+        return (factor + 0.05 * torch.randn(count, 6, generator=rng)).view(count, 1, 2, 3)
+
+    train, told = bright(99, 500), {"likelihood": "gaussian", "sigma2": 0.05, **FAST}
+    best = LinearVAE(train, 2, 0.05)
+    found = vae.diagnose(best.encode, best.decode, bright(3, 100), train=train, **told)
+    record = found.to_dict()
+    gained = [record[f"{name}elbo"] - record[f"{name}constant_elbo"] for name in ("train_", "")]
+    assert gained[1] < 0.75 * gained[0]
+    assert gained[0] - gained[1] > 100 * record["elbo_error"]
+    assert "overfits" not in str(found)
 
 
 @pytest.mark.parametrize(("count", "answer"), [(12, "alive"), (6, "undecided")])
@@ -590,6 +614,36 @@ def test_a_mistake_is_one_line(encode: str | None, decode: str | None, how: dict
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "optimal_gaussian"])
+@pytest.mark.parametrize("what", ["images", "train"])
+@pytest.mark.parametrize("fault", ["encode: mu or sigma", "encode: a point", "decode: log p", "decode: a point"])
+def test_one_image_of_many_that_has_no_number_is_one_line(fault: str, what: str, likelihood: str) -> None:
+    """A blank image that is divided by its norm, a sigma that is 0, a code that decodes to NaN: not among the first."""
+    given = {name: gaussian_images(200) for name in ("images", "train")}
+    given[what][[60, 130]] = 0
+    labels = {"labels": torch.arange(200) % 2, "train_labels": torch.arange(200) % 2}
+
+    def encode(images: Tensor) -> Any:
+        mu, log_sigma = LINEAR.encode(images)
+        norm = images.flatten(1).norm(dim=1, keepdim=True)
+        if fault == "encode: mu or sigma":
+            return mu, torch.where(norm > 0, log_sigma, -torch.inf)
+        if fault == "encode: a point":
+            return mu * (norm / norm)
+        mu = torch.where(norm > 0, mu, torch.full_like(mu, 99.0))
+        return mu if fault == "decode: a point" else (mu, log_sigma)
+
+    def decode(z: Tensor) -> Tensor:
+        too_far = (z[:, 0] > 50)[:, None, None, None]
+        return torch.where(too_far & fault.startswith("decode"), torch.nan, LINEAR.decode(z))
+
+    sigma2 = 0.5 if likelihood == "gaussian" else None
+    with pytest.raises(vae.InputError) as failure:
+        vae.diagnose(encode, decode, likelihood=likelihood, sigma2=sigma2, **given, **labels, **FAST)
+    assert str(failure.value).startswith(fault[:7])
+    assert f"is no finite number for 2 of 200 {what}; fix" in str(failure.value)
+
+
 @pytest.mark.parametrize("repeats", [True, False])
 def test_a_decoder_that_sees_the_images_past_the_code_is_refused(repeats: bool) -> None:
     """As a U-Net does. One that fails on fewer codes than images were encoded is told the same."""
@@ -668,6 +722,43 @@ def test_a_fitted_variance_is_the_error_that_is_left(images: Tensor) -> None:
     assert found.record.split is not None
     nll = -found.record.split.elbo - found.record.split.kld
     assert nll == pytest.approx(3 * (np.log(2 * np.pi * left.value / 6) + 1), rel=0.02)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-5, 255.0])
+def test_a_fitted_variance_has_no_unit_of_its_own(unit: float, images: Tensor) -> None:
+    linear = LinearVAE(images, 4, 0.05)
+    given = unit * images
+    found = vae.diagnose(
+        lambda x: linear.encode(x / unit),
+        lambda z: unit * linear.decode(z),
+        given,
+        train=given,
+        likelihood="optimal_gaussian",
+        log_variance=False,
+        **FAST,
+    )
+    assert found.verdict == "alive"
+    assert found.prediction.predicted_kld == pytest.approx(6.0237, rel=1e-3)
+    assert found.measures["swap_gap"].value == pytest.approx(179, rel=0.01)
+    assert found.prediction.effective_t == pytest.approx(0.075 * unit**2, rel=1e-3)
+
+
+def test_a_pixel_far_out_is_no_range_to_round_to(images: Tensor) -> None:
+    linear, given = LinearVAE(images, 4, 0.05), images.clone()
+    given[-1, 0, 0, 0] = 1e4
+    found = vae.diagnose(linear.encode, linear.decode, given, train=images, likelihood="optimal_gaussian", **FAST)
+    assert found.prediction.effective_t == pytest.approx(0.075, rel=1e-3)
+
+
+def test_a_run_on_dark_images_keeps_the_floor_of_its_training(tmp_path: Path) -> None:
+    images = 1e-3 * torch.rand(96, 8, 8, generator=torch.Generator().manual_seed(0))
+    np.savez(tmp_path / "dark.npz", images=images.numpy())
+    data = ["dataset=arrays", f"dataset.train={tmp_path / 'dark.npz'}", "dataset.test_fraction=0.25"]
+    record = trained(tmp_path / "run", *data, *QUICK, "model=mlp_vae", "objective=optimal_gaussian")
+    assert record["effective_t"] == likelihoods.OptimalGaussian.FLOOR
+    found = vae.diagnose(tmp_path / "run").to_dict()
+    for key in CATALOGUE.keys() & record.keys():
+        assert found[key] == finite(record[key]), key
 
 
 def test_the_loss_as_it_is_written(images: Tensor) -> None:

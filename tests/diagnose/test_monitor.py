@@ -1,4 +1,5 @@
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from vae.diagnose.monitor import Monitor
 
 IMAGES = gaussian_images(600)
 TOLD: dict[str, Any] = {"likelihood": "gaussian", "sigma2": 0.5}
+LOSS = vae.scale("mse", "mean", (1, 2, 3), kl_weight=0.1, pixel_range=(-10, 10))
 FAST = {"iw_samples": 2, "probe_images": 32}
 
 
@@ -96,6 +98,44 @@ def test_a_kl_term_that_has_not_begun_is_said(tmp_path: Path) -> None:
             monitor.step(3.0, torch.ones(4), 0.0)
         found = monitor.evaluate((best.encode, best.decode), **FAST)
     assert "The KL term never began" in str(found)
+
+
+@pytest.mark.parametrize("told", [{}, {"kl_weight": 1.0}, {"loss": LOSS}])
+def test_where_the_schedule_ends_is_not_said_where_nobody_has(told: dict[str, Any], tmp_path: Path) -> None:
+    """A constant weight of 0.1 has not to be raised to 1."""
+    best = LinearVAE(IMAGES, 4, 0.05)
+    given = told if "loss" in told else TOLD | told
+    with Monitor(tmp_path, images=IMAGES, latent_dim=4, **given) as monitor:
+        for _ in range(200):
+            monitor.step(0.3, torch.ones(4), 0.1)
+        found = monitor.evaluate((best.encode, best.decode), **FAST)
+    assert ("The schedule has reached KL weight 0.1 of 1." in found.explanation) == ("kl_weight" in told)
+    assert found.to_dict()["final_kl_weight"] == (1.0 if "kl_weight" in told else pytest.approx(0.1))
+
+
+@pytest.mark.parametrize(("told", "weight"), [(TOLD, 1.0), (TOLD | {"kl_weight": 0.3}, 0.3), ({"loss": LOSS}, 0.1)])
+def test_a_step_has_the_weight_of_the_loss_unless_it_says_another(
+    told: dict[str, Any], weight: float, tmp_path: Path
+) -> None:
+    with Monitor(tmp_path, **told) as monitor:
+        monitor.step(0.3, torch.ones(4))
+        assert monitor.watch.found.max_kl_weight == pytest.approx(weight)
+        monitor.step(0.3, torch.ones(4), 2.0)
+        assert (monitor.watch.found.max_kl_weight, monitor.weight) == (2, 2)
+
+
+@pytest.mark.parametrize(("constant", "doubted"), [(True, False), (False, True)])
+def test_a_fitted_variance_has_its_logarithm_in_the_loss(constant: bool, doubted: bool, tmp_path: Path) -> None:
+    """Without it the term is n/2 at every step."""
+    images = 0.01 * IMAGES
+    best = LinearVAE(images, 4, 5e-6)
+    left = float((images - best.decode(best.encode(images)[0])).square().mean())
+    term = 3 * (1 + (math.log(2 * math.pi * left) if constant else 0))
+    with Monitor(tmp_path, images=images, latent_dim=4, likelihood="optimal_gaussian") as monitor:
+        for _ in range(10):
+            monitor.step(term, torch.ones(4))
+        found = monitor.evaluate((best.encode, best.decode), **FAST)
+    assert any("n/2 log(2 pi sigma^2) in it" in doubt for doubt in found.doubts) == doubted
 
 
 def test_numbers_that_no_training_should_show_are_told_once(tmp_path: Path) -> None:

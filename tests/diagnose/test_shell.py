@@ -124,7 +124,8 @@ def broken():
 
 
 def test_a_model_of_one_s_own_module(call: Call, digits: list[str], tmp_path: Path) -> None:
-    record = trained(tmp_path / "run", *digits, *QUICK, "model=mlp_vae")
+    few_steps = "evaluation.thresholds.unfinished_steps=2"
+    record = trained(tmp_path / "run", *digits, *QUICK, "model=mlp_vae", few_steps)
     (tmp_path / "own_model.py").write_text(MODULE)
     data = [item for item in digits if item.startswith("dataset")]
     told = ["likelihood=gaussian", "sigma2=0.5", "iw_samples=2", "probe_images=16"]

@@ -11,6 +11,7 @@ import pytest
 from conftest import trained
 from sklearn.datasets import load_digits, load_sample_images
 
+import vae
 from vae.runtime import commands
 from vae.runtime import directory as names
 
@@ -158,6 +159,13 @@ def test_case_6_the_weight_that_killed_it_is_named(ask: Ask, tmp_path: Path) -> 
     assert found["kl_weight"] == 0
     assert "at KL weight 20, which the schedule reached before it went back to 0" in found["explanation"]
     assert found["collapsed_at_weight"] > 0
+    digits = (load_digits().images[:500] / 16).astype(np.float32)
+    for given in ([], [digits]):  # and of other images the same is said
+        again = vae.diagnose(tmp_path / "case", *given)
+        assert (again.verdict, again.cause) == ("collapsed", "objective")
+        assert "at KL weight 20, which the schedule reached before it went back to 0" in again.explanation
+    other = vae.diagnose(tmp_path / "case", digits, kl_weight=0.1)
+    assert other.to_dict()["max_kl_weight"] == 0.1
 
 
 def crops(directory: Path, count: int, side: int = 16) -> list[str]:

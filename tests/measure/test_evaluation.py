@@ -99,6 +99,17 @@ def test_bounds_are_over_all_images_and_dimensions(setting: tuple[VAE, likelihoo
     assert measures.sigma_mean == pytest.approx(float(sigma.mean()), rel=1e-5)
 
 
+PRIOR = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+
+
+class Narrow(torch.nn.Module):
+    """Codes that are points but for a sigma of e^-9."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mu = 2 * images.flatten(1)[:, :3]
+        return mu, torch.full_like(mu, -9.0)
+
+
 class TwoOfThree(torch.nn.Module):
     """The middle dimension is the same for all images; each has a width of its own."""
 
@@ -232,6 +243,26 @@ def test_the_gain_is_that_of_training_images(setting: tuple[VAE, likelihoods.Lik
     assert three.gain == pytest.approx(one.gain - 2 * kld, rel=1e-5)
     constant = Independent(Normal(split.images.mean(0), 0.3**0.5), 3).log_prob(split.images).mean()
     assert one.gain == pytest.approx(one.train_elbo - float(constant), rel=1e-5)
+
+
+def test_the_error_of_what_test_images_lack(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:
+    """Of the gain of each image over a constant one, whose own scatter counts as well; z is mu here, to rounding."""
+    vae, likelihood, _ = setting
+    vae.encoder = Narrow()
+    rng = torch.Generator().manual_seed(1)
+    train, test = (torch.rand(40, 1, 4, 4, generator=rng) * (1 + torch.rand(40, 1, 1, 1, generator=rng)) for _ in "ab")
+    found = examined(vae, likelihood, Data(Split(train), Split(test)))
+
+    def variance_of_the_mean(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            q = vae.encode(images)
+            kl = torch.distributions.kl_divergence(Independent(Normal(q.mu, q.log_sigma.exp()), 1), PRIOR)
+            elbo = Independent(Normal(vae.decode(q.mu), 0.3**0.5), 3).log_prob(images) - kl
+        gained = elbo - Independent(Normal(train.mean(0), 0.3**0.5), 3).log_prob(images)
+        return gained.double().var() / len(images)
+
+    expected = float(variance_of_the_mean(train) + variance_of_the_mean(test)) ** 0.5
+    assert found.overfit_error == pytest.approx(expected, rel=1e-2)
 
 
 def test_what_stands_at_its_ceiling_is_not_said(setting: tuple[VAE, likelihoods.Likelihood, Split]) -> None:

@@ -138,6 +138,25 @@ def test_real_images_are_the_measure_and_prior_samples_far_from_it(stripes: Data
     assert one.real_class_coverage > 0.85
 
 
+@pytest.mark.parametrize(("count", "others"), [(100, 300), (400, 1200), (200, 100)])
+def test_training_images_that_components_are_not_made_of_are_as_real_as_test_images(count: int, others: int) -> None:
+    """Noise, which components of these very images fit as they fit no other. With fewer left than are asked for, the
+    baseline errs to the worse."""
+    noise = torch.rand(2 * count + others, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    split = Split(noise, torch.arange(len(noise)) % 2)
+    data = Data(split.take(torch.arange(count, len(noise))), split.take(torch.arange(count)))
+    found = quality.measure(model(data), data, spectrum.measure(data.train, 64), count, 50, 0).measures
+    assert found.real_density is not None
+    assert found.real_coverage is not None
+    assert found.real_c2st is not None
+    if others < count:
+        assert found.real_coverage < 0.2
+        return
+    assert found.real_density == pytest.approx(1, abs=0.3)
+    assert found.real_coverage > 0.9
+    assert found.real_c2st == pytest.approx(0.5, abs=3 / (2 * math.sqrt(count)))
+
+
 def test_a_mixture_finds_codes_far_from_the_prior(stripes: Data) -> None:
     """A decoder whose codes are two tight clusters far from 0: a mixture draws like them, the prior does not."""
     network = model(stripes)

@@ -41,12 +41,13 @@ def test_independent_pixels_leave_nothing() -> None:
     assert eigenvalues(images, "bernoulli").tolist() == pytest.approx([1, 1, 1], abs=0.12)
 
 
-def test_a_shared_factor_has_its_own_eigenvalue() -> None:
-    """x = w z + noise whose variance s is the likelihood's: the whitened covariance is I + w w' / s."""
+@pytest.mark.parametrize("unit", [1.0, 0.001])
+def test_a_shared_factor_has_its_own_eigenvalue(unit: float) -> None:
+    """x = w z + noise whose variance s is the likelihood's: the whitened covariance is I + w w' / s, in any unit."""
     rng = torch.Generator().manual_seed(0)
     w = torch.linspace(-1, 1, 24).reshape(SHAPE)
     images = torch.randn(8000, 1, 1, 1, generator=rng) * w + 0.5 * torch.randn(8000, *SHAPE, generator=rng)
-    found = eigenvalues(images, "gaussian", "objective.sigma2=0.25")
+    found = eigenvalues(unit * images, "gaussian", f"objective.sigma2={0.25 * unit**2}")
     assert float(found[0]) == pytest.approx(1 + float(w.square().sum()) / 0.25, rel=0.05)
     assert found[1:].tolist() == pytest.approx([1, 1], abs=0.05)
 

@@ -119,6 +119,29 @@ def test_along_other_images_is_numpy_s_variance() -> None:
     expected = np.var(others.numpy() @ found.components.numpy(), axis=0, ddof=1)
     assert given.numpy() == pytest.approx(expected, rel=1e-4)
     assert spectrum.along(Split(others[:1].view(-1, 1, 2, 2)), found).largest == 0
+    scale = torch.tensor([1.0, 2.0, 0.0, 1.0])
+    scaled = spectrum.along(Split(others.view(-1, 1, 2, 2)), found, scale)
+    assert scaled.total == pytest.approx(np.var((others * scale).numpy(), axis=0, ddof=1).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_along_other_images_a_fitted_variance_is_theirs(seed: int) -> None:
+    """Ten factors in 64 pixels: so many nats are to be had of all images alike, and what 200 others vary by in all is
+    not what the 4,000 do."""
+    rng = torch.Generator().manual_seed(seed)
+    axes = torch.linalg.qr(torch.randn(64, 10, generator=rng)).Q
+
+    def images(count: int) -> Split:
+        factors = torch.randn(count, 10, generator=rng) @ axes.T
+        return Split((factors + 0.001**0.5 * torch.randn(count, 64, generator=rng)).view(count, 1, 8, 8))
+
+    found, floor = spectrum.measure(images(4000), 20), 1e-6
+    others = spectrum.along(images(200), found)
+    true = 5 * math.log(1.001 / 0.001)
+    for given in (found, others):
+        optimum = linear_optimum(given, 10, 1.0, None, floor)
+        assert optimum.is_interior
+        assert optimum.kld == pytest.approx(true, rel=0.03)
 
 
 def test_of_halves_the_variance_is_that_of_others() -> None:

@@ -58,6 +58,8 @@ def test_context() -> None:
     assert "on 2 test images, which are few" in told(test_images=2)
     assert "overfits" in told(train_elbo=-470.0, elbo=-490.0, elbo_error=4.0)
     assert "overfits" not in told(train_elbo=-470.0, elbo=-490.0, elbo_error=5.0)  # a chance of few images
+    assert "overfits" in told(train_elbo=-470.0, elbo=-490.0, elbo_error=5.0, overfit_error=6.0)  # of bright and dark
+    assert "overfits" not in told(train_elbo=-470.0, elbo=-490.0, elbo_error=0.1, overfit_error=7.0)
     over = "No cure asks for this code: what it says of training images does not carry over to others."
     assert told("alive_on_paper", elbo=-508.0).endswith(over)
     assert over not in told(elbo=-508.0)
@@ -82,6 +84,18 @@ def test_a_cure_s_own_loss_may_ask_for_it(verdict: str) -> None:
     assert "Predicted: without the cure 4.5 nats are to be had" in said
     assert "cure=capacity minimises a loss of its own" in said
     assert "does not ask for this" not in said
+
+
+@pytest.mark.parametrize("cure", ["geco", "controlvae"])
+@pytest.mark.parametrize("nats", [{"predicted_kld": 0.0}, {"predicted_test_kld": 0.2, "kld": 0.1}])
+def test_a_cure_with_a_weight_of_its_own_wants_no_images(cure: str, nats: dict[str, float]) -> None:
+    """No cause is named, whatever is predicted: the run without it tells, and not more images."""
+    said = told("collapsed", None, f"cure={cure}", **nats)
+    assert f"cure={cure} minimises a loss of its own" in said
+    assert "images, as train=" not in said
+    assert "Train on more images" not in said
+    advice = advise(composed(f"cure={cure}"), TOLD | nats, "collapsed", None)
+    assert [item.overrides for item in advice] == [("cure=none",)]
 
 
 def test_no_code_is_no_collapse() -> None:

@@ -51,13 +51,26 @@ def test_a_kl_that_starts_too_high_and_settles_is_no_event() -> None:
     """As on bright digits and on photographs: 50 nats at first, 10 in the end."""
     seen, events = watch(50, 30, 14, 9, 9.5, 10, 10.5, 10.2)
     assert events == [None] * 8
-    assert seen.found == Trajectory(max_kl_weight=1.0, kl_began_at_step=10)
+    assert seen.found == Trajectory(max_kl_weight=0.0, kl_began_at_step=10)
 
 
 def test_a_fall_that_the_weight_causes_is_no_event() -> None:
     seen = Watch(LIMITS)
     for step, (kld, weight) in enumerate([(160, 0.1), (60, 0.3), (20, 0.7), (11, 1.0), (10.5, 1.0)], start=1):
         assert seen.training(step, 0.1, kld, weight) is None
+
+
+def test_a_kl_that_a_controller_brings_back_is_no_event() -> None:
+    """It moves the weight at every step."""
+    seen = Watch(LIMITS)
+    for step, (kld, weight) in enumerate([(10, 1.0), (4, 1.1), (1, 0.8), (5, 0.4), (10, 0.3)], start=1):
+        assert seen.training(step, 0.1, kld, weight) is None
+
+
+def test_the_highest_weight_is_the_schedule_s() -> None:
+    seen = Watch(LIMITS)
+    seen.weighed(1.0)
+    seen.training(1, 0.1, 10, 1e10)
     assert seen.found.max_kl_weight == 1.0
 
 
@@ -185,6 +198,17 @@ def test_losses_that_still_fall_and_losses_that_do_not() -> None:
     assert fall(100 * np.exp(-step / 10) + 30 + noise).unfinished(900, LIMITS) is None
     assert fall(52.7 + 50 * (step < 2) + noise).unfinished(900, LIMITS) is None  # collapsed at once
     assert fall(105 - 0.01 * step + noise).unfinished(900, LIMITS) is not None  # has not got anywhere
+
+
+def test_a_training_that_begins_dead_is_not_unfinished_by_chance() -> None:
+    """At the loss of a constant image from the first row to the last, give or take the chance in the batches."""
+    rng = np.random.default_rng(2)
+    for count in (30, 90):
+        for _ in range(50):
+            assert "of a constant image" not in (fall(50 + rng.normal(0, 1, count)).unfinished(900, LIMITS) or "")
+        assert "of a constant image" in (fall(60 + rng.normal(0, 1, count)).unfinished(900, LIMITS) or "")
+    found = Trajectory(1.0, loss_fall=0.0, loss_fall_error=0.3, loss_fall_before=0.02, loss_excess=0.1)
+    assert found.unfinished(900, LIMITS) is None
 
 
 def test_too_few_rows_cannot_tell() -> None:

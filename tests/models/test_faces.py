@@ -62,6 +62,9 @@ def test_what_the_kl_weighs_in_each_loss_of_pythae(kind: str, weight: Any) -> No
         return
     found = face_of(model)
     assert (found.kl_weight, found.unknown) == (weight, weight is None)
+    if weight is None:
+        with pytest.raises(InputError, match="say kl_weight="):  # a Lightning module is asked before its training
+            found.said_weight()
     assert found.likelihood == (None if kind == "MSSSIM_VAE" else "gaussian")
     images = torch.rand(8, 1, 2, 2)
     model.encoder = lambda x: (x.flatten(1), x.flatten(1))

@@ -17,7 +17,7 @@ from vae.data import scale as pixel_scale
 from vae.data.in_memory import split_of
 from vae.data.split import Data, Split
 from vae.diagnose.diagnosis import Diagnosis, Maps
-from vae.diagnose.own_run import data_of, told_by
+from vae.diagnose.own_run import Told, data_of, told_by
 from vae.measure import diagnostics, doubts
 from vae.measure.advice import Advice
 from vae.measure.evaluation import Evaluation
@@ -29,6 +29,7 @@ from vae.models import likelihood as likelihoods
 from vae.models.faces import Face, face_of
 from vae.models.foreign import TRIED, ForeignModel, networks_of, tried, undisturbed
 from vae.models.likelihood import Bernoulli, Likelihood, OptimalGaussian
+from vae.models.posteriors import Posterior
 from vae.output.conclusion import judged
 from vae.output.pictures import Album
 from vae.output.record import Identity
@@ -39,6 +40,7 @@ from vae.training.finished import Run, load_run
 MAX_CODES = 2**26  # numbers of all codes that are held; with larger codes fewer images are measured
 MAX_CHANNELS = 64  # of a map, up to which each is replaced by noise
 UNLIKE = 2.5  # times, by which the mean square of a pixel differs between images and train where it is said
+FAR_OUT = 0.001  # of all pixel values, at either end: of no account for their range
 SHOWN = 100  # eigenvalues in the plot
 SMOOTHING = 0.99  # of a fitted variance in training, which is not seen here
 LIKELIHOODS: dict[str, type[schema.Objective]] = {
@@ -117,10 +119,9 @@ def diagnose(
     if isinstance(encode, Run) and decode is None:
         face_of(encode)  # refuses what cannot be diagnosed, before anything is read
         own = told_by(encode)
+        history = history or _history(own, images is None, kl_weight is None and loss is None)
         if images is None:
             images = data_of(encode, own.saved)
-            seen = own.steps, own.trajectory, own.final_weight, own.rows, own.best_step, own.cure, own.stopped
-            history = history or History(*seen, own.anneal if kl_weight is None and loss is None else None)
         elif isinstance(images, str | Path):
             images = encode.images(images)
         if loss is None:
@@ -135,7 +136,9 @@ def diagnose(
     log_variance = _first(log_variance, face.log_variance, False)
     settings, pictures = load.measuring(**evaluation)
     test, notes = split_of(images, labels, "images", max_images)
-    objective, given = meaning(test.shape, likelihood, sigma2, loss, face)
+    objective, given = meaning(test, likelihood, sigma2, loss, face)
+    if isinstance(encode, Run) and isinstance(given, OptimalGaussian):
+        given.floor = given.FLOOR  # as it was trained
     where = None if device is None else _usable(device)
     with undisturbed(networks_of(face.encode, face.decode)), torch.no_grad():
         some = test.batch(slice(0, TRIED))
@@ -165,6 +168,19 @@ def diagnose(
         return _measured(subject, face, loss, weight, pictures, history, [*notes, *said])
 
 
+def _history(own: Told, on_own_images: bool, at_own_weight: bool) -> History:
+    """Of a run's own training. With other images nothing is said of its losses and events, which were of its own; at
+    another KL weight there, not of its schedule either."""
+    seen = own.steps, own.trajectory, own.final_weight, own.rows, own.best_step, own.cure, own.stopped
+    history = History(*seen, own.anneal if at_own_weight else None)
+    if on_own_images:
+        return history
+    if not at_own_weight:
+        return History(cure=own.cure)
+    highest = Trajectory(max_kl_weight=own.trajectory.max_kl_weight)
+    return dataclasses.replace(history, trajectory=highest, rows=History.rows)
+
+
 def _measured(
     subject: Measured,
     face: Face,
@@ -177,6 +193,7 @@ def _measured(
     config, model, data = subject.config, subject.model, subject.data
     assert isinstance(model, ForeignModel)
     done = subject.evaluate(thorough=True)
+    _check_finite("images", data.test, _has_code(done.posterior, model.is_dirac), done.nll.isfinite())
     highest = max(history.trajectory.max_kl_weight, weight)
     trajectory = dataclasses.replace(history.trajectory, max_kl_weight=highest)
     identity = Identity(
@@ -203,6 +220,9 @@ def _measured(
     say, stopped = _in_words(weight, loss), history.stopped
     found = judged(subject, identity, done, trajectory, history.rows, say, settles, least, stopped)
     assert found.examination is not None
+    final = found.examination.measures
+    if not all(map(math.isfinite, (final.train_mse, final.gain or 0.0))):
+        _left(subject)  # which says of which images
     some = data.test.batch(slice(0, config.evaluation.probe_images))
     notes = [*notes, *_few(data, subject.unseen)]
     doubt = doubts.of_scale(model, subject.likelihood, some, face.gives) or doubts.of_sigma(
@@ -252,8 +272,8 @@ def _first(*values: Any) -> Any:
 
 def _weight(given: float | None, loss: Scale | None, face: Face, is_dirac: bool) -> float:
     """Of the KL term; 0 where each image has a point for a code, of which there is no KL."""
-    said = _first(given, None if loss is None else loss.beta, face.kl_weight)
-    weight = float(_first(said, 0.0 if is_dirac else 1.0))
+    said = _first(given, None if loss is None else loss.beta)
+    weight = float(said if said is not None else face.said_weight(0.0 if is_dirac else 1.0))
     if not 0 <= weight < math.inf:
         raise InputError(f"kl_weight={weight}: must be a finite number from 0 on")
     if is_dirac and weight > 0:
@@ -265,14 +285,15 @@ def _weight(given: float | None, loss: Scale | None, face: Face, is_dirac: bool)
 
 
 def meaning(
-    shape: tuple[int, int, int],
+    images: Split,
     likelihood: str | Likelihood | None = None,
     sigma2: float | None = None,
     loss: Scale | None = None,
     face: Face | None = None,
 ) -> tuple[schema.Objective, Likelihood]:
-    """What the likelihood is called, and itself for images of `shape`; the arguments are those of `diagnose`. Raises
+    """What the likelihood is called, and itself for images like these; the arguments are those of `diagnose`. Raises
     InputError."""
+    shape = images.shape
     check_loss(loss)
     if isinstance(likelihood, Likelihood):
         return schema.Objective(kind="own", name=type(likelihood).__name__), likelihood
@@ -313,9 +334,21 @@ def meaning(
         raise InputError(f"sigma2={sigma2}: must be above 0, the variance of a pixel")
     output = None if name in LIKELIHOODS or face is None else face.output
     found = likelihoods.build(objective, output, shape).eval()
-    if isinstance(found, OptimalGaussian) and sigma2 is not None:
-        found.start_at(sigma2)
+    if isinstance(found, OptimalGaussian):
+        found.floor *= _unit(images) ** 2
+        if sigma2 is not None:
+            found.start_at(sigma2)
     return objective, found
+
+
+def _unit(images: Split) -> float:
+    """What stands for the range of a pixel: 1, or what floats span, but for a few that lie far out."""
+    if not images.images.is_floating_point():
+        return 1.0
+    values = pixel_scale.sample(images).batch(slice(None)).flatten()
+    few = int(FAR_OUT * len(values))
+    low, high = (float(values.kthvalue(place).values) for place in (1 + few, len(values) - few))
+    return high - low or float(values.max() - values.min()) or 1.0
 
 
 def _data(test: Split, images: Any, train: Any, train_labels: Any) -> tuple[Data, list[str]]:
@@ -367,15 +400,42 @@ def _anneal(weight: float) -> schema.Anneal:
 
 
 def _left(subject: Measured) -> float:
-    """The squared error per pixel of the training images, one draw of z each: the variance that fits them."""
-    total, rng = 0.0, generator(subject.config.seed, "fitted variance")
+    """The squared error per pixel of the training images, one draw of z each: the variance that fits them. Raises
+    InputError where that is no number."""
+    model, rng = subject.model, generator(subject.config.seed, "fitted variance")
     split, batch_size = subject.data.train, subject.config.evaluation.batch_size
+    coded, errors = [], []
     for start in range(0, len(split), batch_size):
         batch = split.batch(slice(start, start + batch_size))
-        posterior = subject.model.encode(batch)
+        posterior = model.encode(batch)
+        coded.append(_has_code(posterior, model.is_dirac))
         z = posterior.sample(torch.randn(posterior.mu.shape, generator=rng))
-        total += float(subject.likelihood.squared_error(batch, subject.model.raw(z, batch)).double().sum())
-    return total / (len(split) * subject.likelihood.pixels)
+        errors.append(subject.likelihood.squared_error(batch, model.raw(z, batch)).double())
+    left = torch.cat(errors)
+    _check_finite("images" if subject.unseen else "train", split, torch.cat(coded), left.isfinite())
+    return float(left.sum()) / (len(split) * subject.likelihood.pixels)
+
+
+def _has_code(posterior: Posterior, is_dirac: bool) -> Tensor:
+    """(B,): whether mu and sigma are finite numbers, and so is log sigma, but for that of a point."""
+    mu, log_sigma = posterior
+    is_number = mu.isfinite() & log_sigma.exp().isfinite()
+    return (is_number if is_dirac else is_number & log_sigma.isfinite()).all(1)
+
+
+def _check_finite(what: str, split: Split, coded: Tensor, decoded: Tensor) -> None:
+    """Raises InputError where some of the images (N,), beyond those that were tried, have no code of finite numbers, or
+    no finite error when that is decoded."""
+    for fine, fault in (
+        (coded, "encode: mu or sigma is no finite number"),
+        (decoded, "decode: log p(x|z) is no finite number"),
+    ):
+        wrong = int((~fine).sum())
+        if wrong:
+            raise InputError(
+                f"{fault} for {wrong} of {len(split)} {what}; fix what divides by 0 or overflows there, or leave such "
+                "images out"
+            )
 
 
 def _in_words(weight: float, loss: Scale | None) -> Callable[[Advice], dict[str, Any]]:

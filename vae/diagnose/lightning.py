@@ -66,18 +66,18 @@ class CollapseMonitor(Callback):
             return
         self.images, _ = split_of(self.images, most=self.max_images)
         face = self._face(pl_module)
-        _, likelihood = meaning(self.images.shape, **self.told, face=face)
+        _, likelihood = meaning(self.images, **self.told, face=face)
         with undisturbed([pl_module]), torch.no_grad():
             some = self.images.batch(slice(0, 8))
             gives = face.gives if isinstance(likelihood, Bernoulli) else None
             self.model = tried(face.encode, face.decode, likelihood, some, self._log_variance(face), gives)
         self.likelihood = likelihood
-        now = self._weight(pl_module, face)
+        ends = None if callable(self.kl_weight) else self._weight(pl_module, face)
         self.monitor = Monitor(
             self.directory or Path(trainer.log_dir or trainer.default_root_dir) / "collapse",
             images=self.images,
             latent_dim=self.model.latent_dim,
-            kl_weight=now if self.final_weight is None else self.final_weight,
+            kl_weight=ends if self.final_weight is None else self.final_weight,
             log_every=1,
             name=type(pl_module).__name__,
             **(self.told if face.likelihood is None else {"likelihood": likelihood}),
@@ -131,5 +131,5 @@ class CollapseMonitor(Callback):
         if callable(self.kl_weight):
             return float(self.kl_weight(pl_module))
         loss = self.told["loss"]
-        known = (self.kl_weight, None if loss is None else loss.beta, face.kl_weight, 1.0)
+        known = (self.kl_weight, None if loss is None else loss.beta, face.said_weight())
         return float(next(weight for weight in known if weight is not None))

@@ -37,8 +37,9 @@ APART = 5  # times: a term that differs by so much from what is measured, and is
 
 class Monitor:
     """Writes into `directory`. With `images` and `latent_dim` it says at once what is to be expected at `kl_weight`,
-    where the schedule ends; `likelihood`, `sigma2` or `loss=vae.scale(...)` as for vae.diagnose. A row is logged every
-    `log_every` steps. `events`: what has happened so far, `warning`: the prediction, where that is a collapse."""
+    where the schedule ends; `likelihood`, `sigma2` or `loss=vae.scale(...)` as for vae.diagnose. Where neither
+    `kl_weight` nor `loss` says it, that is expected at 1, and nothing is said of the schedule's end. A row is logged
+    every `log_every` steps. `events`: what has happened so far, `warning`: the prediction, where that is a collapse."""
 
     def __init__(
         self,
@@ -60,11 +61,12 @@ class Monitor:
         self.directory = checks.path("directory", directory)
         self.images, self.name, self.log_every = images, name, log_every
         self.told: dict[str, Any] = {"likelihood": likelihood, "sigma2": sigma2, "loss": loss}
-        self.final_weight = kl_weight if kl_weight is not None else 1.0 if loss is None else loss.beta
+        self.final_weight = loss.beta if kl_weight is None and loss is not None else kl_weight  # None: not said
         self.thresholds = load.measuring()[0].thresholds
         self.watch = Watch(self.thresholds)
         self.rows: Rows | None = None
-        self.steps, self.weight, self.is_closed = 0, self.final_weight, False
+        self.expected = 1.0 if self.final_weight is None else self.final_weight  # of a step, unless it says
+        self.steps, self.weight, self.is_closed = 0, self.expected, False
         self.dimensions = latent_dim  # d; None until the first step
         self.fed: tuple[float, float] | None = None  # of the last row: reconstruction term and KL
         self.said: set[str] = set()  # what is said once
@@ -75,14 +77,18 @@ class Monitor:
         if images is not None and latent_dim is not None:
             self._expect(latent_dim)
 
-    def step(self, loss_reconstruction: Tensor | float, kl_per_dimension: Tensor, kl_weight: float = 1.0) -> None:
+    def step(
+        self, loss_reconstruction: Tensor | float, kl_per_dimension: Tensor, kl_weight: float | None = None
+    ) -> None:
         """After a training step. `loss_reconstruction`: -log p(x|z) in nats, the mean over the batch of the sum over
-        pixels, without constants (for a Gaussian, SSE / (2 sigma^2)). `kl_per_dimension`: in nats, (d,), or of each
-        image (B, d) or (B, ...). `kl_weight`: that the KL had in this step, beside that reconstruction term."""
+        pixels, without constants (for a Gaussian, SSE / (2 sigma^2)). With a fitted variance n/2 log(2 pi sigma^2) is
+        no constant, and belongs to it: without, SSE / (2 sigma^2) is n/2 at every step, and no loss is seen to fall.
+        `kl_per_dimension`: in nats, (d,), or of each image (B, d) or (B, ...). `kl_weight`: that the KL had in this
+        step, beside that reconstruction term; None: that of the constructor, 1 where it has none."""
         self._check_open("step")
         if not isinstance(kl_per_dimension, Tensor):
             raise InputError(f"kl_per_dimension: is a {type(kl_per_dimension).__name__}; must be a tensor")
-        weight = checks.number("kl_weight", kl_weight)
+        weight = self.expected if kl_weight is None else checks.number("kl_weight", kl_weight)
         self.steps += 1
         kl = kl_per_dimension.detach()
         kl = kl.flatten(1).mean(0) if kl.dim() > 1 else kl
@@ -149,12 +155,12 @@ class Monitor:
     def _expect(self, latent_dim: int) -> None:
         """Say what the closed form says of images like these at the weight at which the schedule ends."""
         split, _ = split_of(self.images)
-        objective, likelihood = meaning(split.shape, **self.told)
+        objective, likelihood = meaning(split, **self.told)
         found = spectrum.of_halves(split, wider(latent_dim) + MORE_EIGENVALUES)  # as vae.diagnose does
         white = prediction.whitened(split, found, likelihood, wider(latent_dim), spectrum.of_halves)
-        predicted = prediction.measures(found, white, likelihood, latent_dim, self.final_weight)
-        optimum = prediction.predict(found, likelihood, latent_dim, self.final_weight)
-        said = prediction.sentence(predicted, optimum, objective.name, latent_dim, self.final_weight, rises=False)
+        predicted = prediction.measures(found, white, likelihood, latent_dim, self.expected)
+        optimum = prediction.predict(found, likelihood, latent_dim, self.expected)
+        said = prediction.sentence(predicted, optimum, objective.name, latent_dim, self.expected, rises=False)
         self.tensorboard.scalars(tagged(predicted), 0)
         if predicted.predicted_kld:
             self.watch.expect(predicted.predicted_kld)
@@ -196,15 +202,17 @@ class Monitor:
             return
         reconstruction, kld = self.fed
         objective = found.record.identity.objective
-        measured = -split.elbo - split.kld if objective == "bernoulli" else 0.0
+        measured = -split.elbo - split.kld if objective in ("bernoulli", "optimal_gaussian") else 0.0
         if objective == "gaussian":  # without the constants
             t, trajectory = found.record.prediction.effective_t, found.record.trajectory
             measured = split.sse * trajectory.max_kl_weight / (2 * t) if t and trajectory else 0.0
-        if measured and _are_apart(reconstruction, measured):
+        is_fitted = objective == "optimal_gaussian" and split.mse > 0  # then it is n/2 log(2 pi e sigma^2)
+        if measured and _are_apart(reconstruction, measured, split.sse / split.mse / 2 if is_fitted else 0.0):
+            has = ", with n/2 log(2 pi sigma^2) in it" if is_fitted else ""
             yield (
                 f"The steps were told of a reconstruction term of {number(reconstruction)} nats an image, measured are "
-                f"{number(measured)}: it must be summed over the pixels, or the likelihood is another; vae.scale(...) "
-                "tells what a loss means"
+                f"{number(measured)}: it must be summed over the pixels{has}, or the likelihood is another; "
+                "vae.scale(...) tells what a loss means"
             )
         if math.isfinite(split.kld) and _are_apart(kld, split.kld):
             yield (
@@ -220,6 +228,9 @@ class Monitor:
             self.tensorboard.text("events", event, self.steps)
 
 
-def _are_apart(fed: float, measured: float) -> bool:
+def _are_apart(fed: float, measured: float, logs: float = 0.0) -> bool:
+    """Whether one is many times the other; of two that are `logs` times a logarithm, whether what it is of is."""
+    if logs:
+        return abs(fed - measured) > max(1.0, logs * math.log(APART))
     least, most = sorted((abs(fed), abs(measured)))
     return most > max(1.0, APART * least)

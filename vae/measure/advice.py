@@ -107,6 +107,8 @@ def advise(config: Setting, record: Mapping[str, Any], verdict: str, cause: str 
 
 def why_open(config: Setting, record: Mapping[str, Any]) -> str:
     """Why nothing can be said of the cause of a dead code that has none; empty where it is not for want of images."""
+    if config.cure.ends_with_own_loss and config.cure.changes_weight:
+        return ""  # whatever is predicted for which images
     limits, kld = config.evaluation.thresholds, record["predicted_kld"]
     if kld is None or record.get("one_step"):
         return ""
@@ -137,14 +139,16 @@ def mixture_is_nearer(record: Mapping[str, Any]) -> bool:
 
 def overfit(config: Setting, record: Mapping[str, Any]) -> tuple[float, float] | None:
     """What training and test images have gained, each over a constant image, in nats, where the test images lack much
-    of it, and more than their mean may be off; None where they do not, or that is not known."""
+    of it, and more than their means may be off; None where they do not, or that is not known."""
     if record["constant_elbo"] is None or record["train_constant_elbo"] is None:
         return None
     limits = config.evaluation.thresholds
     train = record["train_elbo"] - record["train_constant_elbo"]
     test = record["elbo"] - record["constant_elbo"]
-    chance = 3 * math.sqrt(2) * (record.get("elbo_error") or 0.0)  # of either mean, over as many images
-    is_much = train >= limits.little_kld and train - test > max(limits.overfit * train, chance)
+    error = record.get("overfit_error")
+    if error is None:  # as in earlier versions: of either mean, over as many images
+        error = math.sqrt(2) * (record.get("elbo_error") or 0.0)
+    is_much = train >= limits.little_kld and train - test > max(limits.overfit * train, 3 * error)
     return (float(train), float(test)) if is_much else None
 
 

@@ -318,6 +318,13 @@ class FinalMeasures:
     train_constant_elbo: float | None = measure(
         "ELBO of a constant image, training images", "nats", "`constant_elbo` of the images of `train_elbo`"
     )
+    overfit_error: float | None = measure(
+        "standard error of what test images lack",
+        "nats",
+        "of how much less test images gain than training images: (`train_elbo` - `train_constant_elbo`) - (`elbo` - "
+        "`constant_elbo`)",
+        "of the gains of each image, over a constant image: the root of the sum of both squared standard errors",
+    )
     train_mse: float = measure("MSE of training images", "per pixel", "MSE of the same images", _ONE_DRAW)
     decoder_sensitivity: float | None = measure(
         "decoder sensitivity",
@@ -328,8 +335,8 @@ class FinalMeasures:
     predicted_test_kld: float | None = measure(
         "KL of a linear VAE, of test images",
         "nats",
-        "`predicted_kld` with the variance of the test images along the principal components of the training images "
-        "in place of the eigenvalues: what a code can say of images that it has not learnt by heart",
+        "`predicted_kld` with the variance of the test images, in all and along the principal components of the "
+        "training images, in place of the eigenvalues: what a code can say of images that it has not learnt by heart",
         "errs low where components are known from few training images; none of fewer than 100 test images, or where "
         "these vary by less than half as much",
         source=_WANG,
@@ -384,7 +391,8 @@ def sampled(kind: str, what: str, space: str = "") -> Any:
 class SampleMeasures:
     """Once, at the end of a run: generated images beside test images, in two spaces of features: coordinates on the
     first 64 principal components of the training images and the length of the rest, and the last layer of a small
-    classifier. None where a measure does not apply."""
+    classifier. Those of real images look worse than they are where the components were fitted to few images,
+    these among them (see vae.measure.quality). None where a measure does not apply."""
 
     quality_images: int | None = measure(
         "images of each kind", "", "how many images of each kind these measures are of", place="samples", default=None

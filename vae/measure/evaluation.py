@@ -38,6 +38,7 @@ class Evaluation:
     measures: SplitMeasures
     posterior: Posterior  # of every image, (N, d)
     z: Tensor  # (N, d), one draw for each image
+    nll: Tensor  # (N,), float64: -log p(x|z) of each image with that draw
     kl: Tensor  # (d,), mean over the images
     mu_variance: Tensor  # (d,)
     errors: Mapping[str, float]  # standard errors over the images, by the measure's name
@@ -129,7 +130,8 @@ def evaluate(
     active = active if active.any() else ~active
     in_doubt = aggregate.mutual_information > math.log(total) - diagnostics.CEILING_MARGIN
     mu, sigma = posterior.mu.cpu().double(), posterior.log_sigma.exp().cpu().double()
-    loss = nll.cpu().double() + kl.cpu().double().sum(1)
+    of_each = nll.cpu().double()
+    loss = of_each + kl.cpu().double().sum(1)
     measures = SplitMeasures(
         test_images=total,
         mse=mean_sse / likelihood.pixels,
@@ -137,7 +139,7 @@ def evaluate(
         mse_mu=mean_mu / likelihood.pixels,
         sse=mean_sse,
         kld=kld,
-        elbo=-float(nll.cpu().double().mean()) - kld,
+        elbo=-float(of_each.mean()) - kld,
         elbo_error=float(loss.std() / math.sqrt(total)),
         mu_min=float(mu.min()),
         mu_mean=float(mu.mean()),
@@ -165,7 +167,7 @@ def evaluate(
         "mse_mu": error_mu / likelihood.pixels,
         "sse": _error(sampled),
         "kld": _error(kl.cpu().double().sum(1)),
-        "elbo": _error(nll.cpu().double() + kl.cpu().double().sum(1)),
+        "elbo": _error(loss),
         "mutual_information": aggregate.mutual_information_error,
         "marginal_kl": aggregate.marginal_kl_error,
         "swap_gap": swap.error,
@@ -173,7 +175,7 @@ def evaluate(
         "reconstruction_gap": _error(lost[0]),
         "reconstruction_gap_prior": _error(lost[1]),
     }
-    return Evaluation(measures, posterior, z, kl.double().mean(0), variance, errors)
+    return Evaluation(measures, posterior, z, of_each, kl.double().mean(0), variance, errors)
 
 
 def _error(values: Tensor) -> float:
@@ -261,12 +263,13 @@ def examine(
     stage("a linear probe")
     probe = _probe(model, data, z, settings, generator(seed, "probe"))
     if probe is None:
-        notes.append("probe_accuracy: needs labels of at least two classes")
+        notes.append("probe_accuracy: needs labels of at least two classes, and codes that are finite numbers")
     stage("training images")
     train = _training_measures(
         model, likelihood, data, spectrum, settings, weight, generator(seed, "training measures")
     )
-    constant = constant_elbo(likelihood, spectrum, data.test, settings.batch_size)
+    constant = constant_nll(likelihood, spectrum, data.test, settings.batch_size)
+    gained = None if constant is None else constant - evaluation.nll - posterior.kl().cpu().double().sum(1)
     pca = pca_mse(spectrum, data.test, z.shape[1], settings.batch_size)
     if pca is None:
         notes.append(f"pca_mse: {spectrum.known} principal components are known, not {z.shape[1]}")
@@ -281,10 +284,11 @@ def examine(
         cut_gap_error=cut.error,
         used_dimensions=None if gaps is None else int((gaps > settings.thresholds.used_nats * weight).sum()),
         pca_mse=pca,
-        constant_elbo=constant,
+        constant_elbo=None if constant is None else -float(constant.mean()),
         gain=train.gain,
         train_elbo=train.elbo,
         train_constant_elbo=train.constant_elbo,
+        overfit_error=_error_of_both(gained, train.gained),
         train_mse=train.mse,
         decoder_sensitivity=None if sensitivities is None else float(sensitivities.mean()),
     )
@@ -341,7 +345,8 @@ class _Training(NamedTuple):
     elbo: float
     constant_elbo: float | None
     mse: float
-    gain: float | None
+    gain: float | None  # at the run's KL weight
+    gained: Tensor | None  # (N,), of each image, at KL weight 1
 
 
 @torch.no_grad()
@@ -357,19 +362,32 @@ def _training_measures(
     """Of training images, as many as there are test images."""
     count = min(len(data.test), len(data.train), MAX_TRAIN_IMAGES)
     split = data.train.take(torch.randperm(len(data.train), generator=rng)[:count].sort().values)
-    nll = kld = sse = 0.0
-    for rows in _slices(count, settings.batch_size):
+
+    def measured(rows: slice) -> list[Tensor]:
         images = split.batch(rows)
         posterior = model.encode(images)
         drawn = posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(images.device))
         raw = model.raw(drawn, images)
-        nll += float(likelihood.nll(images, raw).double().sum()) / count
-        kld += float(posterior.kl().double().sum()) / count
-        sse += float(likelihood.squared_error(images, raw).double().sum()) / count
-    constant = constant_elbo(likelihood, spectrum, split, settings.batch_size)
-    paid = weight * kld if weight else 0.0
-    gain = None if constant is None else -constant - nll - paid
-    return _Training(-nll - kld, constant, sse / likelihood.pixels, gain)
+        found = likelihood.nll(images, raw), posterior.kl().sum(1), likelihood.squared_error(images, raw)
+        return [part.cpu().double() for part in found]
+
+    nll, kl, sse = _over(_slices(count, settings.batch_size), measured, None)
+    constant = constant_nll(likelihood, spectrum, split, settings.batch_size)
+    paid = weight * kl if weight else torch.zeros_like(kl)
+    return _Training(
+        elbo=-float((nll + kl).mean()),
+        constant_elbo=None if constant is None else -float(constant.mean()),
+        mse=float(sse.mean()) / likelihood.pixels,
+        gain=None if constant is None else float((constant - nll - paid).mean()),
+        gained=None if constant is None else constant - nll - kl,
+    )
+
+
+def _error_of_both(*gained: Tensor | None) -> float | None:
+    """Standard error of the difference of two means, of values (N,) each; None where they are not known, or infinite,
+    as the KL of a point is."""
+    errors = [_error(values) for values in gained if values is not None and bool(values.isfinite().all())]
+    return math.hypot(*errors) if len(errors) == len(gained) else None
 
 
 def _probe(
@@ -384,6 +402,8 @@ def _probe(
     assert train.labels is not None
     posterior = encode_split(model, train, settings.batch_size)
     drawn = posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(z.device))
+    if not drawn.isfinite().all():
+        return None
     asked = torch.isin(labels[1], classes)
     return linear_probe.fit(drawn, train.labels, z[asked.to(z.device)], labels[1][asked])
 

@@ -24,9 +24,9 @@ def predict(spectrum: Spectrum, likelihood: Likelihood, latent_dim: int, weight:
     sigma2 = likelihood.sigma2()
     if weight == 0 or sigma2 is None:
         return None
-    fitted = isinstance(likelihood, OptimalGaussian)
-    floor = OptimalGaussian.FLOOR if fitted else 0.0
-    return linear_optimum(spectrum, latent_dim, weight, None if fitted else float(sigma2), floor)
+    if isinstance(likelihood, OptimalGaussian):
+        return linear_optimum(spectrum, latent_dim, weight, None, likelihood.floor)
+    return linear_optimum(spectrum, latent_dim, weight, float(sigma2))
 
 
 def whitened(

@@ -43,8 +43,9 @@ def eigenvalues(
         curvature += own.double().flatten(1).sum(0).cpu() / total
         residuals.append((images - mean).flatten(1).cpu())
     rows = torch.cat(residuals)
-    # Where less than one event is expected in all images there is nothing to measure.
-    scale = torch.where(curvature > 1 / total, curvature.clamp(min=1e-300).rsqrt(), 0.0)
+    # Of pixels that are lit or not: where less than one event is expected in all images there is nothing to measure.
+    min_curvature = 1 / total if likelihood.sigma2() is None else 0.0
+    scale = torch.where(curvature > min_curvature, curvature.clamp(min=1e-300).rsqrt(), 0.0)
     halves = rows[: total // 2], rows[total // 2 :]
     found = [_along(first, second, scale, count) for first, second in (halves, halves[::-1])]
     shared = min(len(part) for part in found)

@@ -96,16 +96,17 @@ def of_halves(split: Split, count: int, scale: Tensor | None = None) -> Spectrum
     whole = dataclasses.replace(whole, total=whole.total * len(split) / (len(split) - 1), of_halves=True)
     if count < 1:
         return dataclasses.replace(whole, eigenvalues=torch.zeros(1, dtype=torch.float64))
-    found = [_variances(other, _measured(half, count, scale), scale) for half, other in (halves, halves[::-1])]
+    found = [_variances(other, _measured(half, count, scale), scale)[0] for half, other in (halves, halves[::-1])]
     known = min(map(len, found))
     mean = torch.stack([values[:known] for values in found]).mean(0)
     return dataclasses.replace(whole, eigenvalues=_falling(mean))
 
 
 def along(split: Split, spectrum: Spectrum, scale: Tensor | None = None) -> Spectrum:
-    """The same with the variance of other images along the components in place of the eigenvalues, made to fall; the
-    images are scaled as those of the spectrum were."""
-    return dataclasses.replace(spectrum, eigenvalues=_falling(_variances(_some(split), spectrum, scale)))
+    """The same with the variance of other images along the components in place of the eigenvalues, made to fall, and
+    with theirs in all; the images are scaled as those of the spectrum were."""
+    variances, total = _variances(_some(split), spectrum, scale)
+    return dataclasses.replace(spectrum, eigenvalues=_falling(variances), total=total)
 
 
 def _falling(variances: Tensor) -> Tensor:
@@ -115,13 +116,15 @@ def _falling(variances: Tensor) -> Tensor:
     return torch.tensor(isotonic_regression(variances.numpy(), increasing=False).x.copy())
 
 
-def _variances(split: Split, spectrum: Spectrum, scale: Tensor | None) -> Tensor:
-    """(k,): of the images along each component."""
+def _variances(split: Split, spectrum: Spectrum, scale: Tensor | None) -> tuple[Tensor, float]:
+    """(k,): of the images along each component; and in all."""
     components = spectrum.components.double()
-    squares = torch.zeros(components.shape[1], dtype=torch.float64)
+    squares, total = torch.zeros(components.shape[1], dtype=torch.float64), 0.0
     for rows in _Centred(split, scale).chunks(torch.float64):
         squares += (rows @ components).square().sum(0)
-    return squares / max(1, len(split) - 1)
+        total += float(rows.square().sum())
+    freedom = max(1, len(split) - 1)
+    return squares / freedom, total / freedom
 
 
 def _measured(split: Split, count: int, scale: Tensor | None) -> Spectrum:

@@ -43,7 +43,9 @@ class Trajectory:
         "nats",
         default=None,
     )
-    collapsed_at_weight: float | None = key("KL weight at that step", default=None)
+    collapsed_at_weight: float | None = key(
+        "KL weight at that step, times the cure's `beta`, if it has one", default=None
+    )
     recovered_at_step: int | None = key(
         "step at which the code had recovered from the last collapse", "steps", default=None
     )
@@ -69,7 +71,7 @@ class Trajectory:
         fall, before, error = self.loss_fall, self.loss_fall_before, self.loss_fall_error
         if fall is None or before is None or error is None:
             return None
-        if self.loss_excess is not None and self.loss_excess > max(before, 0):
+        if self.loss_excess is not None and self.loss_excess > max(before, 0) + 3 * error:
             return (
                 f"the loss is {number(self.loss_excess)} nats above that of a constant image, and has "
                 f"{'fallen' if before > 0 else 'risen'} by {number(abs(before))} so far"
@@ -126,16 +128,16 @@ class Watch:
         self.low = min(self.low, kld / 2)
 
     def weighed(self, weight: float) -> None:
-        """Learn the highest KL weight since this was last asked, whether or not its step was logged."""
+        """Learn the schedule's highest KL weight since this was last asked, whether or not its step was logged."""
         self._note(max_kl_weight=max(self.found.max_kl_weight, weight))
 
     def training(self, step: int, mse: float | None, kld: float, weight: float) -> str | None:
-        """Learn the means of the last training batches; a sentence when something has happened."""
+        """Learn the means of the last training batches, and the weight that the KL has had in the loss, a cure's part
+        in it included; a sentence when something has happened."""
         before, self.mse = self.mse, mse
         began = weight > 0 and self.weight == 0 and self.found.kl_began_at_step is None
         if weight > 0 and self.found.kl_began_at_step is None:
             self._note(kl_began_at_step=step)
-        self.weighed(weight)
         changed, self.weight = weight != self.weight, weight
         if weight == 0:  # KL is free, and that of a point infinite
             self.free = kld if math.isfinite(kld) else 0.0

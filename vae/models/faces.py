@@ -15,10 +15,11 @@ from vae.models import links
 from vae.models.foreign import Decode, Encode
 from vae.models.vae import VAE
 
-# Of pythae's models: the loss has other terms beside the KL, whose weights are not one number; it is the IWAE bound,
-# in which the KL weighs 1; the code is not drawn from N(mu, sigma^2), or its prior is not N(0, I).
+# Models of pythae whose loss has other terms, so that what the KL weighs in it is no single number.
 WITH_OTHER_TERMS = ("BetaTCVAE", "DisentangledBetaVAE", "FactorVAE", "VAEGAN", "Adversarial_AE", "MSSSIM_VAE")
+# Those whose loss is the IWAE bound, in which the KL weighs 1.
 IWAES = ("IWAE", "CIWAE", "MIWAE", "PIWAE")
+# Those whose code is not drawn from N(mu, sigma^2), or whose prior is not N(0, I).
 NOT_GAUSSIAN = ("VAE_IAF", "VAE_LinNF", "HVAE", "RHVAE", "SVAE", "PoincareVAE", "VAMP")
 
 
@@ -30,10 +31,19 @@ class Face:
     log_variance: bool | None = None  # what the second output of encode is; None: the user says
     likelihood: str | None = None
     sigma2: float | None = None
-    kl_weight: float | None = None  # None: 1, unless it is `unknown`
+    kl_weight: float | None = None  # None: it says nothing of it
     unknown: bool = False  # the KL weight: the user has to say it
     output: str | None = None  # as model.output: from what decode gives to pixels
     gives: str | None = None  # "logits": what decode gives to a Bernoulli likelihood; None: the user says
+
+    def said_weight(self, usual: float = 1.0) -> float:
+        """The KL weight, `usual` where the model says nothing of it. Raises InputError where the user has to."""
+        if self.unknown:
+            raise InputError(
+                f"{self.name}: its loss does not tell what the KL weighs in it; say kl_weight=, beside the "
+                "reconstruction term in nats"
+            )
+        return usual if self.kl_weight is None else self.kl_weight
 
 
 def face_of(model: Any) -> Face:

@@ -120,7 +120,8 @@ class OptimalGaussian(FixedGaussian):
     arXiv 2006.13202, section 3.2: sigma*^2 is the mean squared error).
 
     A training step uses its batch's own variance. Evaluation uses an exponential mean of those, never the test
-    images' own. Below FLOOR, the variance of rounding to 256 grey levels, there is nothing left to fit."""
+    images' own. Below `floor` there is nothing left to fit: that is FLOOR, the variance of rounding pixels in [0, 1] to
+    256 grey levels, unless another is set."""
 
     FLOOR = 1 / (12 * 255**2)
     total: Tensor
@@ -128,12 +129,12 @@ class OptimalGaussian(FixedGaussian):
 
     def __init__(self, link: Link, pixels: int, smoothing: float) -> None:
         super().__init__(link, pixels, sigma2=1.0)
-        self.smoothing = smoothing
+        self.smoothing, self.floor = smoothing, self.FLOOR
         self.register_buffer("total", torch.zeros(()))  # of variances, weighted
         self.register_buffer("mass", torch.zeros(()))  # of weights: without it early means would lean to 0
 
     def sigma2(self) -> Tensor:
-        fitted = (self.total / self.mass.clamp(min=1e-12)).clamp(min=self.FLOOR)
+        fitted = (self.total / self.mass.clamp(min=1e-12)).clamp(min=self.floor)
         return torch.where(self.mass > 0, fitted, self.variance)
 
     def start_at(self, sigma2: float) -> None:
@@ -142,17 +143,17 @@ class OptimalGaussian(FixedGaussian):
         self.mass.fill_(1.0)
 
     def fitted_to(self, variance: float) -> Likelihood:
-        return FixedGaussian(self.link, self.pixels, max(variance, self.FLOOR)).to(self.variance.device)
+        return FixedGaussian(self.link, self.pixels, max(variance, self.floor)).to(self.variance.device)
 
     def forward(self, images: Tensor, raw: Tensor) -> Reconstruction:
         error = self.squared_error(images, raw)
         variance = error.mean() / self.pixels
         variance = parallel.mean(variance) if self.training else variance
-        fitted = variance.clamp(min=self.FLOOR)
+        fitted = variance.clamp(min=self.floor)
         if self.training:
             self.total.lerp_(fitted.detach(), 1 - self.smoothing)
             self.mass.lerp_(torch.ones_like(self.mass), 1 - self.smoothing)
-        rest = torch.where(variance > self.FLOOR, torch.ones_like(variance), variance / self.FLOOR)
+        rest = torch.where(variance > self.floor, torch.ones_like(variance), variance / self.floor)
         return Reconstruction(0.5 * self.pixels * (torch.log(2 * math.pi * fitted) + rest), error)
 
 

@@ -200,7 +200,7 @@ def _in_loss(loss: "Callable[[float], Tensor]", weight: float) -> _InLoss:
             gradients.append(_gradient(found))
         for what, numbers in ("is", [found]), ("has a gradient that is", [*gradients[-1].values()]):
             if not all(bool(part.isfinite().all()) for part in numbers):
-                raise InputError(f"loss: at KL weight {number(factor * weight)} it {what} not finite; mend that first")
+                raise InputError(f"loss: at KL weight {number(factor * weight)} it {what} not finite; fix that first")
     eps = torch.finfo(found.dtype).eps if found.is_floating_point() else 0.0
     value = _change([torch.tensor([value], dtype=torch.float64) for value in values], eps)
     slope = (values[2] - values[0]) / weight if value.rounding <= KNOWN * value.length else None
