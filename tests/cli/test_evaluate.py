@@ -45,6 +45,7 @@ def unchanged(images: Path) -> None:
     ("arguments", "change", "says"),
     [
         (["dataset.split_seed=1"], unchanged, "dataset.split_seed was 7, is 1"),
+        (["dataset.root=images", "dataset.split_seed=1"], unchanged, "dataset.split_seed was 7, is 1"),
         (["dataset.split_seed=1", "dataset.binarize=threshold"], unchanged, "dataset.split_seed was 7, is 1"),
         (["dataset.fit=pad", "dataset.test_fraction=0.3"], unchanged, "dataset.test_fraction was 0.2, is 0.3"),
         (["dataset.skip_broken=true"], broken, "the number of train images was 19, is 18"),
@@ -68,7 +69,7 @@ def test_its_own_images_are_not_divided_anew(
         ["dataset.split_seed=7", "dataset.fit=pad"],
         ["dataset.cache=elsewhere"],
         ["dataset=folder", "dataset.root=other", "dataset.split_seed=1"],  # others, on purpose
-        ["dataset.root=images", "dataset.split_seed=1"],
+        ["dataset.root=images"],
     ],
 )
 def test_what_leaves_the_split_alone_is_measured(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vae.cli.left_out import left_out
+from vae.config.load import kind_of, option_values
 
 Program = Callable[..., tuple[int, str, str]]
 
@@ -60,3 +61,11 @@ def test_of_one_s_own_options_too(tmp_path: Path) -> None:
     (tmp_path / "model" / "mine.yaml").write_text("kind: mlp\nname: mine\n")
     found, _ = left_out(["experiment=images", "model=mine", f"--config-dir={tmp_path}"])
     assert found == ["model.channels=0", "~model.channels"]
+
+
+def test_the_name_of_an_option_may_have_a_hyphen(tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "my-digits.yaml").write_text("defaults: [my_base]\nroot: here\n")
+    (tmp_path / "dataset" / "my_base.yaml").write_text("kind: folder\nroot: there\n")
+    found = option_values("dataset", "my-digits", [tmp_path])
+    assert (kind_of("dataset", found), found["root"]) == ("folder", "here")

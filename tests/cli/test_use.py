@@ -165,6 +165,16 @@ def test_numbers_mean_what_they_meant_in_training(
     assert np.allclose(mu(tmp_path / "run"), vae.load_run("run").transform(np.minimum(images[:9], 15)), atol=1e-4)
 
 
+def test_the_key_of_a_file_is_not_that_of_another(program: Program, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", scans=images)
+    np.savez(tmp_path / "other.npz", images=images[:9])
+    where = ["dataset=arrays", "dataset.train=mine.npz", "dataset.key=scans"]
+    assert program(*QUICK, *SMALL, *where, "hydra.run.dir=run")[0] == 0
+    assert program("encode=run", "dataset.train=other.npz")[0] == 0
+    assert np.allclose(mu(tmp_path / "run"), vae.load_run("run").transform(images[:9]), atol=1e-4)
+
+
 def test_arrays_have_not_the_range_of_a_run_on_files(program: Program, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "deep").mkdir()
@@ -192,7 +202,7 @@ def test_the_run_s_own_images_have_changed(program: Program, tmp_path: Path) -> 
     for verb in ("encode", "reconstruct"):
         status, _, err = program(f"{verb}=run")
         assert status == 0, err
-        assert [line for line in err.splitlines() if says in line and "used are all images that are there now" in line]
+        assert [line for line in err.splitlines() if says in line and "all images that are there now are used" in line]
     for arguments in (["sample=run"], ["sample=run", "sampler=gaussian", "dataset.train=mine.npy"]):
         status, _, err = program(*arguments)
         assert status == 0, err

@@ -276,6 +276,7 @@ def test_a_file_of_both_splits(kind: str, suffix: str, tmp_path: Path) -> None:
         ({"x_train": 9}, {"x_test": 7}, [], (9, 7)),
         ({"x_train": 9}, {"x_test": 7}, ["dataset.key=x_train"], (9, 7)),
         ({"x_train": 9}, {"x_test": 7}, ["dataset.key=x_test"], (9, 7)),
+        ({"x_train": 9}, {"x_train": 9, "x_test": 7}, ["dataset.key=x_train"], (9, 7)),
         ({"images": 9}, {"images": 7}, [], (9, 7)),
         ({"images": 9}, {"x_train": 5, "x_test": 7}, [], (9, 7)),
         ({"images": 9}, {"scans": 7, "more": 5}, ["dataset.key=scans"], (9, 7)),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -42,11 +41,11 @@ def check_shape(directory: Path, shape: tuple[int, int, int], data: Data, datase
         )
 
 
-def _check_split(directory: Path, keys: Sequence[str], now: schema.Dataset, data: Data, saved: Checkpoint) -> None:
-    """Raises InputError where a call, by these keys of the dataset, divides the run's own images anew: most of that
-    test split was trained on. `data`: what it has read."""
+def _check_split(directory: Path, now: schema.Dataset, data: Data, saved: Checkpoint) -> None:
+    """Raises InputError where a call divides the run's own images anew: most of that test split was trained on. `now`:
+    what its dataset is; `data`: what has been read of that."""
     before, state = saved.config.dataset, saved.parts["data"]
-    if any(key in IMAGES for key in keys) or _source(now) != _source(before) or not readers.is_divided(now):
+    if _source(now) != _source(before) or not readers.is_divided(now):
         return
     pairs = [
         (f"dataset.{name}", getattr(before, name, None), getattr(now, name, None))
@@ -66,7 +65,8 @@ def _check_split(directory: Path, keys: Sequence[str], now: schema.Dataset, data
 
 def _source(dataset: schema.Dataset) -> list[str | None]:
     """What the images come from."""
-    return [dataset.kind, *(getattr(dataset, key.removeprefix("dataset."), None) for key in IMAGES)]
+    places = [getattr(dataset, key.removeprefix("dataset."), None) for key in IMAGES]
+    return [dataset.kind, getattr(dataset, "key", None), *(place and os.path.realpath(place) for place in places)]
 
 
 def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
@@ -82,7 +82,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         if others:  # on purpose
             found = readers.load_alike(config.dataset, saved.config.dataset, saved.reading)
             data = with_validation(found, config.train)
-            _check_split(directory, others, config.dataset, data, saved)
+            _check_split(directory, config.dataset, data, saved)
         else:
             data = own_data(config, saved.parts["data"])
         data = data.measured(config.evaluation.test_images).to(device)

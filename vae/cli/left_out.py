@@ -15,7 +15,7 @@ from vae.config.load import CONF, GROUPS, kind_of, option_values
 from vae.runtime import naming
 from vae.runtime.composing import taken_out, unknown
 
-NO_OPTION = (  # what reading a file raises that is none
+NO_OPTION = (  # raised by files that are no option
     *(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError),
     *(OmegaConfBaseException, YAMLError),
 )

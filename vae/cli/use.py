@@ -64,7 +64,7 @@ class _Bench:
                 raise
             data = self._others()
             if not self.has_images:
-                log.warning("%s; used are all images that are there now", error)
+                log.warning("%s; all images that are there now are used", error)
         data = data.to(next(self.model.parameters()).device)
         check_shape(self.directory, self.model.shape, data, self.config.dataset)
         scale.check(data, f"dataset={self.config.dataset.name}", to_learn=False)

@@ -269,7 +269,7 @@ def _refuse_interpolations(texts: Iterable[str]) -> None:
 
 
 BESIDE = {  # what goes with a file, and not with another one
-    "dataset.train": ("dataset.labels", "dataset.test", "dataset.test_labels"),
+    "dataset.train": ("dataset.labels", "dataset.key", "dataset.test", "dataset.test_labels"),
     "dataset.test": ("dataset.test_labels",),
 }
 
@@ -484,7 +484,7 @@ def option_values(group: str, option: str, places: Sequence[Path] = (CONF,)) -> 
     """What the file of an option says, in the first of these `places` that has it, on top of the options of its group
     that it begins with; empty where there is none. Raises what OmegaConf and YAML raise of a file that is none."""
     path = next((path for place in places if (path := place / group / f"{option}.yaml").is_file()), None)
-    if not re.fullmatch(r"\w+", option) or path is None:
+    if path is None or not re.fullmatch(r"[\w-]+", option):
         return {}
     own: Any = OmegaConf.to_container(OmegaConf.load(path))
     bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base != "_self_"]

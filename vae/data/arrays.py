@@ -292,7 +292,7 @@ def _test_key(names: list[str], path: Path, asked: str | None, other: str | None
         if found is None:
             raise _trained_on(path)
         return found
-    found = _first((asked, _of_split("test", asked), *TEST_KEYS, *IMAGE_KEYS), names)
+    found = _first((_of_split("test", asked), asked, *TEST_KEYS, *IMAGE_KEYS), names)
     if found is None:
         raise _has_none(path, asked, names)
     return found

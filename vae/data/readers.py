@@ -222,10 +222,10 @@ def folder(config: schema.Folder) -> Data:
 
 def _of_frames(split: Split, config: schema.Folder) -> list[str]:
     """What is to be said of frames of one file where a split is divided: they are nearly the same image."""
-    if split.files() is not None:
-        return ["all frames of a file are in the same split"]
     if config.test_fraction == 0 or len(set(split.sources or ())) == len(split):
         return []
+    if split.files() is not None:
+        return ["all frames of a file are in the same split"]
     return [
         "frames of one file are in both splits, since there are fewer than four files; train/ and test/ divide them"
     ]

@@ -219,8 +219,7 @@ class Recorder:
     def _record_evaluation(self, step: int, weight: float, done: Evaluation, page: Page) -> None:
         found = done.measures
         self._scalars(of_test(found), step)
-        self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
-        self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
+        self._by_dimension(done, step)
         for tag, picture in self._grids(done, page).items():
             self._picture(tag, picture, step)
         self._tell(self.watch.evaluation(step, self.subject.is_used(found, weight), found.kld), step)
@@ -233,6 +232,10 @@ class Recorder:
         answer = self.subject.judge_so_far(found, weight, self.watch.found)
         cause = f" (cause: {answer.cause})" if answer.cause else ""
         return f"so far {answer.name.replace('_', ' ')}{cause}"
+
+    def _by_dimension(self, done: Evaluation, step: int) -> None:
+        self.tensorboard.histogram("collapse/kl_per_dimension", done.kl, step)
+        self.tensorboard.histogram("collapse/mu_variance", done.mu_variance, step)
 
     def _grids(self, done: Evaluation, page: Page) -> dict[str, Picture]:
         return page.grids() | {"traversal": self.album.traversal(self.model, done.posterior)}
@@ -297,6 +300,7 @@ class Recorder:
         is_earlier = best_step is not None and best_step != step  # than the model of the last evaluation
         if is_earlier and done is not None:
             self._scalars(of_test(done.measures), step, again=True)
+            self._by_dimension(done, step)
         found = {}
         if record.answer is not None:
             found = {"verdict": record.answer.verdict, "found_cause": record.answer.cause or ""}
@@ -318,7 +322,7 @@ class Recorder:
         self.tracker.close()
 
     def _scalars(self, values: Mapping[str, float | None], step: int, again: bool = False) -> None:
-        """`again`: in place of those of the same step."""
+        """`again`: after others of the same step."""
         self.tensorboard.scalars(values, step)
         self.tracker.scalars(values, step, again)
 

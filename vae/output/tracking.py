@@ -53,10 +53,10 @@ class Tracker:
     """tracking=tensorboard: nothing besides TensorBoard."""
 
     def scalars(self, values: Mapping[str, float | None], step: int, again: bool = False) -> None:
-        """As TensorBoardWriter.scalars. `again`: other values than before at this step."""
+        """As TensorBoardWriter.scalars. `again`: the tags have other values of this step already."""
 
     def picture(self, tag: str, picture: Picture, step: int, again: bool = False) -> None:
-        """As TensorBoardWriter.picture. `again`: another one than before at this step."""
+        """As TensorBoardWriter.picture. `again`: the tag has another one of this step already."""
 
     def send(self) -> None:
         """Write what waits."""
