@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=defaults.threads, help=f"default: {defaults.threads}")
     parser.add_argument("--scratch", type=Path, default=defaults.scratch, help="directory for large files")
     parser.add_argument("--large", type=float, default=defaults.large, help="GiB of the data that exceed memory")
-    parser.add_argument("--before", type=Path, metavar="DIR", help="of versions and sweep: a checkout to compare with")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="of sweep: a checkout to compare with")
     parser.add_argument("--results", type=Path, help="where the records go (default: benchmarks/results)")
     parser.add_argument("--fresh", action="store_true", help="measure again what is complete")
     parser.add_argument("--smoke", action="store_true", help="a few steps of each, to see that all works")
@@ -38,8 +38,6 @@ def main() -> None:
     before = given.before and given.before.expanduser().resolve()
     if before and not (before / "run.py").is_file():
         parser.error(f"--before {given.before}: no checkout of this project (looked for run.py)")
-    if before is None and "versions" in given.sections:
-        parser.error("versions: give another checkout of this project with --before DIR")
     options = Options(
         root=root,
         dataset=given.dataset,

@@ -4,11 +4,9 @@ before its last steps."""
 import statistics
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from benchmarks import ours
 from benchmarks.options import Options
-from benchmarks.process import ROOT
 from benchmarks.rounds import Goal, Measured, Metrics, Record, ratios, spread, table, values
 
 ROUNDS = 7
@@ -57,7 +55,7 @@ def end_on_mnist(options: Options, root: str) -> Metrics:
     return end(ours.run("model=conv_vae", *ours.dataset(root), *sizes), BRIEF)
 
 
-def run(options: Options, model: str, steps: int, kind: str, checkout: Path = ROOT) -> ours.Run:
+def run(options: Options, model: str, steps: int, kind: str) -> ours.Run:
     """A run of `steps` steps and a last one, of one of KINDS."""
     often = ["train.eval_every=2", "pictures.gif_every=2"] if options.smoke else []
     silent = [f"train.log_every={steps}", f"train.eval_every={steps + 1}", "pictures.gif_every=0"]
@@ -66,7 +64,6 @@ def run(options: Options, model: str, steps: int, kind: str, checkout: Path = RO
         *(silent if kind == SILENT else often),
         *options.data(),
         *options.quick(),
-        checkout=checkout,
     )
 
 

@@ -22,7 +22,7 @@ class Options:
     results: Path = RESULTS
     scratch: Path = Path(tempfile.gettempdir())  # where data larger than memory is put
     large: float = round(1.25 * machine.memory_gib())  # GiB of it
-    before: Path | None = None  # another checkout of this project, for sweep and benchmarks.versions
+    before: Path | None = None  # another checkout of this project, for sweep
     fresh: bool = False
     smoke: bool = False
 

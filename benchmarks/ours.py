@@ -63,17 +63,16 @@ class Run:
 
 def run(
     *overrides: str,
-    checkout: Path = ROOT,
     launcher: Sequence[str] = (),
     prefix: Sequence[str] = (),
     limit: Callable[[], None] | None = None,
 ) -> Run:
-    """Train once, in a directory that is gone afterwards. `checkout`: whose run.py; `launcher`: what the interpreter
-    is given before it; `prefix`: a command that starts the interpreter. Raises Failed."""
+    """Train once, in a directory that is gone afterwards. `launcher`: what the interpreter is given before run.py;
+    `prefix`: a command that starts the interpreter. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="bench") as directory:
         here = Path(directory) / "run"
-        command = (*launcher, program(checkout), f"hydra.run.dir={here}", *overrides)
-        finished = python(*command, cwd=Path(directory), checkout=checkout, prefix=prefix, limit=limit)
+        command = (*launcher, program(), f"hydra.run.dir={here}", *overrides)
+        finished = python(*command, cwd=Path(directory), prefix=prefix, limit=limit)
         return Run(finished, events(here), json.loads((here / "result.json").read_text()))
 
 

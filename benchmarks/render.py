@@ -16,7 +16,6 @@ from benchmarks import (
     throughput,
     time_to_quality,
     turns,
-    versions,
 )
 from benchmarks.process import ROOT
 from benchmarks.rounds import FAILED, Goal, Metrics, read, table
@@ -33,7 +32,6 @@ SECTIONS = {
     "startup": startup,
     "growth": growth,
     "optimizers": optimizers,
-    "versions": versions,
     "gpu": gpu,
 }
 SHOWN = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard", "pythae", "pytorch-lightning")

@@ -21,7 +21,6 @@ from benchmarks import (
     adam,
     growth,
     handover,
-    observing,
     plain,
     process,
     render,
@@ -29,10 +28,9 @@ from benchmarks import (
     stopwatch,
     sweep,
     turns,
-    versions,
 )
 from benchmarks.options import RESULTS, Options
-from benchmarks.ours import MODELS
+from benchmarks.ours import MODELS, program
 from benchmarks.process import Failed, Finished
 from benchmarks.rounds import Goal, Record
 from vae.models import likelihood as likelihoods
@@ -117,7 +115,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "python", python, raising=False)
 
 
-SLOW = ("sweep", "growth", "versions", "throughput", "time_to_quality", "observing", "processes", "answer", "turns")
+SLOW = ("sweep", "growth", "throughput", "time_to_quality", "observing", "processes", "answer", "turns")
 
 
 @pytest.mark.usefixtures("one_process")
@@ -305,43 +303,14 @@ def test_a_process_is_measured_from_outside(tmp_path: Path) -> None:
         process.python("-c", "raise OSError('no luck')", cwd=tmp_path)
 
 
-FAKE_RUN = """
-import json, sys
-from pathlib import Path
-from vae import SPEED
-
-[here] = [Path(given.split("=")[1]) for given in sys.argv if given.startswith("hydra.run.dir=")]
-here.mkdir()
-(here / "result.json").write_text(json.dumps({"images_per_second": SPEED}))
-"""
-
-
 def test_each_version_imports_its_own_package(tmp_path: Path) -> None:
     for speed in (1, 2):
         checkout = tmp_path / str(speed)
         (checkout / "vae").mkdir(parents=True)
         (checkout / "vae" / "__init__.py").write_text(f"SPEED = {speed}")
-        (checkout / "run.py").write_text(FAKE_RUN)
-        done = observing.run(Options(), "mlp_vae", 1, "default", checkout)
-        assert done.result == {"images_per_second": speed}
-
-
-def test_versions_need_another_checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    versions.measure(Options(results=tmp_path))
-    assert "--before" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_cost_of_observing_is_what_a_silent_run_does_not_have() -> None:
-    def rounds_of(*found: float) -> list[dict[str, Any]]:
-        return [{"observing": value} for value in found]
-
-    measured = {
-        "mlp_vae default before": rounds_of(0.25, 0.5),
-        "mlp_vae silent before": rounds_of(0.125, 0.25),
-    }
-    assert versions.cost(measured, "mlp_vae", "before") == [12.5, 25.0]
-    assert versions.cost(measured, "mlp_vae", "after") == []
+        (checkout / "run.py").write_text("from vae import SPEED\nprint([SPEED])")
+        done = process.python(program(checkout), cwd=tmp_path, checkout=checkout)
+        assert done.answer() == [speed]
 
 
 def test_the_memory_limit_holds(tmp_path: Path) -> None:
