@@ -368,7 +368,7 @@ def _training_measures(
         posterior = model.encode(images)
         drawn = posterior.sample(torch.randn(posterior.mu.shape, generator=rng).to(images.device))
         raw = model.raw(drawn, images)
-        found = likelihood.nll(images, raw), posterior.kl().sum(1), likelihood.squared_error(images, raw)
+        found = likelihood.nll(images, raw), posterior.kl().double().sum(1), likelihood.squared_error(images, raw)
         return [part.cpu().double() for part in found]
 
     nll, kl, sse = _over(_slices(count, settings.batch_size), measured, None)
