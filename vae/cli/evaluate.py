@@ -41,9 +41,10 @@ def check_shape(directory: Path, shape: tuple[int, int, int], data: Data, datase
         )
 
 
-def _check_split(directory: Path, now: schema.Dataset, data: Data, saved: Checkpoint) -> None:
+def _check_split(directory: Path, now: schema.Dataset, data: Data, saved: Checkpoint, are_named: bool) -> None:
     """Raises InputError where a call divides the run's own images anew: most of that test split was trained on. `now`:
-    what its dataset is; `data`: what has been read of that."""
+    what its dataset is; `data`: what has been read of that; `are_named`: the call says where the images are, so that
+    more or fewer than the run's are meant to be others."""
     before, state = saved.config.dataset, saved.parts["data"]
     if _source(now) != _source(before) or not readers.is_divided(now):
         return
@@ -51,7 +52,7 @@ def _check_split(directory: Path, now: schema.Dataset, data: Data, saved: Checkp
         (f"dataset.{name}", getattr(before, name, None), getattr(now, name, None))
         for name in ("split_seed", "test_fraction", "labels")
     ]
-    for name, split in (("train", data.train), ("test", data.test)):
+    for name, split in (("train", data.train), ("test", data.test)) if not are_named else ():
         count = state[name].get("images") if isinstance(state[name], dict) else None
         pairs.append((f"the number of {name} images", count, len(split)))
     for name, old, new in pairs:
@@ -82,7 +83,7 @@ def evaluate(job: Job, call: RunConfig, composed: DictConfig) -> RunRecord:
         if others:  # on purpose
             found = readers.load_alike(config.dataset, saved.config.dataset, saved.reading)
             data = with_validation(found, config.train)
-            _check_split(directory, config.dataset, data, saved)
+            _check_split(directory, config.dataset, data, saved, any(key in IMAGES for key in others))
         else:
             data = own_data(config, saved.parts["data"])
         data = data.measured(config.evaluation.test_images).to(device)
