@@ -92,6 +92,16 @@ def test_a_test_split_of_its_own_stays_one(program: Program, tmp_path: Path) -> 
     assert status == 0, err
 
 
+def test_images_that_were_trained_on_are_not_held_out_of(program: Program, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "both.npz", x_train=images[:30], x_test=images[30:])
+    where = ["dataset=arrays", "dataset.train=both.npz", "dataset.test=both.npz"]
+    assert program(*QUICK, *SMALL, *where, "hydra.run.dir=mine")[0] == 0
+    status, _, err = program("evaluate=mine", "dataset.test=null")
+    assert status == 1
+    assert "its images would be divided anew (dataset.test was " in err.splitlines()[-1]
+
+
 def test_the_option_of_the_run_is_the_run_s(program: Program, tmp_path: Path) -> None:
     """With the run's split, which the option alone would not have."""
     settings = [*QUICK, *SMALL, "dataset=mnist5k", "dataset.split_seed=7", "dataset.binarize=threshold"]

@@ -174,6 +174,21 @@ def test_ppms_in_deep_colour_are_refused(content: bytes, root: Path) -> None:
         load(root, "dataset.range=[0,4095]")
 
 
+@pytest.mark.parametrize("given", [[], ["dataset.range=[0,4095]"]])
+def test_the_values_of_a_pgm_are_its_own(given: list[str], tmp_path: Path, said: Any) -> None:
+    """Pillow stretches them to 16 bits."""
+    (tmp_path / "images").mkdir()
+    for i, value in enumerate((0, 1000, 2048, 4095)):
+        pixels_of = np.full((8, 8), value, ">u2").tobytes()
+        (tmp_path / "images" / f"{i}.pgm").write_bytes(b"P5\n8 8\n4095\n" + pixels_of)
+    assert levels(load(tmp_path / "images", *given)) == [0, 62, 128, 255]
+    assert "4 of more than 8 bits, brought to 8 from 0 (black) to 4095 (white)" in said.text
+    settings = composed("dataset=folder", "dataset.root=x").dataset
+    assert isinstance(settings, schema.Folder)
+    with Image.open(tmp_path / "images" / "1.pgm") as image:
+        assert pixels.read_opened(image, settings, (0, 4095)).pixels.max() == 62
+
+
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
 def test_deep_files_in_which_0_is_white_are_refused(kind: type, root: Path) -> None:
     """As films are scanned. Pillow turns round those of 8 bits alone."""

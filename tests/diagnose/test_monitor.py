@@ -138,6 +138,18 @@ def test_a_fitted_variance_has_its_logarithm_in_the_loss(constant: bool, doubted
     assert any("n/2 log(2 pi sigma^2) in it" in doubt for doubt in found.doubts) == doubted
 
 
+@pytest.mark.parametrize(("more", "doubted"), [(0.0, False), (1.0, False), (9.0, True)])
+def test_a_given_variance_may_have_its_logarithm_in_the_loss(more: float, doubted: bool, tmp_path: Path) -> None:
+    best, sigma2 = LinearVAE(0.01 * IMAGES, 4, 5e-6), 5e-6
+    images = 0.01 * IMAGES
+    term = float((images - best.decode(best.encode(images)[0])).square().sum() / len(images)) / (2 * sigma2)
+    with Monitor(tmp_path, images=images, latent_dim=4, likelihood="gaussian", sigma2=sigma2) as monitor:
+        for _ in range(10):
+            monitor.step(term + more * 3 * math.log(2 * math.pi * sigma2), torch.ones(4))
+        found = monitor.evaluate((best.encode, best.decode), **FAST)
+    assert any("reconstruction term of" in doubt for doubt in found.doubts) == doubted
+
+
 def test_numbers_that_no_training_should_show_are_told_once(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
         for step in range(40):

@@ -63,3 +63,23 @@ def test_images_on_another_scale_than_the_model_s() -> None:
     assert fine.doubts == ()
     found = vae.diagnose(encode, decode, 255 * images, likelihood="gaussian", sigma2=0.01, iw_samples=1)
     assert "normalised otherwise" in found.doubts[-1]
+
+
+@pytest.mark.parametrize(("scaled", "doubted"), [((2, -1), True), ((1, 0), False)])
+def test_pixels_far_from_all_that_decode_gives(scaled: tuple[float, float], doubted: bool) -> None:
+    """A network of images in [0, 1] that gets them in [-1, 1]: it has never met such, so no straight line brings what
+    it makes of them back."""
+    images = torch.rand(200, 1, 2, 3, generator=torch.Generator().manual_seed(0)) ** 4
+    linear = LinearVAE(images, 3, 0.01)
+    times, plus = scaled
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_sigma = linear.encode(x)
+        is_strange = (x.flatten(1).min(1).values < 0)[:, None]
+        return torch.where(is_strange, 9 * torch.sin(99 * mu), mu), log_sigma
+
+    def decode(z: Tensor) -> Tensor:
+        return linear.decode(z).clamp(0, 1)
+
+    found = vae.diagnose(encode, decode, times * images + plus, likelihood="gaussian", sigma2=0.01, iw_samples=1)
+    assert ("of their pixels: were they normalised" in " ".join(found.doubts)) == doubted

@@ -42,6 +42,14 @@ def test_where_nothing_is_said_of_the_code_its_past_is_not_told(verdict: str) ->
     assert words.on_the_way(run("a", verdict, collapsed_at_step=75, recovered_at_step=150)) == ""
 
 
+@pytest.mark.parametrize("verdict", ["alive", "unfinished"])
+def test_the_step_whose_model_is_kept_is_told(verdict: str) -> None:
+    assert words.on_the_way(run("a", verdict, best_step=400, steps=500)) == (
+        "Kept is the model of step 400 of 500, the best by its validation images."
+    )
+    assert words.on_the_way(run("a", verdict, best_step=500, steps=500)) == ""
+
+
 def test_causes_of_many_runs_are_sentences() -> None:
     dead = [run(f"dead {i}", "collapsed", cause="optimiser", cause_rests_on="predicted") for i in range(2)]
     unknown = run("unknown", "decoder_ignores_code", cause=None)

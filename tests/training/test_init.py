@@ -83,8 +83,12 @@ def test_a_layer_that_a_cure_has_is_part_of_the_network(
     assert program(*QUICK, *digits, *SMALL, f"cure={one}", "hydra.run.dir=first")[0] == 0
     status, out, err = program(*QUICK, *digits, "init=first", f"cure={other}", "hydra.run.dir=second")
     assert (status, out) == (1, "")
-    assert f"init=first with cure={other}: trained with cure={one}" in err.splitlines()[-1]
+    assert f"init=first with cure={other}: trained with cure={one}, and the cure is a layer" in err.splitlines()[-1]
     assert not (tmp_path / "second").exists()
+    if one == "delta":
+        status, _, err = program(*QUICK, *digits, "init=first", "cure=delta", "cure.delta=0.3", "hydra.run.dir=third")
+        assert status == 1
+        assert "init=first with cure.delta=0.3: trained with cure.delta=0.15" in err
     status, _, err = program(*QUICK, *digits, "init=first", f"cure={one}", "hydra.run.dir=third")
     assert status == 0, err
 

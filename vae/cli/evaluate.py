@@ -50,7 +50,7 @@ def _check_split(directory: Path, now: schema.Dataset, data: Data, saved: Checkp
         return
     pairs = [
         (f"dataset.{name}", getattr(before, name, None), getattr(now, name, None))
-        for name in ("split_seed", "test_fraction", "labels")
+        for name in ("test", "split_seed", "test_fraction", "labels")
     ]
     for name, split in (("train", data.train), ("test", data.test)) if not are_named else ():
         count = state[name].get("images") if isinstance(state[name], dict) else None
@@ -65,8 +65,8 @@ def _check_split(directory: Path, now: schema.Dataset, data: Data, saved: Checkp
 
 
 def _source(dataset: schema.Dataset) -> list[str | None]:
-    """What the images come from."""
-    places = [getattr(dataset, key.removeprefix("dataset."), None) for key in IMAGES]
+    """What the images that are trained on come from."""
+    places = [getattr(dataset, key.removeprefix("dataset."), None) for key in IMAGES if key != "dataset.test"]
     return [dataset.kind, getattr(dataset, "key", None), *(place and os.path.realpath(place) for place in places)]
 
 

@@ -316,8 +316,8 @@ def _has_none(path: Path, asked: str | None, names: Sequence[str]) -> InputError
 
 def _trained_on(path: Path) -> InputError:
     return InputError(
-        f"{path}: is trained on, and has no other images to test on (x_test, test_images or their like); leave "
-        "dataset.test out, which holds some out, or name another file"
+        f"{path}: is trained on, and has no other images to test on (x_test, test_images or their like); name another "
+        "file, or in a training leave dataset.test out, which holds some out"
     )
 
 

@@ -28,7 +28,7 @@ from vae.runtime import files
 if TYPE_CHECKING:
     from tqdm import tqdm  # imported where there are images to read
 
-FORMAT = 4  # of what is written; what an earlier version has decoded is decoded anew
+FORMAT = 5  # of what is written; what an earlier version has decoded is decoded anew
 CHUNK = 2**25  # bytes of decoded images in memory at a time
 NAMED = 5  # files in a message
 MANY = 2000  # images, that take more than a moment

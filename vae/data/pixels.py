@@ -18,6 +18,7 @@ DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # PIL's modes of more than
 PLAIN = {".jpg", ".jpeg", ".bmp"}  # suffixes of files with 8 bits, one frame and no transparency
 RANGES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # that deep files may use, from 0 on
 OTHERS = {"1": "1 bit", "CMYK": "CMYK", "LAB": "Lab", "YCbCr": "YCbCr"}  # modes whose numbers become others
+WHITE = "white of a deep PGM"  # in Image.info
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
 BITS_PER_SAMPLE, WHITE_IS_ZERO = 258, (262, 0)  # TIFF tags: the first, and another with its value
 Image.MAX_IMAGE_PIXELS = None  # the limit is dataset.max_megapixels, checked before anything is decoded
@@ -128,7 +129,10 @@ def read_opened(image: Image.Image, settings: schema.Folder, span: tuple[float, 
     """The pixels of an image that somebody else has opened, which stays as it is. Raises Unreadable and Transparent."""
     try:
         _refuse_deep_colours(image)  # a copy does not say that it has them
-        return converted(image.copy(), settings, span)  # reading may shrink a JPEG
+        white = _white(image)
+        copied = image.copy()  # reading may shrink a JPEG
+        copied.info[WHITE] = white
+        return converted(copied, settings, span)
     except Transparent:
         raise
     except Exception as error:
@@ -239,10 +243,19 @@ def _values(file: Image.Image) -> Values:
     tag, value = WHITE_IS_ZERO
     if getattr(file, "tag_v2", {}).get(tag) == value:  # Pillow turns those of 8 bits round, and these not
         raise ValueError("has more than 8 bits, of which 0 is white; save it with 0 for black")
+    white = file.info.get(WHITE, _white(file))
     values = np.asarray(file, np.float64)
+    if white is not None:
+        values = (values * (white / 65535)).round()
     if not np.isfinite(values).all():
         raise ValueError("has values that are not finite")
     return values
+
+
+def _white(file: Image.Image) -> float | None:
+    """What a deep PGM says that white is, before it is loaded: Pillow stretches its values from there to 65535."""
+    named = [tile[3] for tile in getattr(file, "tile", ()) if file.format == "PPM" and isinstance(tile[3], tuple)]
+    return next((float(arguments[1]) for arguments in named if arguments[1] > 255), None)
 
 
 def _is_transparent(image: Image.Image) -> bool:

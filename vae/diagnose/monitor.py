@@ -202,8 +202,9 @@ class Monitor:
             return
         reconstruction, kld = self.fed
         objective = found.record.identity.objective
-        measured = -split.elbo - split.kld if objective in ("bernoulli", "optimal_gaussian") else 0.0
-        if objective == "gaussian":  # without the constants
+        whole = -split.elbo - split.kld
+        measured = whole if objective in ("bernoulli", "optimal_gaussian") else 0.0
+        if objective == "gaussian" and _are_apart(reconstruction, whole):  # or without the constants
             t, trajectory = found.record.prediction.effective_t, found.record.trajectory
             measured = split.sse * trajectory.max_kl_weight / (2 * t) if t and trajectory else 0.0
         is_fitted = objective == "optimal_gaussian" and split.mse > 0  # then it is n/2 log(2 pi e sigma^2)

@@ -17,6 +17,7 @@ CLEAR = 0.5  # nats, times the KL weight, by which another reading's loss must b
 DRAWS = 4
 BETTER = 0.25  # of the variance, by which another reading of what decode gives must explain more to be named
 FAR_OFF = -1  # of the variance, explained: means that are so far from the images are on no scale of theirs
+OUTSIDE = 0.1  # of the range of what decode gives, beyond which pixels lie off it; and of all pixels, so many that do
 NOTHING = 0.1  # of the variance: where no reading explains as much, nothing was learnt that could tell
 TWICE = (0.5, 0.7311)  # sigmoid(0) and sigmoid(1): what a sigmoid gives of what a sigmoid gave
 SAID = {
@@ -96,16 +97,20 @@ def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor, gives:
     shift = other - slope * centre
     found["scale"] = _explained(truth, slope * means + shift)
     best = max(found, key=lambda name: found[name])
+    dark, bright = float(truth.min()), float(truth.max())
+    given, gives = (f"from {number(least)} to {number(most)}" for least, most in ((dark, bright), (low, high)))
+    ranges = f"the images have values {given}, what decode gives {gives}"
     if found[best] < max(NOTHING, found[""] + BETTER):
         if found[""] < FAR_OFF < found.get("logits", FAR_OFF):
             return (
                 f"decode gives values from {number(low)} to {number(high)}, far from the images; put through a sigmoid "
                 "they are near: is a sigmoid missing in decode?"
             )
+        margin = OUTSIDE * (high - low)
+        beyond = float(((truth < low - margin) | (truth > high + margin)).double().mean())
+        if found[""] < FAR_OFF and beyond > OUTSIDE:
+            return f"{ranges}, far from {beyond:.0%} of their pixels: were they normalised otherwise in training?"
         return None
-    dark, bright = float(truth.min()), float(truth.max())
-    given, gives = (f"from {number(least)} to {number(most)}" for least, most in ((dark, bright), (low, high)))
-    ranges = f"the images have values {given}, what decode gives {gives}"
     if best == "twice":
         return f"{ranges}, as a sigmoid of a sigmoid does: does decode apply it twice?"
     if best == "logits":

@@ -143,11 +143,16 @@ def _saved(run: Run) -> str:
 
 
 def on_the_way(run: Run) -> str:
-    """What happened to the code while it trained; empty where nothing did, or nothing is said of the code."""
-    if run.verdict in OPEN:
-        return ""
+    """What happened to the code while it trained, where something is said of the code, and which step's model it is,
+    where early stopping has kept an earlier one's; else empty."""
     record = run.record
-    said: list[tuple[int, str]] = []
+    said: list[tuple[float, str]] = []
+    best, steps = record.get("best_step"), record.get("steps")
+    if best is not None and best != steps:
+        kept = f"Kept is the model of step {best} of {steps}, the best by its validation images."
+        said.append((math.inf, kept))
+    if run.verdict in OPEN:
+        return " ".join(sentence for _, sentence in said)
     dip, back = record.get("dipped_at_step"), record.get("dip_over_at_step")
     if dip is not None:
         fell = f"Its KL fell to {_said(record, 'dipped_to_kld')} nats at step {dip}"

@@ -224,11 +224,13 @@ def _begin_with(directory: Path, subject: Subject) -> None:
             f"init={directory}: trained on images of shape {found.shape}, dataset={config.dataset.name} has "
             f"{subject.model.shape}{readers.reshaping(config.dataset)}"
         )
-    cure = found.config.cure
-    if config.cure != cure and not (config.cure.fits_spectral_start and cure.fits_spectral_start):
+    ours, theirs = (dataclasses.asdict(part) for part in (config.cure, found.config.cure))
+    if ours != theirs and not (config.cure.fits_spectral_start and found.config.cure.fits_spectral_start):
+        key = "name" if ours["name"] != theirs["name"] else next(key for key in ours if ours[key] != theirs.get(key))
+        here, there = (f"cure{'' if key == 'name' else f'.{key}'}={part[key]}" for part in (ours, theirs))
         raise InputError(
-            f"init={directory} with cure={config.cure.name}: trained with cure={cure.name}, and one of these is a "
-            "layer of the network; the cure and its values must be the same"
+            f"init={directory} with {here}: trained with {there}, and the cure is a layer of the network; it must be "
+            "the same"
         )
     ours, theirs = subject.model.state_dict(), model.state_dict()
     differs = [name for name in ours | theirs if _shape(ours.get(name)) != _shape(theirs.get(name))]
