@@ -108,7 +108,10 @@ def of_scale(model: ForeignModel, likelihood: Likelihood, images: Tensor, gives:
             )
         margin = OUTSIDE * (high - low)
         beyond = float(((truth < low - margin) | (truth > high + margin)).double().mean())
-        if found[""] < FAR_OFF and beyond > OUTSIDE:
+        differ = float(
+            (means - means.mean(0)).square().sum() / (truth - truth.mean(0)).square().sum().clamp(min=1e-300)
+        )
+        if found[""] < FAR_OFF and beyond > OUTSIDE and differ > NOTHING:
             return f"{ranges}, far from {beyond:.0%} of their pixels: were they normalised otherwise in training?"
         return None
     if best == "twice":
