@@ -35,8 +35,13 @@ def measure(options: Options) -> None:
         print("gpu: there is none here", flush=True)
         return
     card = torch.cuda.get_device_name()
-    sizes_and_card = {"batch_size": ours.BATCH, "steps": STEPS, "card": card, "cuda": torch.version.cuda}
-    settings = sizes_and_card | {"deterministic": [way for way in WAYS if way != "plain"]}
+    settings = {
+        "batch_size": ours.BATCH,
+        "steps": STEPS,
+        "card": card,
+        "cuda": torch.version.cuda,
+        "deterministic": [way for way in WAYS if way != "plain"],
+    }
     record = Record("gpu", options.results, settings, options.fresh)
     sizes = [f"--images={options.colour()}", f"--steps={8 if options.smoke else STEPS}"]
     contestants = {
@@ -97,9 +102,9 @@ def main() -> None:
         spent: dict[str, float] = {}
         for steps in (20, given.steps):
             for name, step in ways.items():
+                torch.use_deterministic_algorithms(name != "plain")  # the lab sets it; a plain loop does not
                 torch.cuda.synchronize()
                 start = time.perf_counter()
-                torch.use_deterministic_algorithms(name != "plain")  # the lab sets it; a plain loop does not
                 for _ in range(steps):
                     step()
                 torch.cuda.synchronize()

@@ -137,26 +137,21 @@ def beyond_memory(options: Options, record: Record, steps: int) -> None:
         test = blobs(path / "test.npy", 100, LARGE_SIDE)
         small = blobs(path / "small.npy", max(200, count // 40), LARGE_SIDE)
         large = blobs(path / "large.npy", count, LARGE_SIDE)
+        train = partial(training, options, steps, "conv_vae")
         contestants: dict[str, Callable[[], Metrics]] = {
-            SMALL: partial(cold, options, steps, [small, test]),
-            LARGE: partial(cold, options, steps, [large, test], prefix, limit),
+            SMALL: partial(cold, [small, test], train),
+            LARGE: partial(cold, [large, test], partial(train, prefix=prefix, limit=limit)),
         }
         record.alternate(contestants, options.rounds or ROUNDS)
 
 
-def cold(
-    options: Options,
-    steps: int,
-    paths: list[Path],
-    prefix: list[str] | None = None,
-    limit: Callable[[], None] | None = None,
-) -> Metrics:
-    """`training` on files of which nothing is in memory, where the system can be told so."""
+def cold(paths: list[Path], train: Callable[[list[Path]], Metrics]) -> Metrics:
+    """Trained on files of which nothing is in memory, where the system can be told so."""
     for path in paths if CAN_FORGET else ():
         with path.open("rb") as file:
             os.fdatasync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return training(options, steps, "conv_vae", paths, prefix, limit)
+    return train(paths)
 
 
 def memory_limit() -> tuple[list[str], Callable[[], None] | None, str]:

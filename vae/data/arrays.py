@@ -242,7 +242,7 @@ def _are_names(head: list[str]) -> bool:
 
 def _label_column(names: list[str]) -> str | None:
     """The name among these that is the labels'."""
-    return next((name for name in (*LABEL_KEYS, "class", "digit") if name in names), None)
+    return _first((*LABEL_KEYS, "class", "digit"), names)
 
 
 def _numbers(labels: Array) -> Array:
@@ -299,6 +299,7 @@ def _test_key(names: list[str], path: Path, asked: str | None, other: str | None
 
 
 def _first(wanted: Sequence[str | None], names: Sequence[str]) -> str | None:
+    """The first that is wanted of those that there are."""
     return next((name for name in wanted if name in names), None)
 
 
@@ -324,11 +325,11 @@ def _trained_on(path: Path) -> InputError:
 def _labels_of(key: str, names: list[str]) -> tuple[str | None, tuple[str, ...]]:
     """Which of these names has the labels of the images `key`, and what is to be said of it: y_test those of x_test;
     where there is none that is called so, one of a usual name that no other images go with."""
-    own = next((name for name in _pairs(key) if name in names), None)
+    own = _first(_pairs(key), names)
     if own is not None:
         return own, ()
-    others = {label for name in names if name != key for label in _pairs(name)}
-    found = next((name for name in LABEL_KEYS if name in names and name != key and name not in others), None)
+    others = {key, *(label for name in names if name != key for label in _pairs(name))}
+    found = _first(LABEL_KEYS, [name for name in names if name not in others])
     return found, () if found is None else (f"labels from its {found}",)
 
 
@@ -348,7 +349,7 @@ def _whole(path: Path, keys: tuple[str, ...]) -> Array:
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
-            name = next((name for name in keys if name in loaded.files), loaded.files[0])
+            name = _first(keys, loaded.files) or loaded.files[0]
             found: Array = loaded[name]
             return found
     except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:

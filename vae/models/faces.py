@@ -16,11 +16,11 @@ from vae.models.foreign import Decode, Encode
 from vae.models.vae import VAE
 
 # Models of pythae whose loss has other terms, so that what the KL weighs in it is no single number.
-WITH_OTHER_TERMS = ("BetaTCVAE", "DisentangledBetaVAE", "FactorVAE", "VAEGAN", "Adversarial_AE", "MSSSIM_VAE")
+WITH_OTHER_TERMS = {"BetaTCVAE", "DisentangledBetaVAE", "FactorVAE", "VAEGAN", "Adversarial_AE", "MSSSIM_VAE"}
 # Those whose loss is the IWAE bound, in which the KL weighs 1.
-IWAES = ("IWAE", "CIWAE", "MIWAE", "PIWAE")
+IWAES = {"IWAE", "CIWAE", "MIWAE", "PIWAE"}
 # Those whose code is not drawn from N(mu, sigma^2), or whose prior is not N(0, I).
-NOT_GAUSSIAN = ("VAE_IAF", "VAE_LinNF", "HVAE", "RHVAE", "SVAE", "PoincareVAE", "VAMP")
+NOT_GAUSSIAN = {"VAE_IAF", "VAE_LinNF", "HVAE", "RHVAE", "SVAE", "PoincareVAE", "VAMP"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _pythae(model: Any) -> Face | None:
     if config is None or not hasattr(config, "reconstruction_loss") or not hasattr(model, "encoder"):
         return None
     name, kinds = type(model).__name__, {kind.__name__ for kind in type(model).__mro__}
-    if kinds & {*NOT_GAUSSIAN}:
+    if kinds & NOT_GAUSSIAN:
         raise InputError(
             f"{name}: its code is not of N(mu, sigma^2) with the prior N(0, I), for which all measures here are; those "
             "of a VAE whose posterior and prior are can be diagnosed"
@@ -107,8 +107,8 @@ def _pythae(model: Any) -> Face | None:
     likelihood, sigma2 = {"mse": ("gaussian", 1.0), "bce": ("bernoulli", None)}.get(
         "" if is_ssim else config.reconstruction_loss, (None, None)
     )
-    beta = 1 - model.alpha if "INFOVAE_MMD" in kinds else 1.0 if kinds & {*IWAES} else getattr(model, "beta", 1.0)
-    unknown = bool(kinds & {*WITH_OTHER_TERMS}) or not isinstance(beta, int | float)
+    beta = 1 - model.alpha if "INFOVAE_MMD" in kinds else 1.0 if kinds & IWAES else getattr(model, "beta", 1.0)
+    unknown = bool(kinds & WITH_OTHER_TERMS) or not isinstance(beta, int | float)
     weight = None if unknown else float(beta)
     return Face(name, model.encoder, model.decoder, True, likelihood, sigma2, weight, unknown)
 

@@ -226,7 +226,7 @@ def _begin_with(directory: Path, subject: Subject) -> None:
         )
     ours, theirs = (dataclasses.asdict(part) for part in (config.cure, found.config.cure))
     if ours != theirs and not (config.cure.fits_spectral_start and found.config.cure.fits_spectral_start):
-        key = "name" if ours["name"] != theirs["name"] else next(key for key in ours if ours[key] != theirs.get(key))
+        key = next(key for key in ("name", *ours) if ours[key] != theirs.get(key))
         here, there = (f"cure{'' if key == 'name' else f'.{key}'}={part[key]}" for part in (ours, theirs))
         raise InputError(
             f"init={directory} with {here}: trained with {there}, and the cure is a layer of the network; it must be "
